@@ -1,0 +1,74 @@
+"""The `rmkit` command: one subcommand per stage, each a dataclass filled from YAML and flags."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from rmkit.cli.usage import describe, list_commands
+from rmkit.core.checks import InputError, Seen, refuse
+from rmkit.core.configuration import load_config
+
+# command -> (module, its configuration, what it does); imported on use, so that `rmkit --help` answers at once
+COMMANDS = {
+    "read": ("rmkit.stages.reading", "ReadConfig", "check a preference set, set bad rows aside, split it"),
+    "vote": ("rmkit.stages.voting", "VoteConfig", "score every pair with an ensemble of reward models"),
+    "repair": ("rmkit.stages.repairing", "RepairConfig", "flip, smooth, soften or drop the labels to distrust"),
+    "train": ("rmkit.stages.training", "TrainConfig", "train a reward model with DeepSpeed"),
+    "evaluate": ("rmkit.stages.evaluating", "EvaluateConfig", "measure reward models on unrepaired pairs"),
+    "audit": ("rmkit.stages.auditing", "AuditConfig", "write the report as one HTML file"),
+    "run": ("rmkit.stages.running", "RunConfig", "all of these, from one YAML file"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when it did its work, 2 when its input was refused (one line on stderr, no traceback)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return dispatch(words)
+    except InputError as error:
+        print(f"rmkit: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("rmkit: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def dispatch(words: list[str]) -> int:
+    """Find the command, build its configuration, call it."""
+    if not words or words[0] in ("-h", "--help"):
+        print(list_commands({name: text for name, (_, _, text) in COMMANDS.items()}))
+        return 0
+    name, *rest = words
+    if name not in COMMANDS:
+        refuse("rmkit", f"a command ({', '.join(COMMANDS)})", name, "See rmkit --help.")
+    module_name, config_name, purpose = COMMANDS[name]
+    module = importlib.import_module(module_name)
+    config_class = getattr(module, config_name)
+    if "-h" in rest or "--help" in rest:
+        print(describe(name, purpose, config_class))
+        return 0
+    path, overrides = split_config(rest, positional=name == "run")
+    getattr(module, name)(load_config(config_class, path, overrides))
+    return 0
+
+
+def split_config(words: list[str], positional: bool) -> tuple[str | None, list[str]]:
+    """Take the YAML file out of the words: `--config FILE` anywhere, or, for `run`, the first word.
+
+    `--local_rank=N`, which the deepspeed launcher passes and also sets in the environment, is left out.
+    """
+    path: str | None = None
+    if positional and words and not words[0].startswith("--"):
+        path, words = words[0], words[1:]
+    overrides: list[str] = []
+    remaining = iter(words)
+    for word in remaining:
+        if word == "--config":
+            path = next(remaining, None)
+            if path is None:
+                refuse("--config", "a YAML file", Seen("nothing"), "Write --config FILE.")
+        elif word.startswith("--config="):
+            path = word.partition("=")[2]
+        elif not word.startswith(("--local_rank=", "--local-rank=")):
+            overrides.append(word)
+    return path, overrides

@@ -1,0 +1,1 @@
+"""Checks, configuration, seeds and stage files: what every other room stands on."""

@@ -1,0 +1,22 @@
+"""One shape for every complaint about input: what, expected, seen, remedy."""
+
+from typing import NoReturn
+
+
+class InputError(ValueError):
+    """Input that rmkit refuses. The command line prints it as one line and exits with code 2."""
+
+
+def refuse(what: str, expected: str, seen: object, remedy: str) -> NoReturn:
+    """Raise `InputError` naming the argument (or file and line), the requirement, the value seen and the remedy.
+
+    `seen` is shown by `repr`, cut at 200 characters; pass text that already describes the value through `Seen`.
+    """
+    shown = str(seen) if isinstance(seen, Seen) else repr(seen)
+    if len(shown) > 200:
+        shown = shown[:197] + "..."
+    raise InputError(f"{what}: expected {expected}, got {shown}. {remedy}")
+
+
+class Seen(str):
+    """A description of what was seen, printed as it stands instead of as a quoted value."""

@@ -1,0 +1,145 @@
+"""Stage files: each stage's folder carries `stage.json`, which says what made it and lets it be reused.
+
+A stage is finished when its `stage.json` is there; it is written last, in one move, so a stage that was killed
+half-way is never taken for a whole one.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rmkit.core.checks import Seen, refuse
+
+RECORD = "stage.json"
+UNFINISHED = "stage.unfinished.json"
+PACKAGES = ("rmkit", "torch", "transformers", "deepspeed", "datasets", "scikit-learn", "numpy")
+LARGE_FILE = 64 * 2**20  # bytes; above it a file is known by name, size and time instead of by content
+
+
+@dataclass
+class Stage:
+    """One stage's folder while it is being filled.
+
+    `done` says that an earlier run with the same configuration and inputs finished it; `record` then holds what
+    that run wrote. Otherwise the stage puts its facts into `record` before the block ends.
+    """
+
+    directory: Path
+    key: str
+    done: bool
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def open_stage(
+    directory: str | Path, name: str, config: Mapping[str, Any], inputs: Mapping[str, str | Path]
+) -> Iterator[Stage]:
+    """Enter the folder of stage `name`, reuse it when nothing changed, and seal it when the block ends well.
+
+    A folder left by a killed run with the same configuration and inputs is entered as it stands, so that the
+    stage can go on from its own checkpoints; one made by another configuration is emptied first. A folder with
+    contents that no stage of rmkit wrote is refused.
+    """
+    directory = Path(directory)
+    hashes = {role: fingerprint(source) for role, source in inputs.items()}
+    settings = {key: value for key, value in config.items() if key != "output_dir"}
+    key = digest(json.dumps([name, settings, hashes], sort_keys=True, default=str))
+    record = read_record(directory)
+    if record is not None and record["key"] == key:
+        yield Stage(directory, key, True, record)
+        return
+    begun = read_json(directory / UNFINISHED)
+    if record is None and begun is None and directory.exists() and any(directory.iterdir()):
+        refuse(f"{name}: output_dir {directory}", "an empty folder or one of rmkit's own",
+               Seen("a folder with other contents"), "Name another folder; nothing was changed.")
+    if record is not None or (begun is not None and begun["key"] != key):
+        shutil.rmtree(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_json(directory / UNFINISHED, {"stage": name, "key": key})
+    except OSError as error:
+        refuse(f"{name}: output_dir {directory}", "a writable folder", Seen(error), "Free it or name another.")
+    stage = Stage(directory, key, False)
+    started = time.time()
+    yield stage
+    facts = {
+        "stage": name,
+        "key": key,
+        "config": settings,
+        "inputs": hashes,
+        "versions": versions(),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "seconds": round(time.time() - started, 1),
+    }
+    stage.record.update(facts)
+    write_json(directory / RECORD, stage.record)
+    (directory / UNFINISHED).unlink()
+
+
+def read_record(directory: str | Path) -> dict[str, Any] | None:
+    """The finished stage's `stage.json`, or None where the folder holds no finished stage."""
+    return read_json(Path(directory) / RECORD)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file, or None where there is no such file or it is not one of ours."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and "key" in content else None
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file so that a reader sees either the old content or the whole new one."""
+    draft = path.with_name(path.name + ".part")
+    with draft.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2, ensure_ascii=False, default=str)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def fingerprint(source: str | Path) -> str:
+    """What identifies an input: a stage's key, a file's content, a folder's files, or a hub name as it stands."""
+    path = Path(source)
+    record = read_record(path)
+    if record is not None:
+        return str(record["key"])
+    if path.is_file():
+        return file_hash(path)
+    if path.is_dir():
+        parts = [f"{file.relative_to(path)}={file_hash(file)}" for file in sorted(path.rglob("*")) if file.is_file()]
+        return digest("\n".join(parts))
+    return str(source)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content; of its name, size and time where reading it whole would cost too much."""
+    status = path.stat()
+    if status.st_size > LARGE_FILE:
+        return digest(f"{path.name} {status.st_size} {status.st_mtime_ns}")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def digest(text: str) -> str:
+    """SHA-256 of a text, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a result."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
