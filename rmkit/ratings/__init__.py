@@ -1,0 +1,1 @@
+"""Ratings as arrays: pair accuracy, calibration, rank quality and grouped bootstrap. numpy, scipy, scikit-learn."""

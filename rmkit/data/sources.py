@@ -1,0 +1,169 @@
+"""Sources: rows with their file and line, out of JSON lines, Parquet, a saved dataset, a folder or the hub.
+
+A row that cannot be decoded is a `Fault` in its place, so that every row is accounted for. Blank lines are not rows.
+"""
+
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import datasets
+import pyarrow
+import pyarrow.parquet
+
+from rmkit.core.checks import Seen, refuse
+from rmkit.core.stages import read_record
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".parquet")  # what is read out of a folder
+FORMATS = "JSON lines (.jsonl, .jsonl.gz), Parquet, a folder of these, a folder of `save_to_disk`, or a hub name"
+HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+ROWS_AT_A_TIME = 256
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class Fault(NamedTuple):
+    """Why a row cannot be used: the reason, one of a few and counted by it, and what was seen."""
+
+    reason: str
+    detail: str = ""
+
+
+class Row(NamedTuple):
+    """One row: its file, its line there (in a table its number, from 1), how it stood there, and its columns."""
+
+    file: str
+    line: int
+    raw: str | dict[str, Any]
+    content: dict[str, Any] | Fault
+
+
+def read_rows(data: str, split: str = "train") -> Iterator[Row]:
+    """Every row of `data`, in order; `split` is asked of a saved dataset dictionary and of the hub."""
+    files = find_files(data)
+    if not files:
+        yield from read_dataset(data, load_dataset(data, split))
+    for file in files:
+        yield from read_table(file) if file.suffix == ".parquet" else read_lines(file)
+
+
+def find_files(data: str) -> list[Path]:
+    """The files that `data` names, each one readable; none where it is a saved dataset or a hub name.
+
+    Raises `InputError` where there is nothing to read.
+    """
+    path = Path(data)
+    if path.is_dir():
+        if is_saved(path):
+            return []
+        if read_record(path) is not None:
+            refuse(f"data {data}", "a file of this stage", Seen("the stage's folder"), "Name its train.parquet.")
+        files = sorted(file for file in path.iterdir() if file.name.endswith(SUFFIXES) and file.is_file())
+        if not files:
+            refuse(f"data {data}", f"files ending in {', '.join(SUFFIXES)}", Seen("none in the folder"), "Check it.")
+    elif is_hub_name(data):
+        return []
+    else:
+        files = [path]
+    for file in files:
+        try:
+            file.open("rb").close()
+        except OSError as error:
+            refuse(f"data {file}", FORMATS, Seen(error.strerror or error), "Check the path.")
+    return files
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether `save_to_disk` wrote the folder."""
+    return (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
+
+
+def is_hub_name(data: str) -> bool:
+    """Whether `data` can only be a name on the hub: no path that exists, nor, by its looks, one misspelt."""
+    path = Path(data)
+    local = path.exists() or len(path.parts) > 1 and path.parent.is_dir() or data.endswith((*SUFFIXES, ".json"))
+    return not local and HUB_NAME.fullmatch(data) is not None
+
+
+def read_lines(path: Path) -> Iterator[Row]:
+    """The rows of a JSON lines file, compressed by gzip or not (told by its first bytes)."""
+    line_number = 0
+    with path.open("rb") as file:
+        lines = gzip.open(file) if file.peek(2)[:2] == b"\x1f\x8b" else file
+        try:
+            for line_number, line in enumerate(lines, 1):
+                if line_number == 1:
+                    line = line.removeprefix(BYTE_ORDER_MARK)
+                if line.strip():
+                    raw = line.decode("utf-8", errors="backslashreplace").rstrip("\r\n")
+                    yield Row(str(path), line_number, raw, parse_line(line))
+        except (EOFError, zlib.error, OSError) as error:
+            fault = Fault("damaged file", f"nothing can be read from here on: {error}")
+            yield Row(str(path), line_number + 1, "", fault)
+
+
+def parse_line(line: bytes) -> dict[str, Any] | Fault:
+    """The JSON object in a line."""
+    try:
+        content = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return Fault("bad UTF-8", f"byte {error.start + 1}: {error.reason}")
+    except (ValueError, RecursionError) as error:
+        return Fault("bad JSON", str(error))
+    if not isinstance(content, dict):
+        return Fault("not an object", type(content).__name__)
+    return content
+
+
+def read_table(path: Path) -> Iterator[Row]:
+    """The rows of a Parquet file; where one of its row groups is damaged, that group's rows are faults."""
+    try:
+        table = pyarrow.parquet.ParquetFile(path)
+    except (OSError, pyarrow.ArrowException) as error:
+        refuse(f"data {path}", "a Parquet file", Seen(error), "Write it anew.")
+    with table:
+        end = 0
+        for group in range(table.num_row_groups):
+            line, end = end, end + table.metadata.row_group(group).num_rows
+            try:
+                for batch in table.iter_batches(ROWS_AT_A_TIME, row_groups=[group]):
+                    for content in batch.to_pylist():
+                        line += 1
+                        yield Row(str(path), line, content, content)
+            except (OSError, ValueError, pyarrow.ArrowException) as error:
+                for number in range(line + 1, end + 1):
+                    yield Row(str(path), number, "", Fault("damaged file", str(error)))
+
+
+def load_dataset(data: str, split: str) -> datasets.Dataset | datasets.IterableDataset:
+    """A split of a saved dataset (memory-mapped) or of a hub dataset (streamed)."""
+    saved = Path(data).is_dir()
+    try:
+        if not saved:
+            return datasets.load_dataset(data, split=split, streaming=True)
+        dataset = datasets.load_from_disk(data)
+        return dataset[split] if isinstance(dataset, datasets.DatasetDict) else dataset
+    except Exception as error:  # the hub's client, its file system and its builders each have their own
+        what = f"data {data}, split {split}"
+        problem = Seen(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}")
+        if saved:
+            refuse(what, "a dataset that `save_to_disk` wrote, with this split", problem, "Check both.")
+        refuse(what, "a path that exists, or a hub dataset that can be reached", problem,
+               "Check the path, the name and the network.")
+
+
+def read_dataset(name: str, dataset: datasets.Dataset | datasets.IterableDataset) -> Iterator[Row]:
+    """The rows of a `datasets` dataset."""
+    line, rows = 0, iter(dataset)
+    while True:
+        try:
+            content = next(rows, None)
+        except Exception as error:  # as above: the network may go at any row
+            refuse(f"data {name}, row {line + 1}", "a row that can be read", Seen(error), "Mend it or start again.")
+        if content is None:
+            return
+        line += 1
+        yield Row(name, line, content, content)

@@ -1,0 +1,148 @@
+"""Contrastive losses over two dropout views of embeddings: SimCSE and SwAV, on pairs or on their differences.
+
+The vectors come from `preference_embeddings`. Computed in float32 (float64 for float64 input), outside autocast, and
+returned in the dtype of the views. A zero vector has no direction: its cosines are 0 and it gets no gradient.
+Across processes, SimCSE's negatives and SwAV's assignments span the rows of all (see `rmkit.losses.gathering`).
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, log_softmax
+
+from rmkit.core.checks import refuse
+from rmkit.losses.cosine import Cosines, measure_lengths
+from rmkit.losses.gathering import gather_rows
+from rmkit.losses.inputs import Reduction, check_number, check_shapes, reduce, refuse_non_finite, widen
+
+
+def preference_embeddings(chosen: Tensor, rejected: Tensor, kind: Literal["pair", "difference"]) -> Tensor:
+    """The set H that the contrastive losses compare: [2 * pair, hidden], in the dtype given.
+
+    "pair": chosen, then rejected; "difference": chosen - rejected, then rejected - chosen.
+
+    Args:
+        chosen, rejected: [pair, hidden].
+        kind: which of the two sets.
+
+    Raises:
+        InputError: on shapes that differ, an empty batch or another kind.
+
+    Source: arXiv 2401.06080, section 3.1.
+    """
+    check_shapes(("pair", "hidden"), chosen=chosen, rejected=rejected)
+    if kind == "pair":
+        return torch.cat([chosen, rejected])
+    if kind == "difference":
+        difference = chosen - rejected
+        return torch.cat([difference, -difference])
+    refuse("kind", "'pair' or 'difference'", kind, "Choose one of these.")
+
+
+def simcse_loss(view_a: Tensor, view_b: Tensor, *, temperature: float = 0.05, reduction: Reduction = "mean") -> Tensor:
+    """Cross-entropy of finding a vector's second view among all second views by cosine, in nats per vector.
+
+    -log(exp(cos(a_i, b_i) / temperature) / sum over j of exp(cos(a_i, b_j) / temperature)), in this direction only.
+
+    Args:
+        view_a, view_b: [vector, hidden], two views of the same vectors.
+        temperature: positive.
+        reduction: "mean" or "sum" over vectors, or "none" for [vector].
+
+    Raises:
+        InputError: on shapes that differ, an empty batch, temperature <= 0, a NaN or an infinity.
+
+    Source: arXiv 2401.06080, Eq. (9); temperature 0.05 from SimCSE's code (Gao et al., arXiv 2104.08821). Differs from
+    that code across processes: there negatives of other processes carry no gradient, here they do.
+    """
+    check_number("temperature", temperature, low=0.0, open_low=True)
+    check_shapes(("vector", "hidden"), view_a=view_a, view_b=view_b)
+    candidates, begin = gather_rows(widen(view_b))
+    length_a, length_b = measure_lengths(view_a=view_a, view_b=candidates)
+    scores = Cosines.apply(widen(view_a), candidates, length_a, length_b) / temperature
+    own = torch.arange(begin, begin + len(view_a), device=view_a.device)
+    return reduce(cross_entropy(scores, own, reduction="none"), reduction, view_a.dtype)
+
+
+def swav_loss(
+    view_a: Tensor,
+    view_b: Tensor,
+    prototypes: Tensor,
+    *,
+    temperature: float = 0.1,
+    epsilon: float = 0.05,
+    iterations: int = 3,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Cross-entropy of predicting each view's balanced prototype assignment from the other view, in nats per vector.
+
+    -sum over k of q_b[k] * log p_a[k] + q_a[k] * log p_b[k], with p = softmax(cos(view, prototypes) / temperature) and
+    q = sinkhorn(cos(view, prototypes)), which carries no gradient.
+
+    Args:
+        view_a, view_b: [vector, hidden], two views of the same vectors.
+        prototypes: [prototype, hidden]; their length does not matter, they are normalised here at every call.
+        temperature: of the predictions, positive.
+        epsilon, iterations: of `sinkhorn`.
+        reduction: "mean" or "sum" over vectors, or "none" for [vector].
+
+    Raises:
+        InputError: on shapes that do not fit, an empty batch, settings out of range, a NaN or an infinity.
+
+    Source: arXiv 2401.06080, Eqs. (7) and (8), whose sum of both directions is taken; SwAV's code (Caron et al., arXiv
+    2006.09882) returns half of it. That code also rewrites the prototypes to unit length after each step; here the
+    normalisation is inside the loss and is differentiated, so the stored prototypes may have any length.
+    """
+    check_number("temperature", temperature, low=0.0, open_low=True)
+    check_shapes(("vector", "hidden"), view_a=view_a, view_b=view_b)
+    check_shapes(("prototype", "hidden"), prototypes=prototypes)
+    if prototypes.shape[1] != view_a.shape[1]:
+        refuse("prototypes", f"hidden size {view_a.shape[1]}", prototypes.shape[1], "Match the embeddings' size.")
+    length_a, length_b, length_c = measure_lengths(view_a=view_a, view_b=view_b, prototypes=prototypes)
+    directions = widen(prototypes)
+    scores_a = Cosines.apply(widen(view_a), directions, length_a, length_c)
+    scores_b = Cosines.apply(widen(view_b), directions, length_b, length_c)
+    values = cross_entropy(scores_a / temperature, _assign(scores_b, epsilon, iterations), reduction="none")
+    values = values + cross_entropy(scores_b / temperature, _assign(scores_a, epsilon, iterations), reduction="none")
+    return reduce(values, reduction, view_a.dtype)
+
+
+@torch.no_grad()
+def sinkhorn(scores: Tensor, *, epsilon: float = 0.05, iterations: int = 3) -> Tensor:
+    """Soft assignment of vectors to prototypes that uses the prototypes evenly: rows sum to 1; without gradient.
+
+    exp(scores / epsilon), its columns and then its rows divided by their sums, `iterations` times. The column sums
+    tend to vectors / prototypes; after 3 iterations they are near it, not at it. Logarithms are iterated, so that no
+    score overflows or leaves a row without mass.
+
+    Args:
+        scores: [vector, prototype].
+        epsilon: smoothness of the assignment, positive.
+        iterations: at least 1.
+
+    Raises:
+        InputError: on other shapes, an empty batch, settings out of range, a NaN or an infinity.
+
+    Source: Caron et al., arXiv 2006.09882, and `distributed_sinkhorn` in its code, whose defaults these are.
+    """
+    check_shapes(("vector", "prototype"), scores=scores)
+    if not bool(torch.isfinite(scores).all()):
+        refuse_non_finite(scores=scores)
+    return _balance(widen(scores), epsilon, iterations).to(scores.dtype)
+
+
+def _assign(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
+    """Assignments of this process' rows, balanced over the rows of all processes."""
+    everyone, begin = gather_rows(scores.detach())
+    return _balance(everyone, epsilon, iterations)[begin:begin + len(scores)]
+
+
+def _balance(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
+    """`sinkhorn` for scores known to be finite."""
+    check_number("epsilon", epsilon, low=0.0, open_low=True)
+    check_number("iterations", iterations, low=1)
+    log_assignment = scores / epsilon
+    for _ in range(iterations):
+        log_assignment = log_softmax(log_softmax(log_assignment, dim=0), dim=1)
+    return log_assignment.exp()

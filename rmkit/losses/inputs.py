@@ -1,0 +1,105 @@
+"""What every loss asks of its input, the precision it computes in, and how it reduces.
+
+Checking values costs one reduction per call (on an accelerator: one synchronisation). Only when that fails does a
+loss look for the argument at fault.
+"""
+
+from typing import Literal, NoReturn
+
+import torch
+from torch import Tensor
+
+from rmkit.core.checks import Seen, refuse
+
+Reduction = Literal["mean", "sum", "none"]
+
+
+def check_shapes(axes: tuple[str, ...], **tensors: Tensor) -> None:
+    """Refuse `tensors` unless all are floating point, have the named axes, agree in shape, and are not empty."""
+    first_name, first = next(iter(tensors.items()))
+    wanted = f"shape [{', '.join(axes)}]"
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            refuse(name, "a floating-point tensor", tensor.dtype, f"Convert it with {name}.float().")
+        if tensor.ndim != len(axes):
+            refuse(name, wanted, _shape(tensor), "Squeeze or index the axes that are too many: nothing is broadcast.")
+        if tensor.shape != first.shape:
+            refuse(name, f"the shape {_shape(first)} of {first_name}", _shape(tensor), "Give one row for each row.")
+        if not tensor.numel():
+            refuse(name, f"{wanted} with at least one element", _shape(tensor), "Skip empty batches.")
+
+
+def check_number(name: str, value: float, *, low: float, below: float = float("inf"), open_low: bool = False) -> None:
+    """Refuse a setting outside [low, below), or outside (low, below) with `open_low`."""
+    if not (low < value < below if open_low else low <= value < below):
+        interval = f"{'(' if open_low else '['}{low}, {below})"
+        refuse(name, f"a number in {interval}", value, f"Choose {name} inside this interval.")
+
+
+def widen(values: Tensor) -> Tensor:
+    """`values` in float32, or in float64 where they came so: the precision all losses compute in."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def settle(
+    gap: Tensor, target: Tensor | float | None, margin: Tensor | float | None, **sources: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """(`gap - margin`, `target`), both [pair] in the dtype of `gap`, with every value checked at once.
+
+    `sources` are the tensors that `gap` was computed from; they are looked at only to name the one at fault.
+    """
+    if target is not None:
+        target = _per_pair("target", target, gap)
+    if margin is not None:
+        margin = _per_pair("margin", margin, gap)
+    logit = gap if margin is None else gap - margin
+    sound = torch.isfinite(logit)
+    if target is not None:
+        sound = sound & (target >= 0) & (target <= 1)
+    if not bool(sound.all()):
+        if target is not None:
+            check_unit_interval("target", target)
+        refuse_non_finite(**sources, **({} if margin is None else {"margin": margin}))
+    return logit, target
+
+
+def check_unit_interval(name: str, values: Tensor) -> None:
+    """Refuse a tensor with a value outside [0, 1], NaN included."""
+    wrong = values[~((values >= 0) & (values <= 1))]
+    if wrong.numel():
+        seen = Seen(f"{wrong.numel()} of {values.numel()} values outside, such as {wrong.flatten()[0].item()!r}")
+        refuse(name, "probabilities in [0, 1] that chosen is truly preferred", seen, "Clamp or repair them first.")
+
+
+def refuse_non_finite(**sources: Tensor) -> NoReturn:
+    """Raise for the first of `sources` that holds a NaN or an infinity."""
+    remedy = "Look for an overflow or a bad row upstream of the loss."
+    for name, values in sources.items():
+        wrong = ~torch.isfinite(values)
+        if wrong.any():
+            where = wrong.nonzero()[0].tolist()
+            seen = Seen(f"{int(wrong.sum())} of {values.numel()} not finite, the first at index {where}")
+            refuse(name, "finite numbers", seen, remedy)
+    refuse(" and ".join(sources), "numbers whose differences and norms are finite", Seen("an overflow"), remedy)
+
+
+def reduce(values: Tensor, reduction: Reduction, dtype: torch.dtype) -> Tensor:
+    """The mean, the sum or all of `values`, reduced in their own precision and only then returned in `dtype`."""
+    if reduction == "mean":
+        return values.mean().to(dtype)
+    if reduction == "sum":
+        return values.sum().to(dtype)
+    if reduction == "none":
+        return values.to(dtype)
+    refuse("reduction", "'mean', 'sum' or 'none'", reduction, "Choose one of these.")
+
+
+def _per_pair(name: str, value: Tensor | float, gap: Tensor) -> Tensor:
+    values = torch.as_tensor(value, dtype=gap.dtype, device=gap.device)
+    if values.ndim and values.shape != gap.shape:
+        refuse(name, f"one number, or shape {_shape(gap)}", _shape(values), "Give one value for each pair.")
+    return values.expand_as(gap)
+
+
+def _shape(tensor: Tensor) -> Seen:
+    return Seen(f"{list(tensor.shape)}")

@@ -1,0 +1,29 @@
+"""What every function of this room asks of an array before it computes with it."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rmkit.core.checks import Seen, refuse
+
+
+def finite_array(name: str, values: ArrayLike, axes: tuple[str, ...]) -> NDArray[np.float64]:
+    """`values` as float64 with one dimension per name in `axes`, none of them empty and every number finite.
+
+    Raises `InputError` otherwise.
+    """
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        refuse(name, f"numbers over [{', '.join(axes)}]", Seen(error), "Pass one number per place, none missing.")
+    if array.ndim != len(axes) or 0 in array.shape:
+        refuse(name, f"a filled array over [{', '.join(axes)}]", Seen(f"shape {array.shape}"), "Check its axes.")
+    broken = int(np.count_nonzero(~np.isfinite(array)))
+    if broken:
+        refuse(name, "finite numbers", Seen(f"{broken} NaN or infinite of {array.size}"), "Find the scores that broke.")
+    return array
+
+
+def same_shape(name: str, array: NDArray[np.float64], other_name: str, other: NDArray[np.float64]) -> None:
+    """Refuse two arrays that do not describe the same places; nothing is broadcast."""
+    if array.shape != other.shape:
+        refuse(name, f"the shape of {other_name}, {other.shape}", Seen(f"shape {array.shape}"), "Pass both in full.")

@@ -1,0 +1,30 @@
+"""Pair accuracy, with one convention for ties."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rmkit.ratings.arrays import finite_array
+
+
+class PairAccuracy(NamedTuple):
+    """Share of pairs ordered as labelled, a tie counting half, and the share of ties; both in [0, 1]."""
+
+    accuracy: float
+    tie_rate: float
+
+
+def pair_accuracy(gaps: ArrayLike) -> PairAccuracy:
+    """Accuracy over all pairs, with its tie rate: mean of `pair_credits(gaps)`, and mean of (gap == 0).
+
+    `gaps` over [pair], reward(chosen) - reward(rejected). Every pair weighs the same, however it was batched.
+    Raises `InputError` for an empty or wrongly shaped array, or NaN.
+    """
+    array = finite_array("gaps", gaps, ("pair",))
+    return PairAccuracy(float(pair_credits(array).mean()), float((array == 0).mean()))
+
+
+def pair_credits(gaps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What each pair adds to accuracy, over [pair]: 1 for a positive gap, 1/2 for a tie, 0 for a negative one."""
+    return (np.sign(gaps) + 1) / 2

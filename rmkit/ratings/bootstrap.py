@@ -1,0 +1,60 @@
+"""Bootstrap intervals that respect which pairs belong together."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rmkit.core.checks import Seen, refuse
+
+BLOCK = 2**22  # weights held at once, 32 MiB
+
+
+class Interval(NamedTuple):
+    """The two ends of an interval, in the statistic's units."""
+
+    low: float
+    high: float
+
+
+def bootstrap_interval(
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    groups: ArrayLike,
+    *,
+    seed: int,
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> Interval:
+    """Percentile bootstrap interval of a statistic, drawing whole groups with replacement.
+
+    `groups` over [pair] names the group (the prompt) of each pair: pairs that share a prompt are no independent
+    observations, so they are drawn together. `statistic` takes weights over [resample, pair] (how often each pair
+    was drawn) and returns one value per resample; for a mean of `values` that is
+    `lambda weights: weights @ values / weights.sum(axis=1)`. Resamples for which it returns NaN are left out.
+
+    Raises `InputError` where there are fewer than two groups, for a level outside (0, 1), for less than one
+    resample, and where no resample gives a finite value.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), Section 13.3.
+    """
+    names, group_of_pair = np.unique(np.asarray(groups), return_inverse=True)
+    if len(names) < 2:
+        refuse("groups", "at least two groups", Seen(f"{len(names)}"), "One prompt alone says nothing about spread.")
+    if not 0 < level < 1:
+        refuse("level", "a probability between 0 and 1", level, "Write 0.95 for a 95 % interval.")
+    if resamples < 1:
+        refuse("resamples", "at least one", resamples, "1000 is customary.")
+    generator = np.random.default_rng(seed)
+    even = np.full(len(names), 1 / len(names))
+    block = max(1, BLOCK // len(group_of_pair))
+    values = []
+    for start in range(0, resamples, block):
+        draws = generator.multinomial(len(names), even, size=min(block, resamples - start))
+        values.append(np.asarray(statistic(draws[:, group_of_pair].astype(np.float64))))
+    found = np.concatenate(values)
+    found = found[~np.isnan(found)]
+    if not len(found):
+        refuse("statistic", "a value for some resample", Seen("NaN for all"), "Look at what it divides by.")
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))

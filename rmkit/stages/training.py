@@ -1,0 +1,222 @@
+"""The stage `train`: pairs in, a reward model in the standard sequence-classification folder out."""
+
+import dataclasses
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rmkit.core.checks import InputError, Seen, refuse
+from rmkit.core.configuration import as_dict
+from rmkit.core.stages import Stage, read_record, versions
+from rmkit.data.collate import encode_pairs
+from rmkit.models.reward import load_reward_model, load_tokenizer
+from rmkit.training.card import write_card
+from rmkit.training.checkpoint import find_last_complete
+from rmkit.training.launch import launch
+from rmkit.training.lora import add_lora, merge_lora
+from rmkit.training.ranks import is_first_rank, open_stage_on_ranks
+from rmkit.training.trainer import RewardConfig, RewardTrainer, check_reward_settings
+from rmkit.training.zero import default_config, deepspeed_environment, under_launcher
+
+SECRETS = ("hub_token",)
+ADAPTER = "adapter"
+
+
+@dataclass(kw_only=True)
+class TrainConfig(RewardConfig):
+    """Train a reward model on the train pairs of `data` (a stage's folder or a Parquet file of pairs).
+
+    Every other key is one of Hugging Face's TrainingArguments, with their names and meaning.
+
+    `deepspeed`: "auto" for rmkit's ZeRO-2 configuration, a JSON file (recipes/deepspeed), or null for plain torch.
+    `processes`: how many to start on this machine, by the deepspeed launcher; `launcher` is the beginning of another
+    command to start them with, such as "accelerate launch --num_processes 2". Started by a launcher already, neither
+    matters. `evaluation_data` gives the pairs that `eval_strategy` and the end of training measure: the validation
+    pairs of a stage's folder, or a file. `lora_rank` trains adapters, merged into the saved model. An interrupted
+    run goes on from its last complete checkpoint (`save_steps`).
+    """
+
+    data: str
+    model_name_or_path: str
+    output_dir: str = field()
+    evaluation_data: str | None = None
+    processes: int = 1
+    launcher: str | None = None
+    deepspeed: dict | str | None = "auto"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    trust_remote_code: bool = False
+    lora_rank: int | None = None
+    lora_alpha: int = 32
+    lora_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Checks alone: Hugging Face's own would start devices and process groups while a file is being read."""
+        check_reward_settings(self)
+        if self.processes < 1:
+            refuse("processes", "at least 1", self.processes, "One process trains too.")
+
+
+def train(config: TrainConfig) -> Path:
+    """Train, and write the model into the stage's folder itself, which every library then loads by its path.
+
+    Beside the model: tokenizer, chat template, README.md (the model card), `checkpoint-N` folders, and stage.json
+    with the learning curves under "log_history". Under a launcher, every rank calls this.
+    """
+    inputs: dict[str, str | Path] = {"data": config.data, "model": config.model_name_or_path}
+    locate(config.data, "train")  # refused before anything is started or emptied
+    if config.evaluation_data:
+        locate(config.evaluation_data, "validation")
+        inputs["evaluation_data"] = config.evaluation_data
+    if (config.processes > 1 or config.launcher) and not under_launcher():
+        launch(["rmkit", "train", *spell_overrides(config)], processes=config.processes, launcher=config.launcher)
+        return Path(config.output_dir)
+    settings = {name: value for name, value in as_dict(config).items() if name not in SECRETS}
+    with deepspeed_environment():
+        arguments = resolve(config)  # starts the process group, where there are several processes
+        with open_stage_on_ranks(config.output_dir, "train", settings, inputs) as stage:
+            if not stage.done:
+                try:
+                    fit(stage, config, arguments)
+                except OSError as error:
+                    refuse(f"train: output_dir {config.output_dir}", "a disk that can be written", Seen(error),
+                           "Free it; the same command goes on from the last complete checkpoint.")
+    return Path(config.output_dir)
+
+
+def fit(stage: Stage, config: TrainConfig, arguments: RewardConfig) -> None:
+    """Train on this rank; the first one writes the model, its card and the stage's record."""
+    tokenizer = load_tokenizer(config.model_name_or_path, trust_remote_code=config.trust_remote_code)
+    pairs = load_pairs(config.data, "train")
+    train_dataset = encode_pairs(pairs, tokenizer, config.max_length)
+    eval_dataset = None
+    if config.evaluation_data:
+        eval_dataset = encode_pairs(load_pairs(config.evaluation_data, "validation"), tokenizer, config.max_length)
+    model = load_model(config, tokenizer)
+    check_positions(model, train_dataset)
+    if config.lora_rank:
+        model = add_lora(model, rank=config.lora_rank, alpha=config.lora_alpha, dropout=config.lora_dropout)
+    trainer = RewardTrainer(
+        model, arguments, processing_class=tokenizer, train_dataset=train_dataset, eval_dataset=eval_dataset
+    )
+    checkpoint = config.resume_from_checkpoint or find_last_complete(stage.directory, arguments.world_size)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except InputError as error:
+        raise InputError(f"training stopped in step {trainer.state.global_step + 1}: {error}") from None
+    metrics = trainer.evaluate() if eval_dataset is not None else {}
+    save(trainer, config, tokenizer, stage.directory)
+    if is_first_rank():
+        history = trainer.state.log_history
+        stage.record.update(rows=len(pairs), world_size=arguments.world_size, metrics=metrics, log_history=history)
+        write_card(
+            stage.directory,
+            base_model=config.model_name_or_path,
+            data={"pairs": config.data, "rows": len(pairs), **describe_repair(config.data, pairs)},
+            settings=changed(config),
+            metrics=metrics,
+            versions=versions(),
+        )
+
+
+def load_model(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """The base model with a head initialised under the run's seed."""
+    return load_reward_model(
+        config.model_name_or_path,
+        tokenizer,
+        seed=config.seed,
+        dtype=getattr(torch, config.dtype),
+        trust_remote_code=config.trust_remote_code,
+    )
+
+
+def save(trainer: RewardTrainer, config: TrainConfig, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
+    """Save the standard folder; with LoRA, the adapter too, and the base model with the adapter merged into it."""
+    if not config.lora_rank:
+        trainer.save_model(str(directory))
+        return
+    trainer.save_model(str(directory / ADAPTER))
+    if is_first_rank():
+        with deepspeed_environment():
+            merge_lora(load_model(config, tokenizer), directory / ADAPTER).save_pretrained(directory)
+        tokenizer.save_pretrained(directory)
+
+
+def resolve(config: TrainConfig) -> RewardConfig:
+    """The training arguments of this process."""
+    names = [item.name for item in dataclasses.fields(RewardConfig) if item.init]
+    values = {name: getattr(config, name) for name in names}
+    if config.deepspeed == "auto":
+        values["deepspeed"] = default_config()
+    # Said aloud where there is no accelerator, or DeepSpeed's batch sizes are computed for one process.
+    values["use_cpu"] = config.use_cpu or not torch.accelerator.is_available()
+    try:
+        return RewardConfig(**values)
+    except (ValueError, ImportError) as error:
+        refuse("train", "training arguments that fit together and this machine", Seen(error), "Change these keys.")
+
+
+def locate(data: str, split: str) -> Path:
+    """The Parquet file that holds `split`: `data` itself, or the one in the stage's folder `data`."""
+    path = Path(data)
+    file = path / f"{split}.parquet" if path.is_dir() else path
+    if not file.is_file() or file.suffix != ".parquet":
+        refuse(f"data {data}", f"a stage's folder with {split}.parquet, or a Parquet file of pairs", Seen("none"),
+               "Check the path; `rmkit read` makes one from other formats.")
+    return file
+
+
+def load_pairs(data: str, split: str) -> Dataset:
+    """The pairs in a stage's folder or a Parquet file."""
+    file = locate(data, split)
+    pairs = Dataset.from_parquet(str(file))
+    missing = [name for name in ("prompt", "chosen", "rejected") if name not in pairs.column_names]
+    if missing:
+        refuse(str(file), "the columns prompt, chosen and rejected", Seen(f"none named {', '.join(missing)}"),
+               "`rmkit read` makes them from other columns.")
+    if not len(pairs):
+        refuse(str(file), "at least one pair", Seen("none"), "Check what was dropped on the way.")
+    return pairs
+
+
+def check_positions(model: PreTrainedModel, dataset: Dataset) -> None:
+    """Refuse sequences longer than the model has positions for."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    longest = max(dataset["length"])
+    if positions is not None and longest > positions:
+        refuse("max_length", f"at most the model's {positions} positions", Seen(f"a pair of {longest} tokens"),
+               f"Set max_length to {positions}.")
+
+
+def describe_repair(data: str, pairs: Dataset) -> dict[str, Any]:
+    """What an earlier stage did to the labels: its name and how many pairs each action concerned."""
+    record = read_record(data) or {}
+    facts = {"stage": record["stage"], "key": record["key"]} if record else {}
+    if "action" in pairs.column_names:
+        facts |= {f"action {action}": count for action, count in sorted(Counter(pairs["action"]).items())}
+    return facts
+
+
+def changed(config: TrainConfig) -> dict[str, Any]:
+    """The settings that are not the default, and the seed."""
+    values = {"seed": config.seed, "learning_rate": config.learning_rate, "num_train_epochs": config.num_train_epochs}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if item.init and item.name not in SECRETS and value != item.default:
+            if item.default_factory is dataclasses.MISSING or value != item.default_factory():
+                values[item.name] = value
+    return values
+
+
+def spell_overrides(config: TrainConfig) -> list[str]:
+    """`config` as command-line words, for the ranks: no file that they would all have to see."""
+    words = []
+    for name, value in changed(config).items():
+        text = yaml.safe_dump(value, default_flow_style=True, width=float("inf")).removesuffix("...\n").strip()
+        words += [f"--{name}", text]
+    return words

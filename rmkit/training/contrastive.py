@@ -1,0 +1,100 @@
+"""The contrastive term: two dropout views of every response in one forward, compared by SimCSE or SwAV."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout, normalize
+
+from rmkit.core.checks import refuse
+from rmkit.core.seeds import derive_seed
+from rmkit.losses import preference_embeddings, simcse_loss, swav_loss
+from rmkit.models.reward import find_head
+
+VIEWS = 2
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A contrastive loss with its settings in arXiv 2401.06080, Appendix B.2 (temperatures: of the original codes)."""
+
+    loss: Literal["simcse", "swav"]
+    embeddings: Literal["pair", "difference"]
+    beta: float
+    temperature: float
+    prototypes: int = 0
+
+
+VARIANTS = {
+    "simcse": Variant("simcse", "pair", beta=1.0, temperature=0.05),
+    "simcse_difference": Variant("simcse", "difference", beta=1.0, temperature=0.05),
+    "swav": Variant("swav", "pair", beta=0.1, temperature=0.1, prototypes=50),
+    "swav_difference": Variant("swav", "difference", beta=0.5, temperature=0.1, prototypes=20),
+}
+
+
+class Prototypes(nn.Module):
+    """SwAV's prototypes, [prototype, hidden] of unit length; a module, so that ZeRO-3 gathers them when called."""
+
+    def __init__(self, count: int, hidden: int, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(derive_seed(seed, "prototypes"))
+        self.weight = nn.Parameter(normalize(torch.randn(count, hidden, generator=generator)))
+
+    def forward(self) -> Tensor:
+        """The prototypes, normalised."""
+        return normalize(self.weight, dim=-1)
+
+
+class ContrastiveTerm:
+    """Dropout at rate `rate` on `model`'s embeddings and on its head's input, and the loss between the two views.
+
+    Models of today have no dropout on their hidden states, so both views would be the same without it. A response's
+    embedding is the head's input: the final hidden state of its last token (or what an encoder pools). Both places
+    of the dropout and the choice of this layer are ours; arXiv 2401.06080 states the rate only. Active while the
+    model trains. Raises `InputError` for a rate outside (0, 1).
+    """
+
+    def __init__(self, model: nn.Module, variant: Variant, *, rate: float, seed: int) -> None:
+        if not 0 < rate < 1:
+            refuse("dropout", "a rate above 0 and below 1 (without dropout the two views are the same)", rate,
+                   "The paper takes 0.05.")
+        self.variant = variant
+        self.rate = rate
+        self.states: Tensor | None = None
+        self.model = model
+        head = find_head(model)
+        if variant.prototypes:
+            # Part of the model, so that the optimizer and DeepSpeed see it; saved beside the standard checkpoint.
+            model.add_module("prototypes", Prototypes(variant.prototypes, head.in_features, seed))
+        model.get_input_embeddings().register_forward_hook(self.drop_embeddings)  # type: ignore[operator]
+        head.register_forward_pre_hook(self.drop_and_keep_states)
+
+    def drop_embeddings(self, module: nn.Module, _: Any, output: Tensor) -> Tensor:
+        """Dropout on the token embeddings."""
+        return dropout(output, self.rate, training=module.training)
+
+    def drop_and_keep_states(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Dropout on the head's input, [row, token, hidden] or [row, hidden], which is kept for `loss`."""
+        if not module.training:
+            return inputs
+        self.states = dropout(inputs[0], self.rate)
+        return (self.states, *inputs[1:])
+
+    def loss(self, attention_mask: Tensor) -> Tensor:
+        """beta times the contrastive loss of the last forward, whose rows were view by view [chosen, rejected]."""
+        assert self.states is not None
+        states, self.states = self.states, None
+        if states.ndim == 3:
+            positions = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+            last = (attention_mask * positions).argmax(dim=1)
+            states = states[torch.arange(len(states), device=states.device), last]
+        sides = states.unflatten(0, (VIEWS, 2, -1))  # [view, (chosen, rejected), pair, hidden]
+        first, second = (preference_embeddings(chosen, rejected, self.variant.embeddings) for chosen, rejected in sides)
+        if self.variant.loss == "simcse":
+            value = simcse_loss(first, second, temperature=self.variant.temperature)
+        else:
+            prototypes = self.model.prototypes()  # type: ignore[operator]
+            value = swav_loss(first, second, prototypes, temperature=self.variant.temperature)
+        return self.variant.beta * value.float()

@@ -1,0 +1,66 @@
+"""A base model for the gold world: the tiny language model, trained on the world's own text."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from datasets import Dataset
+from transformers import (
+    DataCollatorForLanguageModeling,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainingArguments,
+)
+
+from rmkit.data.chat import encode
+
+BATCH = 32
+LEARNING_RATE = 3e-3
+MAX_LENGTH = 256  # tokens; the longest text of the gold world has about 150
+
+
+def train_language_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    demonstrations: Sequence[dict[str, str]],
+    output_dir: str | Path,
+    *,
+    seed: int,
+) -> None:
+    """One epoch of next-token prediction on prompts and responses; writes model and tokenizer to `output_dir`."""
+    rows = [
+        encode(
+            tokenizer,
+            [{"role": "user", "content": row["prompt"]}],
+            [{"role": "assistant", "content": row["response"]}],
+            MAX_LENGTH,
+        ).input_ids
+        for row in demonstrations
+    ]
+    with TemporaryDirectory() as scratch:
+        arguments = TrainingArguments(
+            output_dir=scratch,
+            per_device_train_batch_size=BATCH,
+            learning_rate=LEARNING_RATE,
+            warmup_steps=20,
+            lr_scheduler_type="linear",
+            num_train_epochs=1,
+            train_sampling_strategy="group_by_length",
+            save_strategy="no",
+            report_to="none",
+            logging_steps=50,
+            seed=seed,
+            use_cpu=not torch.cuda.is_available(),
+            dataloader_pin_memory=False,
+        )
+        Trainer(
+            model,
+            arguments,
+            train_dataset=Dataset.from_dict({"input_ids": rows}),
+            data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
+            processing_class=tokenizer,
+        ).train()
+    model.save_pretrained(output_dir)
+    tokenizer.save_pretrained(output_dir)

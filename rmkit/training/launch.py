@@ -1,0 +1,76 @@
+"""Starting a command as several processes, by the deepspeed launcher or by one the user names."""
+
+import codecs
+import contextlib
+import ctypes
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from rmkit.core.checks import InputError, Seen, refuse
+from rmkit.training.zero import accelerator_environment, free_port
+
+TAIL = 64 * 1024  # characters of the processes' stderr in which the reason of a failure is looked for
+PR_SET_PDEATHSIG = 1
+PATIENCE = 30  # seconds that processes have to end when told to
+
+
+def launch(module_arguments: Sequence[str], *, processes: int, launcher: str | None = None) -> None:
+    """Run `python -m MODULE ARGUMENTS...` as `processes` ranks, their output passed on; returns when all are done.
+
+    `launcher` is the beginning of another command that takes `--module MODULE ARGUMENTS...`, such as
+    "accelerate launch --num_processes 2" or "deepspeed --hostfile hosts --no_local_rank". Raises `InputError` with
+    the reason that the ranks gave when one of them fails; the launcher then ends the others.
+    """
+    if launcher is None:
+        runner = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_accelerators", str(processes)]
+        command = [*runner, "--master_port", free_port(), "--no_local_rank",
+                   "--log_level", "error"]
+    else:
+        command = shlex.split(launcher)
+    command += ["--module", *module_arguments]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = {"OMP_NUM_THREADS": str(max(1, cores // processes))}
+    environment = {**threads, **accelerator_environment(), **os.environ}
+    try:
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, preexec_fn=die_with_parent)
+    except OSError as error:
+        refuse(f"launcher {command[0]}", "a command that can be run", Seen(error), "Install it or name another.")
+    try:
+        tail = pass_on(process)
+        code = process.wait()
+    finally:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.terminate()
+            process.wait(PATIENCE)
+        process.kill()
+    if code:
+        reason = re.findall(r"^rmkit: error: (.*)$", tail, re.MULTILINE)
+        if reason:
+            raise InputError(reason[0])
+        errors = re.findall(r"^(?:\[rank\d+\]: )?([\w.]*(?:Error|Exception|Interrupt)\b.*)$", tail, re.MULTILINE)
+        refuse(f"{processes} processes", "all to end well", Seen(f"exit code {code}: {(errors or ['no reason'])[-1].rstrip('.')}"),
+               "The output above says more. The last complete checkpoint is kept; the same command goes on from it.")
+
+
+def pass_on(process: subprocess.Popen[bytes]) -> str:
+    """Copy the process' stderr to ours as it comes (progress bars included) and give back its end."""
+    assert process.stderr is not None
+    decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+    tail = ""
+    while chunk := os.read(process.stderr.fileno(), 4096):
+        text = decode(chunk)
+        sys.stderr.write(text)
+        sys.stderr.flush()
+        tail = (tail + text)[-TAIL:]
+    return tail
+
+
+def die_with_parent() -> None:
+    """In the child: be told to end when this process dies, even by kill -9, so that no rank writes on (Linux)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,68 @@
+"""The order in which an epoch visits the pairs: a function of seed, epoch and global batch, of nothing else."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Sampler
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from rmkit.core.seeds import derive_seed
+
+WINDOW = 50  # global batches within which pairs are sorted by length; small enough to stay near a random order
+
+
+class PairOrder(Sampler[int]):
+    """Indices of one epoch, cut later into global batches of `batch` pairs: always a multiple of `batch` of them.
+
+    The last global batch is filled from the epoch's beginning (left out with `drop_last`), so that every process
+    and every accumulation step has a full batch, and so that the pairs of step t are the same on 1 process or on 8.
+    With `lengths`, pairs of like length share a global batch. `epoch` is set by the trainer.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        batch: int,
+        seed: int,
+        shuffle: bool = True,
+        lengths: Sequence[int] | None = None,
+        drop_last: bool = False,
+    ) -> None:
+        self.count = count
+        self.batch = batch
+        self.seed = seed
+        self.shuffle = shuffle
+        self.lengths = None if lengths is None else np.asarray(lengths)
+        self.steps = count // batch if drop_last else -(-count // batch)
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.steps * self.batch
+
+    def __iter__(self) -> Iterator[int]:
+        if not self.shuffle:
+            yield from np.resize(np.arange(self.count), len(self)).tolist()
+            return
+        generator = np.random.default_rng(derive_seed(self.seed, "order", self.epoch))
+        order = np.resize(generator.permutation(self.count), len(self))
+        if self.lengths is not None:
+            size = WINDOW * self.batch
+            windows = [order[start:start + size] for start in range(0, len(order), size)]
+            sorted_windows = [window[np.argsort(-self.lengths[window], kind="stable")] for window in windows]
+            batches = np.concatenate(sorted_windows).reshape(-1, self.batch)
+            order = generator.permutation(batches, axis=0).reshape(-1)
+        yield from order.tolist()
+
+
+class EpochSetter(TrainerCallback):
+    """Tells the order which epoch begins, after a resumption too."""
+
+    order: PairOrder
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
+    ) -> None:
+        """Called before the epoch's first batch is drawn."""
+        self.order.epoch = int(state.epoch or 0)

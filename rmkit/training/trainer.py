@@ -1,0 +1,227 @@
+"""`RewardTrainer`: `transformers.Trainer` for pairs, with targets, margins and a contrastive term."""
+
+import inspect
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors.torch
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers import (
+    EvalPrediction,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainingArguments,
+)
+
+from rmkit.core.checks import Seen, refuse
+from rmkit.data.collate import PairCollator, encode_pairs
+from rmkit.losses import PAIR_LOSSES, reward_center_penalty
+from rmkit.training.checkpoint import CheckpointSealer
+from rmkit.training.contrastive import VARIANTS, VIEWS, ContrastiveTerm
+from rmkit.training.order import EpochSetter, PairOrder
+from rmkit.training.statistics import PairStatistics
+
+PROTOTYPES = "prototypes.safetensors"
+
+
+@dataclass
+class RewardConfig(TrainingArguments):
+    """Hugging Face's training arguments, with defaults for reward models, and what a reward model has beyond them.
+
+    `contrastive_beta`, `contrastive_temperature` and `prototypes` default to the variant's own in the paper.
+    """
+
+    loss: str = "bradley_terry"
+    flip_rate: float | None = None  # the share of wrong labels that loss "corrected" must be told
+    center_rewards_coefficient: float = 0.0
+    max_length: int = 1024
+    contrastive: Literal["none", "simcse", "simcse_difference", "swav", "swav_difference"] = "none"
+    contrastive_beta: float | None = None
+    contrastive_temperature: float | None = None
+    prototypes: int | None = None
+    dropout: float = 0.05  # of the contrastive views
+    learning_rate: float = 1e-5
+    num_train_epochs: float = 1.0
+    logging_steps: float = 10
+    save_total_limit: int | None = 1
+    train_sampling_strategy: str = "group_by_length"
+    remove_unused_columns: bool = False
+    dataloader_pin_memory: bool = False
+
+    def __post_init__(self) -> None:
+        check_reward_settings(self)
+        super().__post_init__()
+
+
+def check_reward_settings(config: RewardConfig) -> None:
+    """Refuse a loss or a contrastive setting that cannot be trained with."""
+    if config.loss not in PAIR_LOSSES:
+        refuse("loss", f"one of {', '.join(PAIR_LOSSES)}", config.loss, "Choose one of these.")
+    if (config.flip_rate is not None) != ("flip_rate" in inspect.signature(PAIR_LOSSES[config.loss]).parameters):
+        refuse("flip_rate", "a rate with the loss that is corrected by it, and none with any other",
+               Seen(f"{config.flip_rate} with loss {config.loss!r}"), "Set both, or neither.")
+    if config.contrastive != "none" and not 0 < config.dropout < 1:
+        refuse("dropout", "a rate above 0 and below 1 (without dropout the two views are the same)", config.dropout,
+               "The paper takes 0.05.")
+
+
+class RewardTrainer(Trainer):
+    """Trains a reward model on pairs (or on pairs that `encode_pairs` has encoded), with `target` and `margin`.
+
+    One forward per batch: chosen and rejected, and with a contrastive term both of their dropout views, are its
+    rows; the preference loss covers both views. A step's loss is the mean over its pairs.
+    """
+
+    args: RewardConfig
+    model: PreTrainedModel
+    train_dataset: Dataset
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: RewardConfig,
+        *,
+        processing_class: PreTrainedTokenizerBase,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | None = None,
+        **others: Any,
+    ) -> None:
+        extra = {} if args.flip_rate is None else {"flip_rate": args.flip_rate}
+        self.pair_loss = partial(PAIR_LOSSES[args.loss], **extra)
+        self.contrastive: ContrastiveTerm | None = None
+        if args.contrastive != "none":
+            changes: dict[str, Any] = {
+                "beta": args.contrastive_beta,
+                "temperature": args.contrastive_temperature,
+                "prototypes": args.prototypes,
+            }
+            changes = {name: value for name, value in changes.items() if value is not None}
+            variant = replace(VARIANTS[args.contrastive], **changes)
+            self.contrastive = ContrastiveTerm(model, variant, rate=args.dropout, seed=args.seed)
+        sealer = CheckpointSealer(args.save_total_limit)
+        args.save_total_limit = None  # or the last complete checkpoint would go before the next one is complete
+        datasets = [
+            encode_pairs(dataset, processing_class, args.max_length)
+            if dataset is not None and "input_ids_chosen" not in dataset.column_names else dataset
+            for dataset in (train_dataset, eval_dataset)
+        ]
+        super().__init__(
+            model,
+            args,
+            data_collator=PairCollator(processing_class),
+            train_dataset=datasets[0],
+            eval_dataset=datasets[1],
+            processing_class=processing_class,
+            compute_metrics=self.measure,
+            **others,
+        )
+        self.loss_is_scaled_for_ga = False  # compute_loss gives a batch's mean
+        self.statistics = PairStatistics()
+        self.epochs = EpochSetter()
+        self.add_callback(sealer)
+        self.add_callback(self.epochs)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The mean loss of a batch: preference loss, centring, contrastive term."""
+        contrastive = self.contrastive if model.training else None
+        views = 1 if contrastive is None else VIEWS
+        tokens = {name: inputs[name].repeat(views, 1) for name in ("input_ids", "attention_mask")}
+        target, margin = (inputs[name].repeat(views) if name in inputs else None for name in ("target", "margin"))
+        outputs = model(**tokens)
+        rewards = outputs.logits[:, 0].float()
+        chosen, rejected = rewards.view(views, 2, -1).transpose(0, 1).reshape(2, -1)
+        loss = self.pair_loss(chosen, rejected, target=target, margin=margin)
+        if self.args.center_rewards_coefficient:
+            penalty = reward_center_penalty(torch.stack([chosen, rejected], dim=1))
+            loss = loss + self.args.center_rewards_coefficient * penalty
+        if contrastive is not None:
+            loss = loss + contrastive.loss(tokens["attention_mask"])
+        self.statistics.update(chosen.detach(), rejected.detach(), margin)
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add what was seen of the rewards since the last time to the training logs."""
+        if "loss" in logs:
+            logs = {**logs, **self.statistics.drain(self.accelerator.gather)}
+        super().log(logs, start_time)
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[None, Tensor, Tensor]:
+        """Rewards [pair, (chosen, rejected)] and labels [pair, (target, margin)]; the loss is taken over all later."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad():
+            logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+        chosen, rejected = logits[:, 0].float().chunk(2)
+        labels = [inputs.get("target", torch.ones_like(chosen)), inputs.get("margin", torch.zeros_like(chosen))]
+        return None, torch.stack([chosen, rejected], dim=1), torch.stack(labels, dim=1)
+
+    def measure(self, prediction: EvalPrediction) -> dict[str, float]:
+        """Loss and statistics over the whole evaluation set, each pair counted once."""
+        chosen, rejected = torch.as_tensor(prediction.predictions).double().T
+        target, margin = torch.as_tensor(prediction.label_ids).double().T
+        statistics = PairStatistics()
+        statistics.update(chosen, rejected, margin)
+        loss = self.pair_loss(chosen, rejected, target=target, margin=margin)
+        return {"loss": loss.item(), **statistics.drain(lambda row: row)}
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the standard folder; refused on every process when a weight is not finite on one."""
+        finite = all(is_finite(parameter) for parameter in self.model.parameters())
+        broken = self.accelerator.gather(torch.tensor([not finite], device=self.args.device))
+        if bool(broken.any()):
+            refuse(f"weights after step {self.state.global_step}", "finite numbers", Seen("NaN or infinity"),
+                   "Nothing was saved over the last checkpoint; lower learning_rate or set max_grad_norm.")
+        super().save_model(output_dir, _internal_call)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        """Save the prototypes beside the model, so that the checkpoint stays one that every library reads."""
+        if not self.args.should_save or not hasattr(self.model, "prototypes"):
+            super()._save(output_dir, state_dict)
+            return
+        weights = dict(self.model.state_dict() if state_dict is None else state_dict)
+        prototypes = {name: weights.pop(name).contiguous() for name in list(weights) if name.startswith("prototypes.")}
+        super()._save(output_dir, weights)
+        safetensors.torch.save_file(prototypes, Path(str(output_dir or self.args.output_dir)) / PROTOTYPES)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """Load the prototypes too (with DeepSpeed, its own checkpoint holds them)."""
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if hasattr(self.model, "prototypes"):
+            prototypes = safetensors.torch.load_file(Path(resume_from_checkpoint) / PROTOTYPES)
+            self.model.load_state_dict(prototypes, strict=False)
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> PairOrder:
+        """The epoch's order. `train_sampling_strategy`: group_by_length, random or sequential."""
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        strategy = self.args.train_sampling_strategy
+        args = self.args
+        self.epochs.order = PairOrder(
+            len(dataset),
+            batch=self._train_batch_size * args.gradient_accumulation_steps * args.world_size,
+            seed=args.seed if args.data_seed is None else args.data_seed,
+            shuffle=strategy != "sequential",
+            lengths=dataset["length"][:] if strategy == "group_by_length" else None,
+            drop_last=args.dataloader_drop_last,
+        )
+        return self.epochs.order
+
+
+def is_finite(parameter: nn.Parameter) -> bool:
+    """Whether all of this process' part of a parameter is finite (under ZeRO-3, a shard)."""
+    return bool(torch.isfinite(getattr(parameter, "ds_tensor", parameter)).all())

@@ -1,0 +1,85 @@
+"""DeepSpeed: its default configuration and what it needs around a training run, without a compiler and without MPI."""
+
+import contextlib
+import importlib
+import os
+import socket
+import warnings
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+Stage = Literal[0, 1, 2, 3]
+
+
+def default_config(stage: Stage = 2) -> dict[str, Any]:
+    """DeepSpeed's configuration for one ZeRO stage; "auto" values are filled from the training arguments.
+
+    Clipping is among them, since DeepSpeed's own default became 1.0 in June 2026. Any torch optimizer is allowed,
+    so that DeepSpeed's compiled ones (and a compiler) are not needed.
+    """
+    zero: dict[str, Any] = {"stage": stage}
+    if stage in (1, 2):
+        zero |= {"contiguous_gradients": True, "reduce_bucket_size": "auto"}
+    if stage == 3:
+        zero |= {
+            "contiguous_gradients": True,
+            "reduce_bucket_size": "auto",
+            "stage3_prefetch_bucket_size": "auto",
+            "stage3_param_persistence_threshold": "auto",
+            "stage3_gather_16bit_weights_on_model_save": True,
+        }
+    return {
+        "train_batch_size": "auto",
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": "auto",
+        "gradient_clipping": "auto",
+        "bf16": {"enabled": "auto"},
+        "fp16": {"enabled": "auto"},
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "zero_optimization": zero,
+    }
+
+
+def under_launcher() -> bool:
+    """Whether a launcher (deepspeed, accelerate, torchrun, a Slurm script) started this process as one of its ranks."""
+    return "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+@contextlib.contextmanager
+def deepspeed_environment() -> Iterator[None]:
+    """For the block, what DeepSpeed wants of its surroundings; afterwards they are what they were.
+
+    Without a launcher, the variables that it would set for one process, or DeepSpeed looks for MPI. On a CPU, no
+    shared-memory kernels, which it would compile when several processes start.
+    """
+    before = dict(os.environ)
+    os.environ |= accelerator_environment()
+    if not under_launcher():
+        os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    # Imported by name and now: `deepspeed.comm.torch` as an attribute is torch itself, and it reads these variables.
+    importlib.import_module("deepspeed.comm.torch").build_shm_op = lambda: None  # type: ignore[attr-defined]
+    try:
+        with warnings.catch_warnings():  # DeepSpeed calls what torch deprecates, at every step
+            warnings.filterwarnings("ignore", r".*torch\.distributed\.", FutureWarning)
+            yield
+    finally:
+        unset_hf_deepspeed_config()  # models load again as if DeepSpeed had not been there
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def accelerator_environment() -> dict[str, str]:
+    """The variable that tells DeepSpeed to use the CPU, where there is nothing else; it warns when left to guess."""
+    return {} if torch.accelerator.is_available() else {"DS_ACCELERATOR": "cpu"}
+
+
+def free_port() -> str:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return str(listener.getsockname()[1])

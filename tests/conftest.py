@@ -1,0 +1,44 @@
+"""Tiny models and pairs that several rooms' tests share; everything is built in code."""
+
+import os
+
+import pytest
+from datasets import Dataset, disable_progress_bars
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+disable_progress_bars()
+
+COLOURS = ("red", "green", "blue", "grey", "black", "white")
+THINGS = ("stone", "river", "cloud", "tree", "lamp")
+
+
+@pytest.fixture(scope="session")
+def tiny_pairs():
+    """24 pairs of differing lengths, with targets and margins; the chosen response ends politely."""
+    rows = []
+    for number in range(24):
+        thing, colour = THINGS[number % 5], COLOURS[number % 6]
+        detail = " ".join(f"{COLOURS[(number + k) % 6]} {THINGS[k % 5]}" for k in range(number % 7))
+        rows.append({
+            "id": f"p{number}",
+            "prompt": [{"role": "user", "content": f"What colour is the {thing}? {detail}"}],
+            "chosen": [{"role": "assistant", "content": f"The {thing} is {colour} {detail}, thank you."}],
+            "rejected": [{"role": "assistant", "content": f"No {detail} {colour}."}],
+            "source": "code",
+            "target": 1.0 - 0.2 * (number % 4 == 0),
+            "margin": 0.1 * (number % 5) - 0.1,
+        })
+    return Dataset.from_list(rows)
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory, tiny_pairs):
+    """The folder of a causal language model with 2 layers of 32, and of its tokenizer."""
+    from rmkit.models.tiny import build_language_model, build_tokenizer
+
+    folder = tmp_path_factory.mktemp("base")
+    texts = [row[side][-1]["content"] for row in tiny_pairs for side in ("prompt", "chosen", "rejected")]
+    tokenizer = build_tokenizer(texts, vocabulary=400)
+    tokenizer.save_pretrained(folder)
+    build_language_model(tokenizer, hidden=32, layers=2).save_pretrained(folder)
+    return folder

@@ -1,0 +1,38 @@
+import numpy as np
+
+from rmkit.evaluation.metrics import evaluate_pairs
+from rmkit.evaluation.tables import align, format_comparison
+
+
+def metrics_of(gaps, sources, strength=None):
+    count = len(gaps)
+    return evaluate_pairs(gaps, np.zeros(count), prompts=np.arange(count), sources=sources, strength=strength,
+                          chosen_lengths=np.full(count, 5), rejected_lengths=np.full(count, 5), resamples=20)
+
+
+def test_columns_line_up_and_short_rows_are_filled():
+    assert align(["model", "x"], [["a", "1"], ["longer"]]).split("\n") == [
+        "model   x",
+        "---------",
+        "a       1",
+        "longer  -",
+    ]
+
+
+def test_comparison_shows_every_model_and_a_dash_for_the_undefined():
+    models = {"plain": metrics_of([1.0, -1.0], ["s", "s"]), "repaired": metrics_of([1.0, 2.0], ["s", "s"])}
+    text = format_comparison(models)
+    header, _, plain, repaired = text.split("\n")
+    assert len(header) == len(plain) == len(repaired)
+    assert "0.500" in plain.split()
+    assert "1.000" in repaired.split()
+    assert "-" in plain.split()  # every length is equal: no pair in which the model could prefer the longer
+    assert "source" not in text and "strength" not in text
+
+
+def test_sources_and_strength_follow_where_there_are_any():
+    models = {"plain": metrics_of([1.0, -1.0], ["s", "t"], [0.1, 0.2]), "other": metrics_of([1.0, -1.0], ["s", "u"])}
+    _, sources, strength = format_comparison(models).split("\n\n")
+    assert sources.split("\n")[0].split() == ["accuracy", "by", "source", "s", "t", "u"]
+    assert sources.split("\n")[3].split() == ["other", "1.000", "-", "0.000"]
+    assert strength.split("\n")[2].split() == ["plain", "1.000", "0.000"]

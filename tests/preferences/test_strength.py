@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from rmkit.core.checks import InputError
+from rmkit.preferences import preference_strength
+
+GAPS = np.array([[1, -0.5, 2], [0.5, -1.5, 2.5], [1.5, -1, 3], [1, 0, 2.5]])
+REWARDS = arrays(np.float64, array_shapes(min_dims=2, max_dims=2, max_side=6), elements=st.floats(-100, 100))
+
+
+def test_strength_is_mean_population_std_and_agreement():
+    strength = preference_strength(GAPS + 7.0, np.full_like(GAPS, 7.0))
+    np.testing.assert_allclose(strength.mean, [1, -0.75, 2.5], atol=1e-12)
+    np.testing.assert_allclose(strength.std, [0.35355339, 0.55901699, 0.35355339], atol=1e-8)
+    np.testing.assert_array_equal(strength.agreement, [1, 0, 1])
+
+
+def test_unbiased_std_is_not_ours():
+    strength = preference_strength(GAPS, np.zeros_like(GAPS))
+    unbiased = [0.40824829, 0.64549722, 0.40824829]
+    np.testing.assert_allclose(GAPS.std(axis=0, ddof=1), unbiased, atol=1e-8)
+    with pytest.raises(AssertionError):
+        np.testing.assert_allclose(strength.std, unbiased, atol=1e-3)
+
+
+def test_tie_agrees_with_nobody():
+    assert preference_strength([[0.0], [1.0]], [[0.0], [0.0]]).agreement == [0.5]
+
+
+@given(REWARDS, st.randoms(use_true_random=False))
+@settings(max_examples=50, deadline=None)
+def test_agrees_with_a_slow_loop_and_turns_with_the_pair(chosen, random):
+    rejected = np.array([[random.uniform(-10, 10) for _ in row] for row in chosen])
+    ours = preference_strength(chosen, rejected)
+    for pair in range(chosen.shape[1]):
+        gaps = [float(c - r) for c, r in zip(chosen[:, pair], rejected[:, pair], strict=True)]
+        mean = sum(gaps) / len(gaps)
+        assert ours.mean[pair] == pytest.approx(mean, abs=1e-9)
+        assert ours.std[pair] == pytest.approx((sum((g - mean) ** 2 for g in gaps) / len(gaps)) ** 0.5, abs=1e-9)
+        assert ours.agreement[pair] == pytest.approx(sum(g > 0 for g in gaps) / len(gaps))
+    turned = preference_strength(rejected, chosen)
+    np.testing.assert_allclose(turned.mean, -ours.mean, atol=1e-12)
+    np.testing.assert_allclose(turned.std, ours.std, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "names"),
+    [
+        (np.zeros(3), np.zeros(3), "rewards_chosen.*member, pair"),
+        (np.zeros((2, 0)), np.zeros((2, 0)), "rewards_chosen.*filled"),
+        (np.zeros((2, 3)), np.zeros((1, 3)), "rewards_rejected.*shape"),
+        (np.zeros((2, 3)), np.zeros((2, 1)), "rewards_rejected.*shape"),
+        ([[1.0, np.nan]], [[0.0, 0.0]], "rewards_chosen.*1 NaN or infinite of 2"),
+        ([[1.0, 2.0]], [[0.0, np.inf]], "rewards_rejected.*finite"),
+        ([["a"]], [[0.0]], "rewards_chosen.*numbers"),
+        ([[1.0], [1.0, 2.0]], [[0.0]], "rewards_chosen.*numbers"),
+    ],
+)
+def test_refuses_what_it_cannot_average(chosen, rejected, names):
+    with pytest.raises(InputError, match=names):
+        preference_strength(chosen, rejected)
