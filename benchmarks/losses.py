@@ -3,7 +3,7 @@
     python benchmarks/losses.py [--seconds 4] [--device cpu]
 
 SimCSE is set against pytorch-metric-learning's SupConLoss (one direction, one positive each: the same number) and,
-where its [positive, negative] table fits into memory, NTXentLoss. SwAV is set against the six matrix products it
+for small batches, NTXentLoss. SwAV is set against the six matrix products it
 cannot do without: two views by prototypes forward, and backward one for each view and two for the prototypes.
 Every timing is forward and backward, float32. On a CPU it is the processor time of one thread, which other work on the
 machine disturbs least. A ratio is the median over repeats of ours / other, the two run in turns and changing order.
@@ -29,7 +29,7 @@ from rmkit.losses import simcse_loss, swav_loss
 BATCHES = (32, 128, 512, 1024, 4096)
 HIDDEN = (384, 4096)
 PROTOTYPES = 50
-NTXENT_MAX_BATCH = 512
+NTXENT_MAX_BATCH = 128  # its table has batch**3 entries
 IMPORTS = """
 import time
 start = time.perf_counter(); import torch

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rmkit.core.checks import Seen, refuse
 from rmkit.ratings.accuracy import pair_accuracy, pair_credits
-from rmkit.ratings.arrays import finite_array, same_shape
+from rmkit.core.arrays import finite_array, same_shape
 from rmkit.ratings.bootstrap import bootstrap_interval
 from rmkit.ratings.calibration import brier_score, calibration_error, log_loss
 from rmkit.ratings.ranking import rank_correlation

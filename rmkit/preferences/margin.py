@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmkit.core.checks import refuse
-from rmkit.preferences.arrays import finite_array
+from rmkit.core.arrays import finite_array
 
 MarginKind = Literal["signed", "clamped", "scaled"]
 

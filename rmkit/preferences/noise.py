@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmkit.core.checks import Seen, refuse
-from rmkit.preferences.arrays import finite_array, same_shape
+from rmkit.core.arrays import finite_array, same_shape
 
 NoiseKind = Literal["uniform", "small_gap", "longer"]
 

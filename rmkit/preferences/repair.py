@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from rmkit.core.checks import Seen, refuse
-from rmkit.preferences.arrays import finite_array, same_shape
+from rmkit.core.arrays import finite_array, same_shape
 from rmkit.preferences.margin import MarginKind, adaptive_margin
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rmkit.preferences.arrays import finite_array, same_shape
+from rmkit.core.arrays import finite_array, same_shape
 
 
 class Strength(NamedTuple):

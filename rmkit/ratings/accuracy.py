@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rmkit.ratings.arrays import finite_array
+from rmkit.core.arrays import finite_array
 
 
 class PairAccuracy(NamedTuple):

@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from rmkit.core.checks import refuse
 from rmkit.ratings.accuracy import pair_credits
-from rmkit.ratings.arrays import finite_array
+from rmkit.core.arrays import finite_array
 
 
 def log_loss(gaps: ArrayLike) -> float:

@@ -6,7 +6,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from rmkit.core.checks import Seen, refuse
-from rmkit.ratings.arrays import finite_array, same_shape
+from rmkit.core.arrays import finite_array, same_shape
 
 
 def rank_correlation(first: ArrayLike, second: ArrayLike) -> float:

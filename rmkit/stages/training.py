@@ -60,6 +60,8 @@ class TrainConfig(RewardConfig):
         check_reward_settings(self)
         if self.processes < 1:
             refuse("processes", "at least 1", self.processes, "One process trains too.")
+        if self.eval_strategy != "no" and not self.evaluation_data:
+            refuse("evaluation_data", "pairs for eval_strategy to measure", Seen("none"), "Name them, or set it to no.")
 
 
 def train(config: TrainConfig) -> Path:

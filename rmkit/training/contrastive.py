@@ -63,6 +63,7 @@ class ContrastiveTerm:
         self.variant = variant
         self.rate = rate
         self.states: Tensor | None = None
+        self.prototypes: Tensor | None = None
         self.model = model
         head = find_head(model)
         if variant.prototypes:
@@ -80,6 +81,9 @@ class ContrastiveTerm:
         if not module.training:
             return inputs
         self.states = dropout(inputs[0], self.rate)
+        if self.variant.prototypes:
+            # Within the forward, where every engine watches for parameters in use.
+            self.prototypes = self.model.get_submodule("prototypes")()
         return (self.states, *inputs[1:])
 
     def loss(self, attention_mask: Tensor) -> Tensor:
@@ -95,6 +99,6 @@ class ContrastiveTerm:
         if self.variant.loss == "simcse":
             value = simcse_loss(first, second, temperature=self.variant.temperature)
         else:
-            prototypes = self.model.prototypes()  # type: ignore[operator]
-            value = swav_loss(first, second, prototypes, temperature=self.variant.temperature)
+            assert self.prototypes is not None
+            value = swav_loss(first, second, self.prototypes, temperature=self.variant.temperature)
         return self.variant.beta * value.float()

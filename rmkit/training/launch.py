@@ -53,7 +53,8 @@ def launch(module_arguments: Sequence[str], *, processes: int, launcher: str | N
         if reason:
             raise InputError(reason[0])
         errors = re.findall(r"^(?:\[rank\d+\]: )?([\w.]*(?:Error|Exception|Interrupt)\b.*)$", tail, re.MULTILINE)
-        refuse(f"{processes} processes", "all to end well", Seen(f"exit code {code}: {(errors or ['no reason'])[-1].rstrip('.')}"),
+        last = errors[-1].rstrip(".") if errors else "no reason given"
+        refuse(f"{processes} processes", "all to end well", Seen(f"exit code {code}: {last}"),
                "The output above says more. The last complete checkpoint is kept; the same command goes on from it.")
 
 
@@ -62,11 +63,12 @@ def pass_on(process: subprocess.Popen[bytes]) -> str:
     assert process.stderr is not None
     decode = codecs.getincrementaldecoder("utf-8")("replace").decode
     tail = ""
-    while chunk := os.read(process.stderr.fileno(), 4096):
-        text = decode(chunk)
-        sys.stderr.write(text)
-        sys.stderr.flush()
-        tail = (tail + text)[-TAIL:]
+    with process.stderr as stream:
+        while chunk := os.read(stream.fileno(), 4096):
+            text = decode(chunk)
+            sys.stderr.write(text)
+            sys.stderr.flush()
+            tail = (tail + text)[-TAIL:]
     return tail
 
 

@@ -52,6 +52,7 @@ class RewardConfig(TrainingArguments):
     train_sampling_strategy: str = "group_by_length"
     remove_unused_columns: bool = False
     dataloader_pin_memory: bool = False
+    ddp_find_unused_parameters: bool | None = False  # without DeepSpeed; looking for them breaks SwAV's prototypes
 
     def __post_init__(self) -> None:
         check_reward_settings(self)

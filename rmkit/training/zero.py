@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 Stage = Literal[0, 1, 2, 3]
@@ -57,8 +58,9 @@ def deepspeed_environment() -> Iterator[None]:
     shared-memory kernels, which it would compile when several processes start.
     """
     before = dict(os.environ)
+    alone = not under_launcher() and not dist.is_initialized()
     os.environ |= accelerator_environment()
-    if not under_launcher():
+    if alone:
         os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     # Imported by name and now: `deepspeed.comm.torch` as an attribute is torch itself, and it reads these variables.
@@ -69,8 +71,20 @@ def deepspeed_environment() -> Iterator[None]:
             yield
     finally:
         unset_hf_deepspeed_config()  # models load again as if DeepSpeed had not been there
+        if alone:
+            close_process_group()
         os.environ.clear()
         os.environ.update(before)
+
+
+def close_process_group() -> None:
+    """End this process' group, of DeepSpeed with what it remembers of it, or of torch alone."""
+    comm: Any = importlib.import_module("deepspeed.comm.comm")
+    if comm.cdb is not None:
+        comm.destroy_process_group()
+        comm.cdb = None
+    elif dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def accelerator_environment() -> dict[str, str]:

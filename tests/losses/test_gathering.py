@@ -1,7 +1,5 @@
 """Two processes with half a batch each equal one process with the whole: values, and gradients as DDP averages them."""
 
-import os
-
 import pytest
 import torch
 import torch.distributed as dist
@@ -45,7 +43,6 @@ def differentiate(model, features, name, kind):
 
 
 def work(rank, folder):
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     model = DistributedDataParallel(Embedder())
     half = draw_features()[:, rank * PAIRS // 2:(rank + 1) * PAIRS // 2]
@@ -59,6 +56,8 @@ def work(rank, folder):
     except ValueError as error:
         results["unequal"] = str(error)
     torch.save(results, f"{folder}/{rank}.pt")
+    del model  # before the process group it reduces over
+    dist.barrier()
     dist.destroy_process_group()
 
 
@@ -68,7 +67,7 @@ def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gathering")
     processes = mp.spawn(work, (str(folder),), nprocs=2, join=False)
     try:
-        processes.join(timeout=SECONDS)  # raises what a process raised, and returns when the first has ended
+        processes.join(timeout=SECONDS)  # until the first has ended; raises what it raised
         assert processes.join(timeout=SECONDS), f"no result within {SECONDS} s"
     finally:
         for process in processes.processes:

@@ -1,6 +1,7 @@
 """A trainer on the tiny pairs, with DeepSpeed or without, in this process."""
 
 import contextlib
+import warnings
 
 import pytest
 
@@ -25,6 +26,7 @@ def build_trainer(tiny_base, tiny_pairs, tmp_path):
     """build_trainer(**settings) -> a RewardTrainer; a `deepspeed` setting works within this test."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(deepspeed_environment())
+        warnings.filterwarnings("ignore", r".*torch\.jit\.", DeprecationWarning)  # torch's own, on its first compile
 
         def build(model=None, pairs=tiny_pairs, evaluation=None, **settings):
             arguments = RewardConfig(**{"output_dir": str(tmp_path), **SETTINGS, **settings})

@@ -15,7 +15,8 @@ TOLERANCE = 1e-5
 
 
 def score(trainer, pairs):
-    return [torch.as_tensor(side) for side in score_pairs(trainer.model, trainer.processing_class, pairs, max_length=128)]
+    sides = score_pairs(trainer.model, trainer.processing_class, pairs, max_length=128)
+    return [torch.as_tensor(side) for side in sides]
 
 
 def test_training_lowers_the_loss(train_losses, tiny_pairs):
@@ -39,7 +40,7 @@ def test_labels_change_the_first_loss(train_losses, tiny_pairs):
         train_losses(pairs=tiny_pairs.remove_columns(list(names)), per_device_train_batch_size=24, max_steps=1)[0]
         for names in ((), ("target",), ("margin",), ("target", "margin"))
     ]
-    assert min(abs(a - b) for i, a in enumerate(first) for b in first[:i]) > 1e-4
+    assert min(abs(a - b) for i, a in enumerate(first) for b in first[:i]) > 1e-5
 
 
 def test_centring(train_losses, build_trainer, tiny_pairs):
@@ -114,12 +115,15 @@ def test_statistics_of_two_processes():
     assert (drained["accuracy"], drained["reward_min"], drained["reward_max"]) == (0.25, -2.0, 1.0)
 
 
-def test_not_a_number_stops_training_and_is_not_saved(build_trainer, tmp_path):
-    trainer = build_trainer(max_steps=4, learning_rate=1e30, save_strategy="steps", save_steps=1)
-    with pytest.raises(InputError, match="finite"):
+def test_not_a_number_is_neither_trained_on_nor_saved(build_trainer, tmp_path):
+    trainer = build_trainer(max_steps=2)
+    with torch.no_grad():
+        trainer.model.score.weight[0, 0] = float("nan")
+    with pytest.raises(InputError, match="chosen_rewards: expected finite numbers"):
         trainer.train()
-    saved = [torch.load(file, weights_only=True) for file in tmp_path.glob("checkpoint-*/optimizer.pt")]
-    assert not saved or all(state["param_groups"] for state in saved)
+    with pytest.raises(InputError, match="weights after step 0: expected finite numbers"):
+        trainer.save_model()
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 @pytest.mark.parametrize("settings, match", [

@@ -7,6 +7,10 @@ from typing import Literal
 from rmkit.data.gold import vocabulary as words
 
 
+Bound = Literal["at most", "at least"]
+BOUNDS: tuple[Bound | None, ...] = ("at most", "at least", None)
+
+
 @dataclass(frozen=True)
 class Request:
     """The checkable things one prompt asks for.
@@ -20,7 +24,7 @@ class Request:
     count: int
     ordered: bool
     tone: str
-    bound: Literal["at most", "at least"] | None
+    bound: Bound | None
     length: int
 
 
@@ -29,7 +33,7 @@ def draw_request(rng: random.Random, *, new_topics: bool = False) -> Request:
     topic = rng.choice([name for name in words.TOPICS if (name in words.NEW_TOPICS) == new_topics])
     items = tuple(rng.sample(words.TOPICS[topic], rng.randint(2, 3)))
     count = len(items) + rng.randint(0, 1)
-    bound = rng.choice(("at most", "at least", None))
+    bound = rng.choice(BOUNDS)
     # Opener and closer have about 6 words, a tip 5 or 6 and a filler 3 or 4: a ceiling leaves room for one filler or
     # two, a floor asks for a filler in every second tip or more.
     length = {"at most": 8 + 6 * count, "at least": 6 + 8 * count, None: 0}[bound]

@@ -4,18 +4,26 @@ No word serves two purposes, so that every check in `reward.py` can be made on t
 """
 
 TOPICS: dict[str, tuple[str, ...]] = {
-    "gardening": ("roses", "spade", "compost", "hedge", "seeds", "hose", "lawn", "bulbs"),
-    "camping": ("tent", "lantern", "stove", "blanket", "axe", "map", "campfire", "boots"),
-    "baking": ("flour", "oven", "butter", "yeast", "dough", "sugar", "whisk", "pastry"),
-    "painting": ("brushes", "canvas", "easel", "palette", "varnish", "sketch", "pigments", "frame"),
-    "cycling": ("helmet", "pedals", "brakes", "tyres", "saddle", "chain", "pump", "bell"),
-    "music": ("scales", "metronome", "violin", "chords", "rhythm", "strings", "score", "tuner"),
-    "moving": ("boxes", "van", "furniture", "keys", "labels", "carpets", "piano", "lease"),
-    "fishing": ("rod", "bait", "hooks", "net", "reel", "riverbank", "float", "bucket"),
-    "photography": ("lens", "tripod", "shutter", "flash", "portrait", "filter", "battery", "album"),
-    "sewing": ("needle", "thread", "fabric", "buttons", "scissors", "zip", "hem", "pattern"),
-}
-NEW_TOPICS = ("photography", "sewing", "fishing")  # never in the training split
+    "outdoor life": (
+        "roses", "spade", "compost", "hedge", "seeds", "hose", "lawn", "bulbs",
+        "tent", "lantern", "stove", "blanket", "axe", "map", "campfire", "boots",
+        "helmet", "pedals", "brakes", "tyres", "saddle", "chain", "pump", "bell",
+    ),
+    "the household": (
+        "flour", "oven", "butter", "yeast", "dough", "sugar", "whisk", "pastry",
+        "boxes", "van", "furniture", "keys", "labels", "carpets", "piano", "lease",
+        "needle", "thread", "fabric", "buttons", "scissors", "zip", "hem", "pattern",
+    ),
+    "the arts": (
+        "brushes", "canvas", "easel", "palette", "varnish", "sketch", "pigments", "frame",
+        "scales", "metronome", "violin", "chords", "rhythm", "strings", "score", "tuner",
+    ),
+    "the seaside": (
+        "rod", "bait", "hooks", "net", "reel", "riverbank", "float", "bucket",
+        "lens", "tripod", "shutter", "flash", "portrait", "filter", "battery", "album",
+    ),
+}  # fmt: skip
+NEW_TOPICS = ("the seaside",)  # never in the training split
 
 # tone -> how a text may open, how it may close, and the words that mark the tone
 TONES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {

@@ -1,4 +1,4 @@
-"""What every function of this room asks of an array before it computes with it."""
+"""What a function over arrays asks of an array before it computes with it."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray

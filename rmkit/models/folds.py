@@ -1,0 +1,30 @@
+"""Folds: parts of a set of pairs, one of which is held out at a time, a prompt's pairs never torn apart."""
+
+import heapq
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rmkit.core.checks import Seen, refuse
+
+
+def assign_folds(groups: ArrayLike, folds: int, *, seed: int) -> NDArray[np.int64]:
+    """The fold, 0 to `folds` - 1, of each pair; pairs with the same entry in `groups` [pair] share theirs.
+
+    Groups go, largest first and equals in an order drawn under `seed`, each into the fold that has the fewest pairs
+    so far. Raises `InputError` for fewer than two folds, and for more folds than groups.
+    """
+    names = np.asarray(groups)
+    if names.ndim != 1:
+        refuse("groups", "one name per pair", Seen(f"shape {names.shape}"), "Pass each pair's prompt.")
+    found, group_of_pair, sizes = np.unique(names, return_inverse=True, return_counts=True)
+    if not 2 <= folds <= len(found):
+        refuse("folds", f"2 to {len(found)}, the number of prompts", folds, "Choose folds inside this range.")
+    shuffled = np.random.default_rng(seed).permutation(len(found))
+    smallest = [(0, fold) for fold in range(folds)]
+    fold_of_group = np.empty(len(found), dtype=np.int64)
+    for group in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
+        size, fold = heapq.heappop(smallest)
+        fold_of_group[group] = fold
+        heapq.heappush(smallest, (size + int(sizes[group]), fold))
+    return fold_of_group[group_of_pair]

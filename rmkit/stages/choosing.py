@@ -1,0 +1,82 @@
+"""Choosing a repair on noisy validation pairs, by small heads on the voters' frozen features."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from rmkit.core.configuration import build
+from rmkit.core.seeds import derive_seed
+from rmkit.data.tables import load_split
+from rmkit.models.features import Features
+from rmkit.models.heads import HeadsConfig, train_heads
+from rmkit.preferences import Repair
+from rmkit.preferences import repair as repair_labels
+from rmkit.preferences.margin import MarginKind
+from rmkit.ratings.accuracy import pair_accuracy
+from rmkit.stages.electing import voter_features
+from rmkit.stages.voting import VoteConfig
+
+STUDENTS = 5  # heads per candidate; the mean of their accuracies is what counts
+
+
+@dataclass
+class Candidate:
+    """A recipe with its share, and how often models trained under it were right on validation pairs."""
+
+    recipe: str
+    share: float
+    validation_accuracy: float | None = None
+
+
+def choose(
+    candidates: list[Candidate],
+    strength: NDArray[np.float64],
+    votes: str,
+    record: dict[str, Any],
+    *,
+    alpha: float,
+    margin_kind: MarginKind,
+    seed: int,
+) -> list[Candidate]:
+    """The candidates with their validation accuracy, best first; of equals the earlier one.
+
+    Each candidate repairs the train labels; heads on the frozen features of the vote's base model are trained on
+    them under the Bradley-Terry loss, and scored on the validation pairs as they are labelled. Label noise that
+    does not depend on the model lowers every candidate's accuracy alike, so their order stands. For fine-tuned
+    voters this is a stand-in for fine-tuning once per candidate.
+    """
+    voters = build(VoteConfig, {**record["config"], "output_dir": votes}, votes)
+    features = {
+        split: voter_features(voters, load_split(votes, split), Path(votes)) for split in ("train", "validation")
+    }
+    students = HeadsConfig(**voters.heads, members=STUDENTS, loss="bradley_terry")
+    judged = []
+    for candidate in tqdm(candidates, desc="Choosing a repair", unit="candidate"):
+        labels = repair_labels(
+            strength, recipe=candidate.recipe, share=candidate.share, alpha=alpha, margin_kind=margin_kind
+        )
+        accuracy = study(features["train"], labels, features["validation"], students, derive_seed(seed, "students"))
+        judged.append(replace(candidate, validation_accuracy=accuracy))
+    return sorted(judged, key=lambda candidate: -(candidate.validation_accuracy or 0.0))
+
+
+def study(lessons: Features, labels: Repair, exam: Features, config: HeadsConfig, seed: int) -> float:
+    """Mean accuracy on `exam` of heads trained on `lessons` under repaired labels.
+
+    The features stay in their places: loss(gap, t, m) = loss(-gap, 1 - t, -m) exchanges the sides instead.
+    """
+    heads = train_heads(
+        lessons.chosen,
+        lessons.rejected,
+        config,
+        target=np.where(labels.swapped, 1 - labels.target, labels.target),
+        margin=np.where(labels.swapped, -labels.margin, labels.margin),
+        keep=labels.keep,
+        seed=seed,
+    )
+    gaps = heads.score(exam.chosen) - heads.score(exam.rejected)
+    return float(np.mean([pair_accuracy(member).accuracy for member in gaps]))

@@ -1,0 +1,138 @@
+"""The two kinds of voters: heads on frozen features, and fine-tuned reward models."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from datasets import Dataset
+from numpy.typing import NDArray
+
+from rmkit.core.checks import Seen, refuse
+from rmkit.core.configuration import build
+from rmkit.core.seeds import derive_seed
+from rmkit.data.tables import write_table
+from rmkit.models.features import Features, extract_features
+from rmkit.models.folds import assign_folds
+from rmkit.models.heads import HeadsConfig, cross_fit, train_heads
+from rmkit.models.reward import load_reward_model, load_tokenizer, score_pairs
+from rmkit.stages.training import TrainConfig, train
+
+if TYPE_CHECKING:
+    from rmkit.stages.voting import VoteConfig
+
+FEATURES = "features"
+MEMBERS = "members"
+
+
+class Rewards(NamedTuple):
+    """What the members give the two sides of each pair: [member, pair] each."""
+
+    chosen: NDArray[np.float64]
+    rejected: NDArray[np.float64]
+
+
+def check_voters(config: "VoteConfig") -> None:
+    """Refuse settings of the voters that do not hold, and settings of the kind that is not asked for."""
+    unused = "train" if config.kind == "heads" else "heads"
+    if getattr(config, unused):
+        refuse(unused, f"no keys with kind {config.kind!r}", getattr(config, unused), "Remove them.")
+    if config.kind == "heads":
+        heads_config(config)
+    else:
+        member_config(config, "data", Path(), 0)
+
+
+def heads_config(config: "VoteConfig") -> HeadsConfig:
+    """The heads' configuration, with the vote's members and loss."""
+    return build(HeadsConfig, own_keys(config.heads, members=config.members, loss=config.loss), "heads")
+
+
+def member_config(config: "VoteConfig", data: str, folder: Path, member: int) -> TrainConfig:
+    """One fine-tuned member's configuration: the seed alone tells it from the others."""
+    seed = derive_seed(config.seed, "member", member)
+    fixed = {"data": data, "model_name_or_path": config.model_name_or_path, "output_dir": str(folder), "seed": seed}
+    shared = {"loss": config.loss, "max_length": config.max_length, "trust_remote_code": config.trust_remote_code}
+    return build(TrainConfig, own_keys(config.train, **fixed, **shared), "train")
+
+
+def own_keys(settings: Mapping[str, Any], **fixed: Any) -> dict[str, Any]:
+    """A section's settings with those that the vote itself decides."""
+    taken = sorted(set(settings) & set(fixed))
+    if taken:
+        refuse(taken[0], "a key of this section alone", Seen("one that the vote sets"), "Set it on the vote itself.")
+    return {**settings, **fixed}
+
+
+def vote_with_heads(config: "VoteConfig", pairs: Mapping[str, Dataset], folder: Path) -> dict[str, Rewards]:
+    """Rewards by split, from heads trained together on features that are computed once and kept in `folder`."""
+    heads = heads_config(config)
+    features = {split: voter_features(config, rows, folder) for split, rows in pairs.items()}
+    lessons = features["train"]
+    trained = train_heads(lessons.chosen, lessons.rejected, heads, seed=config.seed)
+    rewards = {
+        split: Rewards(trained.score(sides.chosen), trained.score(sides.rejected))
+        for split, sides in features.items()
+    }
+    if config.folds:
+        prompts = [str(prompt) for prompt in pairs["train"]["prompt"]]
+        rewards["train"] = Rewards(*cross_fit(
+            lessons.chosen, lessons.rejected, heads, groups=prompts, folds=config.folds, seed=config.seed
+        ))
+    return rewards
+
+
+def voter_features(config: "VoteConfig", rows: Dataset, folder: Path) -> Features:
+    """Frozen features of one split's pairs."""
+    return extract_features(
+        rows,
+        config.model_name_or_path,
+        max_length=config.max_length,
+        batch_size=config.batch_size,
+        cache_dir=folder / FEATURES,
+        trust_remote_code=config.trust_remote_code,
+    )
+
+
+def vote_with_models(config: "VoteConfig", pairs: Mapping[str, Dataset], folder: Path) -> dict[str, Rewards]:
+    """Rewards by split, from models fine-tuned one after another; those that are finished are not trained again.
+
+    Cross-fitted, the members of the first fold score the validation and the test pairs.
+    """
+    rewards = {split: Rewards(*np.empty((2, config.members, len(rows)))) for split, rows in pairs.items()}
+    lessons = pairs["train"]
+    fold_of_pair = np.zeros(len(lessons), dtype=np.int64)
+    if config.folds:
+        prompts = [str(prompt) for prompt in lessons["prompt"]]
+        fold_of_pair = assign_folds(prompts, config.folds, seed=derive_seed(config.seed, "folds"))
+    for fold in range(max(1, config.folds)):
+        data, scored = config.data, np.arange(len(lessons))
+        if config.folds:
+            scored = np.flatnonzero(fold_of_pair == fold)
+            data = str(write_fold(lessons, np.flatnonzero(fold_of_pair != fold), folder / MEMBERS / f"fold-{fold}"))
+        for member in range(config.members):
+            place = folder / MEMBERS / (f"{member}-without-fold-{fold}" if config.folds else str(member))
+            train(member_config(config, data, place, member))
+            score_member(config, place, lessons.select(scored), rewards["train"], member, scored)
+            for split in pairs.keys() - {"train"}:
+                if fold == 0:
+                    score_member(config, place, pairs[split], rewards[split], member, np.arange(len(pairs[split])))
+    return rewards
+
+
+def write_fold(lessons: Dataset, rows: NDArray[np.intp], folder: Path) -> Path:
+    """The folder with the pairs that one fold's members are trained on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_table(lessons.select(rows), folder / "train.parquet")
+    return folder
+
+
+def score_member(
+    config: "VoteConfig", place: Path, rows: Dataset, rewards: Rewards, member: int, places: NDArray[np.intp]
+) -> None:
+    """Put one member's rewards of `rows` into their `places` in `rewards`."""
+    tokenizer = load_tokenizer(place, trust_remote_code=config.trust_remote_code)
+    model = load_reward_model(place, tokenizer, trust_remote_code=config.trust_remote_code)
+    found = score_pairs(model, tokenizer, rows, max_length=config.max_length, batch_size=config.batch_size)
+    for side, values in zip(rewards, found, strict=True):
+        side[member, places] = values

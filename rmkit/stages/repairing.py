@@ -1,0 +1,141 @@
+"""`rmkit repair`: from votes to the pairs that a robust reward model is trained on."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from datasets import Dataset
+
+from rmkit.core.checks import Seen, refuse
+from rmkit.core.configuration import as_dict
+from rmkit.core.stages import open_stage, read_record
+from rmkit.data.tables import load_split, write_table
+from rmkit.preferences import RECIPES, Repair, calibrate_scale
+from rmkit.preferences import repair as repair_labels
+from rmkit.preferences.margin import MarginKind
+from rmkit.stages.choosing import Candidate, choose
+
+PAIR_COLUMNS = ("id", "prompt", "chosen", "rejected", "source")
+
+
+@dataclass
+class RepairConfig:
+    """Repair the labels of the train pairs in the folder `votes`.
+
+    `recipe`: a name from `rmkit.preferences.RECIPES`, or "validation": the one under which small heads on the
+    voters' frozen features are right most often on the noisy validation pairs, among `recipes`. `share` is the
+    share that flip and drop touch: a number, "estimated" (the noise rate that the votes found) or "validation" (the
+    best of `shares`, chosen the same way). `alpha` is the smoothing. The strength is brought to the scale of the
+    labels' log-odds before it serves as margin or soft label: `strength_scale` times, "calibrated" meaning the scale
+    that fits the validation labels best; the paper uses the votes as they are, 1.0. Test pairs are never looked at.
+    """
+
+    votes: str
+    output_dir: str
+    recipe: str = "validation"
+    share: float | Literal["estimated", "validation"] = "validation"
+    alpha: float = 0.2
+    margin_kind: MarginKind = "signed"
+    strength_scale: float | Literal["calibrated"] = "calibrated"
+    recipes: list[str] = field(default_factory=lambda: [name for name in RECIPES if name != "none"])
+    shares: list[float] = field(default_factory=lambda: [0.1, 0.2, 0.3, 0.4])
+    max_length: int = 1024
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in (self.recipe, *self.recipes) if name not in (*RECIPES, "validation")]
+        if unknown:
+            refuse("recipe", f"one of {', '.join(RECIPES)}, or validation", unknown[0], "Choose one by its name.")
+
+
+def repair(config: RepairConfig) -> Path:
+    """Write the repaired `train.parquet`, and the pairs that were dropped to `dropped.parquet`.
+
+    The record says what was done to how many pairs, and, where something was chosen on validation pairs, every
+    candidate with its validation accuracy.
+    """
+    with open_stage(config.output_dir, "repair", as_dict(config), {"votes": config.votes}) as stage:
+        if not stage.done:
+            pairs = load_split(config.votes, "train")
+            record = read_record(config.votes) or {}
+            scale = find_scale(config)
+            strength = np.asarray(pairs["strength_mean"]) * scale
+            candidates = list_candidates(config, record)
+            if len(candidates) > 1:
+                candidates = choose(
+                    candidates, strength, config.votes, record,
+                    alpha=config.alpha, margin_kind=config.margin_kind, seed=config.seed,
+                )
+            best = candidates[0]
+            labels = repair_labels(strength, recipe=best.recipe, share=best.share, alpha=config.alpha,
+                                   margin_kind=config.margin_kind)
+            dropped = write_repaired(pairs, labels, stage.directory)
+            stage.record.update(
+                rows_in=len(pairs),
+                rows_out=len(pairs) - dropped,
+                left={"dropped": dropped},
+                recipe=best.recipe,
+                share=best.share,
+                alpha=config.alpha,
+                strength_scale=scale,
+                chosen_by="validation" if len(candidates) > 1 else "configuration",
+                candidates=[vars(candidate) for candidate in candidates] if len(candidates) > 1 else None,
+                actions=dict(sorted(Counter(labels.action.tolist()).items())),
+            )
+        actions = ", ".join(f"{action} {count}" for action, count in stage.record["actions"].items())
+        print(f"repair {stage.record['recipe']} (share {stage.record['share']:.3g}): {actions}")
+    return stage.directory
+
+
+def find_scale(config: RepairConfig) -> float:
+    """What strengths are multiplied by: the setting, or the scale that the noisy validation labels bear out."""
+    if config.strength_scale != "calibrated":
+        return config.strength_scale
+    return calibrate_scale(load_split(config.votes, "validation")["strength_mean"][:])
+
+
+def list_candidates(config: RepairConfig, record: dict[str, Any]) -> list[Candidate]:
+    """The recipes and shares to choose from; one where the configuration leaves no choice."""
+    recipes = config.recipes if config.recipe == "validation" else [config.recipe]
+    shares: list[float]
+    if config.share == "validation":
+        shares = config.shares
+    elif config.share == "estimated":
+        rate = record.get("noise_rate")
+        if rate is None:
+            refuse("share: estimated", "votes with an estimated noise rate", Seen("none in its record"),
+                   "Vote with folds of 2 or more, or set a share.")
+        shares = [rate["rate"]]
+    else:
+        shares = [config.share]
+    return [
+        Candidate(recipe, share)
+        for recipe in recipes
+        for share in (shares if RECIPES[recipe].pairs == "lowest" else shares[:1])
+    ]
+
+
+def write_repaired(pairs: Dataset, labels: Repair, directory: Path) -> int:
+    """Write the pairs with their new labels; returns how many were dropped."""
+    names = [name for name in PAIR_COLUMNS if name in pairs.column_names]
+
+    def relabel(row: dict[str, Any], index: int) -> dict[str, Any]:
+        changes = {
+            "target": float(labels.target[index]),
+            "margin": float(labels.margin[index]),
+            "action": str(labels.action[index]),
+        }
+        if labels.swapped[index]:
+            changes |= {"chosen": row["rejected"], "rejected": row["chosen"]}
+        return changes
+
+    repaired = pairs.select_columns(names).map(
+        relabel, with_indices=True, load_from_cache_file=False, desc="Repairing labels"
+    )
+    write_table(repaired.select(np.flatnonzero(labels.keep)), directory / "train.parquet")
+    dropped = np.flatnonzero(~labels.keep)
+    if len(dropped):
+        write_table(repaired.select(dropped), directory / "dropped.parquet")
+    return len(dropped)

@@ -1,0 +1,175 @@
+"""The stage `train`: recipes, the folder it writes, resumption after kill -9, several processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+import yaml
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from rmkit.core.checks import InputError
+from rmkit.core.configuration import load_config
+from rmkit.core.stages import read_record
+from rmkit.models.reward import score_pairs
+from rmkit.stages.training import TrainConfig, spell_overrides, train
+from rmkit.training.zero import default_config
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+TRAINING = sorted(
+    path for path in RECIPES.glob("*.yaml") if "learning_rate" in yaml.safe_load(path.read_text(encoding="utf-8"))
+)
+pytestmark = pytest.mark.filterwarnings(
+    r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
+)
+
+
+@pytest.fixture
+def pairs_folder(tiny_pairs, tmp_path):
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    tiny_pairs.to_parquet(folder / "train.parquet")
+    tiny_pairs.select(range(9)).to_parquet(folder / "validation.parquet")
+    return folder
+
+
+@pytest.fixture
+def words(pairs_folder, tiny_base, tmp_path):
+    """The command line of a short run."""
+    settings = {
+        "data": pairs_folder, "model_name_or_path": tiny_base, "output_dir": tmp_path / "model", "max_length": 128,
+        "disable_tqdm": True, "per_device_train_batch_size": 4, "logging_steps": 1, "learning_rate": 1e-3,
+    }
+    return [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+
+
+def run(words, *more, path=None):
+    return train(load_config(TrainConfig, path, [*words, *more]))
+
+
+@pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)
+def test_recipe(path, words):
+    folder = run(words, "--max_steps", "2", path=path)
+    record = read_record(folder)
+    assert [entry["step"] for entry in record["log_history"] if "loss" in entry] == [1, 2]
+    assert record["config"]["contrastive"] == (path.stem if path.stem != "train" else "none")
+    AutoModelForSequenceClassification.from_pretrained(folder)
+
+
+def test_there_are_recipes():
+    assert {"train", "simcse", "simcse_difference", "swav", "swav_difference"} <= {path.stem for path in TRAINING}
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_deepspeed_recipes_are_the_defaults(stage):
+    assert json.loads((RECIPES / f"deepspeed/zero{stage}.json").read_text(encoding="utf-8")) == default_config(stage)
+
+
+def test_offload_recipe(words):
+    run(words, "--max_steps", "2", "--deepspeed", str(RECIPES / "deepspeed/zero2_offload.json"))
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_folder_gives_the_training_time_rewards(words, pairs_folder, tiny_pairs, lora):
+    more = ["--lora_rank", "4", "--learning_rate", "1e-2"] if lora else []
+    folder = run(words, "--evaluation_data", str(pairs_folder), "--num_train_epochs", "3", *more)
+    record = read_record(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert model.config.problem_type == "regression" and tokenizer.chat_template
+    chosen, rejected = score_pairs(model, tokenizer, tiny_pairs.select(range(9)), max_length=128)
+    metrics = record["metrics"]
+    rewards = np.concatenate([chosen, rejected])
+    seen = [(chosen - rejected).mean(), rewards.mean(), rewards.min(), rewards.max()]
+    told = [metrics[f"eval_{name}"] for name in ("gap", "reward_mean", "reward_min", "reward_max")]
+    np.testing.assert_allclose(seen, told, atol=1e-5)
+    assert seen[0] > 0.5  # trained, and the head is the trained one
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert yaml.safe_load(card.split("---")[1])["base_model"] == record["config"]["model_name_or_path"]
+    assert "eval_accuracy" in card
+
+
+def test_finished_stage_is_not_redone(words):
+    folder = run(words, "--max_steps", "1")
+    before = (folder / "model.safetensors").stat().st_mtime_ns
+    assert run(words, "--max_steps", "1") == folder
+    assert (folder / "model.safetensors").stat().st_mtime_ns == before
+    run(words, "--max_steps", "2")
+    assert (folder / "model.safetensors").stat().st_mtime_ns != before
+
+
+def test_killed_run_goes_on_to_the_same_weights(words, tmp_path):
+    more = ["--num_train_epochs", "60", "--save_steps", "20", "--contrastive", "simcse"]
+    whole = run(words, *more, "--output_dir", str(tmp_path / "whole"))
+    killed = tmp_path / "model"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rmkit", "train", *words, *more],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )
+    deadline = time.time() + 120
+    while not list(killed.glob("checkpoint-*/complete.json")) and time.time() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert list(killed.glob("checkpoint-*/complete.json")) and read_record(killed) is None
+    run(words, *more)
+    weights = [safetensors.torch.load_file(folder / "model.safetensors") for folder in (whole, killed)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_two_processes_from_one_command(words, pairs_folder):
+    more = ["--max_steps", "3", "--max_grad_norm", "0", "--evaluation_data", str(pairs_folder)]
+    one = read_record(run(words, *more))
+    folder = run(words, *more, "--processes", "2", "--per_device_train_batch_size", "2")
+    two = read_record(folder)
+    assert (one["world_size"], two["world_size"]) == (1, 2)
+    losses = [[entry["loss"] for entry in record["log_history"] if "loss" in entry] for record in (one, two)]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+    assert one["metrics"]["eval_loss"] == pytest.approx(two["metrics"]["eval_loss"], rel=1e-5)
+
+
+def test_config_survives_the_command_line(words):
+    config = load_config(TrainConfig, None, [*words, "--lr_scheduler_kwargs", "{power: 1.0e-05}"])
+    config.deepspeed = default_config(3)
+    config.run_name = "null"
+    assert load_config(TrainConfig, None, spell_overrides(config)) == config
+
+
+@pytest.mark.parametrize("more, match", [
+    (["--learning_rte", "1e-5"], "Did you mean learning_rate?"),
+    (["--learning_rate", "fast"], "learning_rate: expected float"),
+    (["--contrastive", "simclr"], "one of none, simcse"),
+    (["--dropout", "0", "--contrastive", "simcse"], "dropout"),
+    (["--processes", "0"], "processes"),
+    (["--data", "no/where"], "data no/where"),
+    (["--model_name_or_path", "/no/where"], "no/where"),
+    (["--deepspeed", "no/where.json"], "train: expected training arguments"),
+    (["--eval_strategy", "steps"], "evaluation_data"),
+])
+def test_refusals(words, more, match):
+    with pytest.raises(InputError, match=match):
+        run(words, *more)
+
+
+def test_refuses_what_the_model_has_no_positions_for(words, pairs_folder, tiny_pairs):
+    long = tiny_pairs.map(lambda row: {"prompt": [{"role": "user", "content": "river " * 1500}]})
+    long.to_parquet(pairs_folder / "train.parquet")
+    with pytest.raises(InputError, match="1024 positions"):
+        run(words, "--max_length", "2000")
+
+
+def test_configuration_starts_nothing(words):
+    code = (
+        "import sys; from rmkit.core.configuration import load_config; from rmkit.stages.training import TrainConfig\n"
+        "load_config(TrainConfig, None, sys.argv[1:])\n"
+        "import torch; assert not torch.distributed.is_initialized()\n"
+        "from accelerate.state import PartialState; assert not PartialState._shared_state"
+    )
+    subprocess.run([sys.executable, "-c", code, *words], check=True, timeout=120)
