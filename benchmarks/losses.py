@@ -1,12 +1,12 @@
 """Speed of the contrastive losses, and the cost of importing them: both sides in one run, measured in turns.
 
-    python benchmarks/losses.py [--seconds 4] [--device cpu]
+    python benchmarks/losses.py [--seconds 4]
 
-SimCSE is set against pytorch-metric-learning's SupConLoss (one direction, one positive each: the same number) and,
-for small batches, NTXentLoss. SwAV is set against the six matrix products it
-cannot do without: two views by prototypes forward, and backward one for each view and two for the prototypes.
-Every timing is forward and backward, float32. On a CPU it is the processor time of one thread, which other work on the
-machine disturbs least. A ratio is the median over repeats of ours / other, the two run in turns and changing order.
+SimCSE is set against pytorch-metric-learning's SupConLoss (one direction, one positive each: the same number) and, for
+small batches, NTXentLoss. SwAV is set against the six matrix products it cannot do without: two views by prototypes
+forward, and backward one for each view and two for the prototypes. Every timing is forward and backward, float32, in
+processor time of one thread, which other work on the machine disturbs least. A ratio is the median over repeats of
+ours / other, the two run in turns and changing order.
 """
 
 import argparse
@@ -45,17 +45,17 @@ def differentiate(loss: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> S
     return lambda: torch.autograd.grad(loss(*inputs), inputs)
 
 
-def one_directional(kind: type, batch: int, device: str) -> Callable[..., torch.Tensor]:
+def one_directional(kind: type, batch: int) -> Callable[..., torch.Tensor]:
     """pytorch-metric-learning's loss of this kind from the first view to the second, one positive each."""
     loss = kind(temperature=0.05)
     # One and the same tensor of labels for both would make the library drop the diagonal, that is, all positives.
-    labels, ref_labels = (torch.arange(batch, device=device) for _ in range(2))
+    labels, ref_labels = (torch.arange(batch) for _ in range(2))
     return lambda a, b: loss(a, labels, ref_emb=b, ref_labels=ref_labels)
 
 
 def multiply(views: list[torch.Tensor], prototypes: torch.Tensor) -> Step:
     """A step that runs SwAV's unavoidable matrix products and holds their results, as a loss and its gradients do."""
-    upstream = torch.randn(len(views[0]), len(prototypes), device=prototypes.device)
+    upstream = torch.randn(len(views[0]), len(prototypes))
 
     @torch.no_grad()
     def run() -> list[torch.Tensor]:
@@ -65,16 +65,12 @@ def multiply(views: list[torch.Tensor], prototypes: torch.Tensor) -> Step:
     return run
 
 
-def compare(ours: Step, other: Step, seconds: float, device: str) -> dict[str, float]:
+def compare(ours: Step, other: Step, seconds: float) -> dict[str, float]:
     """Median milliseconds of both and the median of the paired ratios."""
-    read_clock = time.process_time if device == "cpu" else time.perf_counter
-
     def clock(step: Step) -> float:
-        start = read_clock()
+        start = time.process_time()
         step()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        return 1e3 * (read_clock() - start)
+        return 1e3 * (time.process_time() - start)
 
     for step in (ours, other):
         clock(step)
@@ -94,23 +90,23 @@ def compare(ours: Step, other: Step, seconds: float, device: str) -> dict[str, f
     }
 
 
-def measure_losses(seconds: float, device: str) -> list[dict[str, object]]:
+def measure_losses(seconds: float) -> list[dict[str, object]]:
     """One record per loss, other side, batch size and hidden size."""
     records = []
     for hidden in HIDDEN:
         for batch in BATCHES:
-            a, b = (torch.randn(batch, hidden, device=device, requires_grad=True) for _ in range(2))
-            prototypes = torch.randn(PROTOTYPES, hidden, device=device, requires_grad=True)
+            a, b = (torch.randn(batch, hidden, requires_grad=True) for _ in range(2))
+            prototypes = torch.randn(PROTOTYPES, hidden, requires_grad=True)
             contests = {
-                ("simcse", "SupConLoss"): differentiate(one_directional(SupConLoss, batch, device), a, b),
-                ("simcse", "NTXentLoss"): differentiate(one_directional(NTXentLoss, batch, device), a, b),
+                ("simcse", "SupConLoss"): differentiate(one_directional(SupConLoss, batch), a, b),
+                ("simcse", "NTXentLoss"): differentiate(one_directional(NTXentLoss, batch), a, b),
                 ("swav", "matrix products"): multiply([a, b], prototypes),
             }
             ours = {"simcse": differentiate(simcse_loss, a, b), "swav": differentiate(swav_loss, a, b, prototypes)}
             for (loss, other), step in contests.items():
                 if other == "NTXentLoss" and batch > NTXENT_MAX_BATCH:
                     continue
-                figures = compare(ours[loss], step, seconds, device)
+                figures = compare(ours[loss], step, seconds)
                 records.append({"loss": loss, "other": other, "batch": batch, "hidden": hidden, **figures})
                 print("{loss:7} {other:16} batch {batch:5} hidden {hidden:5}  ours {ours_ms:9.3f} ms  "
                       "other {other_ms:9.3f} ms  ratio {ratio:.3f}".format(**records[-1]), flush=True)
@@ -127,10 +123,8 @@ def measure_import(repeats: int = 9) -> dict[str, float]:
     return {"torch_s": torch_s, "losses_s": losses_s, "ratio": ratio, "repeats": repeats}
 
 
-def name_processor(device: str) -> str:
+def name_processor() -> str:
     """The model of what the numbers were measured on."""
-    if device == "cuda":
-        return torch.cuda.get_device_name()
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -138,16 +132,15 @@ def name_processor(device: str) -> str:
 
 
 def main() -> None:
-    """Measure, print and write benchmarks/results/losses.json (losses-cuda.json for that device)."""
+    """Measure, print and write benchmarks/results/losses.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=4.0, help="per comparison; at least 5 repeats")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     report = {
         "command": shlex.join(["python", "benchmarks/losses.py", *sys.argv[1:]]),
-        "hardware": {"processor": name_processor(options.device), "threads": 1},
+        "hardware": {"processor": name_processor(), "threads": 1},
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -155,10 +148,9 @@ def main() -> None:
         },
         "import": measure_import(),
         "prototypes": PROTOTYPES,
-        "losses": measure_losses(options.seconds, options.device),
+        "losses": measure_losses(options.seconds),
     }
-    suffix = "" if options.device == "cpu" else f"-{options.device}"
-    path = Path(__file__).parent / "results" / f"losses{suffix}.json"
+    path = Path(__file__).parent / "results" / "losses.json"
     path.write_text(json.dumps(report, indent=2) + "\n")
 
 

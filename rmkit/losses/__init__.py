@@ -2,8 +2,8 @@
 
 Each gives one number per pair, vector or prompt with `reduction="none"`, and their mean or sum otherwise. The tables
 name every loss: those of `PAIR_LOSSES` share the arguments (chosen_rewards, rejected_rewards, *, target, margin,
-reduction) and stand in for one another, as do those of `CONTRASTIVE_LOSSES` for (view_a, view_b, ..., *, temperature,
-reduction); `LOSSES` holds all.
+reduction) and stand in for one another, `corrected` asking for `flip_rate` besides; those of `CONTRASTIVE_LOSSES`
+share (view_a, view_b, *, temperature, reduction), `swav` asking for `prototypes` besides; `LOSSES` holds all.
 """
 
 from collections.abc import Callable

@@ -6,8 +6,8 @@ alpha)` and a soft one any number between; `margin` is subtracted from the gap, 
 so that flipping a pair negates its margin: loss(gap, target, margin) = loss(-gap, 1 - target, -margin).
 
 Computed in float32 (float64 for float64 input) and returned in the dtype of the rewards, on their device. Half
-precision thus rounds the value that is logged (pass `rewards.float()` where that matters), never the gradient's way
-to the rewards.
+precision thus rounds the value that is logged, never the gradient's way to the rewards, and in float16 a sum over pairs
+or a squared reward may exceed its 65504: pass `rewards.float()` where that matters.
 """
 
 from collections.abc import Callable

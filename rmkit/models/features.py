@@ -1,7 +1,7 @@
 """Frozen features: what a backbone says about each response, computed once and kept on disk."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,15 +11,13 @@ import torch
 from datasets import Dataset
 from numpy.typing import NDArray
 from tqdm import tqdm
-from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from rmkit.core.checks import InputError, Seen, refuse
 from rmkit.core.stages import digest, fingerprint, write_json
 from rmkit.data.chat import OverLong, encode
+from rmkit.models.pooling import POOLING, pool_means, pool_surprise
 from rmkit.models.reward import first_line, load_tokenizer, quiet
-
-POOLING = "mean over the response's tokens of the middle and the last but one layer"
-
 
 class Features(NamedTuple):
     """Features of the two sides of each pair, [pair, feature] float32 and read-only, mapped from disk if cached."""
@@ -48,15 +46,11 @@ def extract_features(
 ) -> Features:
     """Features of prompt + response from the frozen backbone at `model_path`, an encoder or a causal model.
 
-    features = [mean of h_middle, mean of h_last-but-one], the means over the tokens of the response, whose states
-    have seen the prompt; h_k is the output of layer k. `pairs` has `id`, `prompt`, `chosen`, `rejected`; their order
+    See `rmkit.models.pooling` for what a feature is: means of the response's states, and for a causal language model
+    what surprised it too. `pairs` has `id`, `prompt`, `chosen`, `rejected`; their order
     is kept. Prompts are cut from the left to fit `max_length` tokens. A conversation that several pairs share is
     read once. With `cache_dir`, the result is kept there under a key of the backbone, the texts and `max_length`,
     and a second call maps it from disk instead of computing it.
-
-    The pooling was chosen on ukp_convarg1 (all-MiniLM-L6-v2, 24 topics, 30 % planted flips): against the mean of
-    the last layer, whose task is semantic similarity, it finds flips with AUROC .905 (.883) and is right on .776
-    (.704) of the pairs of unseen topics. A causal model's last token did not do better in the gold world.
 
     Raises `InputError` when there is no such backbone, for an encoder-decoder, for a response that does not fit
     (`OverLong`), and for features that are not finite.
@@ -122,10 +116,15 @@ def encode_side(
 def load_backbone(
     path: str | Path, tokenizer: PreTrainedTokenizerBase, *, trust_remote_code: bool = False
 ) -> PreTrainedModel:
-    """The body of the model at `path` in float32, without any head, on the accelerator where there is one."""
+    """The model at `path` in float32, on the accelerator where there is one; a language model keeps its head."""
     try:
         with quiet():
-            backbone = AutoModel.from_pretrained(path, dtype=torch.float32, trust_remote_code=trust_remote_code)
+            config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+            causal = any(name.endswith("ForCausalLM") for name in config.architectures or ())
+            kind = AutoModelForCausalLM if causal else AutoModel
+            backbone = kind.from_pretrained(
+                path, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code
+            )
     except (OSError, ValueError, RuntimeError) as error:
         refuse(f"backbone {path}", "a model's folder or hub name", Seen(first_line(error)), "Check the path.")
     if backbone.config.is_encoder_decoder:
@@ -147,28 +146,22 @@ def pool_batches(
             longest = len(sequences.input_ids[rows[0]])
             input_ids = torch.full((len(rows), longest), pad)
             attended = torch.zeros((len(rows), longest), dtype=torch.long)
-            response = torch.zeros((len(rows), longest, 1))
+            response = torch.zeros((len(rows), longest))
             for line, row in enumerate(rows):
                 ids = sequences.input_ids[row]
                 input_ids[line, :len(ids)] = torch.tensor(ids)
                 attended[line, :len(ids)] = 1
                 response[line, sequences.response_start[row]:len(ids)] = 1
-            device = backbone.device
-            states = backbone(
-                input_ids=input_ids.to(device), attention_mask=attended.to(device), output_hidden_states=True
+            tokens, attended, response = (part.to(backbone.device) for part in (input_ids, attended, response))
+            states = backbone.base_model(
+                input_ids=tokens, attention_mask=attended, output_hidden_states=True
             ).hidden_states
-            yield rows, pool(states, response.to(device)).cpu().numpy()
+            parts = pool_means(states, response)
+            head = backbone.get_output_embeddings()
+            if head is not None:
+                parts += pool_surprise(states, head, tokens, response)
+            yield rows, torch.cat(parts, dim=1).cpu().numpy()
             bar.update(len(rows))
-
-
-def pool(states: Sequence[torch.Tensor], response: torch.Tensor) -> torch.Tensor:
-    """[sequence, feature] from the hidden states [sequence, token, hidden] and the response's mask [.., token, 1].
-
-    `states` begins with the embeddings; where middle and last but one are the same layer, it enters once.
-    """
-    layers = sorted({len(states) // 2, len(states) - 2})
-    count = response.sum(dim=1)
-    return torch.cat([(states[layer] * response).sum(dim=1) / count for layer in layers], dim=1)
 
 
 def fill(

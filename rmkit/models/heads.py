@@ -78,7 +78,8 @@ class Heads:
         weight = self.weight.permute(1, 0, 2).reshape(width, members * hidden)  # one product serves all members
         parts = []
         for start in range(0, len(features), SCORED_AT_ONCE):
-            rows = standardise(features[start:start + SCORED_AT_ONCE], self.mean, self.deviation)
+            own = np.array(features[start:start + SCORED_AT_ONCE], dtype=np.float32)  # not the caller's memory
+            rows = standardise(own, self.mean, self.deviation)
             units = gelu((rows @ weight).view(-1, members, hidden) + self.bias[:, 0])
             parts.append(torch.einsum("pmh,mh->mp", units, self.output[..., 0]).double().numpy())
         return np.concatenate(parts, axis=1) if parts else np.empty((members, 0))
@@ -159,7 +160,7 @@ def fit(lessons: Lessons, parts: Sequence[NDArray[np.intp]], config: HeadsConfig
     output = torch.stack([torch.randn(hidden, 1, generator=start) for start in starts]) / hidden**0.5
     bias = torch.zeros(len(names), 1, hidden)
     parameters = [parameter.requires_grad_() for parameter in (weight, bias, output)]
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     per_epoch = max(1, math.ceil(max(len(part) for part in parts) / config.batch_size))
     steps = per_epoch * config.epochs
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1.0 / steps, total_iters=max(1, steps - 1))
@@ -168,8 +169,7 @@ def fit(lessons: Lessons, parts: Sequence[NDArray[np.intp]], config: HeadsConfig
     for rows, weights in tqdm(
         draw_batches(rows_of, orders, per_epoch, config.epochs), total=steps, desc="Training heads", unit="step"
     ):
-        sides = np.concatenate([lessons.chosen[rows], lessons.rejected[rows]], axis=1)
-        features = standardise(sides, mean, deviation)
+        features = standardise(lessons.gather(rows), mean, deviation)
         rewards = (gelu(torch.baddbmm(bias, features, weight)) @ output)[..., 0]
         losses = PAIR_LOSSES[config.loss](
             rewards[:, :rows.shape[1]].flatten(),

@@ -23,6 +23,14 @@ class Lessons:
     target: Tensor
     margin: Tensor
 
+    def gather(self, rows: NDArray[np.intp]) -> Features:
+        """Features [member, side * place, feature] of the pairs `rows` [member, place], the chosen sides first."""
+        members, places = rows.shape
+        sides = np.empty((members, 2 * places, self.chosen.shape[1]), dtype=np.float32)
+        sides[:, :places] = self.chosen[rows]
+        sides[:, places:] = self.rejected[rows]
+        return sides
+
 
 def read_lessons(
     chosen: Features, rejected: Features, target: ArrayLike | None, margin: ArrayLike | None
@@ -82,8 +90,8 @@ def measure(lessons: Lessons) -> tuple[Tensor, Tensor]:
 
 
 def standardise(features: Features, mean: Tensor, deviation: Tensor) -> Tensor:
-    """Features with mean 0 and standard deviation 1 over the training pairs, in memory of their own."""
-    return (torch.from_numpy(np.array(features, dtype=np.float32)) - mean) / deviation
+    """`features` [.., feature] with mean 0 and deviation 1 over the training pairs; the array is overwritten."""
+    return torch.from_numpy(features).sub_(mean).div_(deviation)
 
 
 def draw_batches(

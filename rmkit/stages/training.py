@@ -13,16 +13,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rmkit.core.checks import InputError, Seen, refuse
 from rmkit.core.configuration import as_dict
+from rmkit.core.seeds import seed_everything
 from rmkit.core.stages import Stage, read_record, versions
 from rmkit.data.collate import encode_pairs
 from rmkit.models.reward import load_reward_model, load_tokenizer
 from rmkit.training.card import write_card
-from rmkit.training.checkpoint import find_last_complete
+from rmkit.training.checkpoint import find_last_complete, tell_disk_faults
 from rmkit.training.launch import launch
 from rmkit.training.lora import add_lora, merge_lora
 from rmkit.training.ranks import is_first_rank, open_stage_on_ranks
 from rmkit.training.trainer import RewardConfig, RewardTrainer, check_reward_settings
-from rmkit.training.zero import default_config, deepspeed_environment, under_launcher
+from rmkit.training.zero import deepspeed_environment, default_config, leave_zero, under_launcher
 
 SECRETS = ("hub_token",)
 ADAPTER = "adapter"
@@ -36,7 +37,7 @@ class TrainConfig(RewardConfig):
 
     `deepspeed`: "auto" for rmkit's ZeRO-2 configuration, a JSON file (recipes/deepspeed), or null for plain torch.
     `processes`: how many to start on this machine, by the deepspeed launcher; `launcher` is the beginning of another
-    command to start them with, such as "accelerate launch --num_processes 2". Started by a launcher already, neither
+    command to start them with, such as "torchrun --nproc_per_node 2". Started by a launcher already, neither
     matters. `evaluation_data` gives the pairs that `eval_strategy` and the end of training measure: the validation
     pairs of a stage's folder, or a file. `lora_rank` trains adapters, merged into the saved model. An interrupted
     run goes on from its last complete checkpoint (`save_steps`).
@@ -83,16 +84,14 @@ def train(config: TrainConfig) -> Path:
         arguments = resolve(config)  # starts the process group, where there are several processes
         with open_stage_on_ranks(config.output_dir, "train", settings, inputs) as stage:
             if not stage.done:
-                try:
+                with tell_disk_faults(config.output_dir):
                     fit(stage, config, arguments)
-                except OSError as error:
-                    refuse(f"train: output_dir {config.output_dir}", "a disk that can be written", Seen(error),
-                           "Free it; the same command goes on from the last complete checkpoint.")
     return Path(config.output_dir)
 
 
 def fit(stage: Stage, config: TrainConfig, arguments: RewardConfig) -> None:
     """Train on this rank; the first one writes the model, its card and the stage's record."""
+    seed_everything(config.seed)
     tokenizer = load_tokenizer(config.model_name_or_path, trust_remote_code=config.trust_remote_code)
     pairs = load_pairs(config.data, "train")
     train_dataset = encode_pairs(pairs, tokenizer, config.max_length)
@@ -143,9 +142,9 @@ def save(trainer: RewardTrainer, config: TrainConfig, tokenizer: PreTrainedToken
         trainer.save_model(str(directory))
         return
     trainer.save_model(str(directory / ADAPTER))
+    leave_zero()
     if is_first_rank():
-        with deepspeed_environment():
-            merge_lora(load_model(config, tokenizer), directory / ADAPTER).save_pretrained(directory)
+        merge_lora(load_model(config, tokenizer), directory / ADAPTER).save_pretrained(directory)
         tokenizer.save_pretrained(directory)
 
 

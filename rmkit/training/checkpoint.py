@@ -1,12 +1,16 @@
 """Checkpoints: sealed by a marker that is written last, so that a half-written one is never taken for a whole one."""
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from rmkit.core.checks import Seen, refuse
 from rmkit.core.stages import read_json, write_json
 
 MARKER = "complete.json"
@@ -34,6 +38,18 @@ class CheckpointSealer(TrainerCallback):
             for old in list_complete(folder.parent)[:-self.limit]:
                 if best is None or Path(best).resolve() != old.resolve():
                     remove(old)
+
+
+@contextlib.contextmanager
+def tell_disk_faults(directory: str | Path) -> Iterator[None]:
+    """Refuse `directory` when what writes into it finds the disk full or closed; torch does not say so by OSError."""
+    try:
+        yield
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
+            raise
+        refuse(f"output_dir {directory}", "a disk that can be written", Seen(error),
+               "Free it; the same command goes on from the last complete checkpoint.")
 
 
 def list_complete(directory: str | Path) -> list[Path]:

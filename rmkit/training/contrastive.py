@@ -17,7 +17,11 @@ VIEWS = 2
 
 @dataclass(frozen=True)
 class Variant:
-    """A contrastive loss with its settings in arXiv 2401.06080, Appendix B.2 (temperatures: of the original codes)."""
+    """A contrastive loss with its settings in arXiv 2401.06080, Appendix B.2 (temperatures: of the original codes).
+
+    SwAV's code keeps the prototypes fixed for its first 313 steps; here they are trained from the first, since an
+    epoch of preference pairs may have no more steps than that.
+    """
 
     loss: Literal["simcse", "swav"]
     embeddings: Literal["pair", "difference"]

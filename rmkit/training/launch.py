@@ -17,15 +17,19 @@ from rmkit.training.zero import accelerator_environment, free_port
 TAIL = 64 * 1024  # characters of the processes' stderr in which the reason of a failure is looked for
 PR_SET_PDEATHSIG = 1
 PATIENCE = 30  # seconds that processes have to end when told to
+LAUNCHED = "RMKIT_LAUNCHED"  # set in what we start
 
 
 def launch(module_arguments: Sequence[str], *, processes: int, launcher: str | None = None) -> None:
     """Run `python -m MODULE ARGUMENTS...` as `processes` ranks, their output passed on; returns when all are done.
 
     `launcher` is the beginning of another command that takes `--module MODULE ARGUMENTS...`, such as
-    "accelerate launch --num_processes 2" or "deepspeed --hostfile hosts --no_local_rank". Raises `InputError` with
-    the reason that the ranks gave when one of them fails; the launcher then ends the others.
+    "torchrun --nproc_per_node 2" or "deepspeed --hostfile hosts --no_local_rank". Raises `InputError` with the reason
+    that the ranks gave when one of them fails; the launcher then ends the others.
     """
+    if LAUNCHED in os.environ:  # or each process would start the launcher again, without end
+        refuse("launcher", "a command that starts ranks, with LOCAL_RANK and WORLD_SIZE set", Seen("neither is set"),
+               "On a CPU, torchrun and deepspeed do so; accelerate launch does not.")
     if launcher is None:
         runner = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_accelerators", str(processes)]
         command = [*runner, "--master_port", free_port(), "--no_local_rank",
@@ -35,7 +39,7 @@ def launch(module_arguments: Sequence[str], *, processes: int, launcher: str | N
     command += ["--module", *module_arguments]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = {"OMP_NUM_THREADS": str(max(1, cores // processes))}
-    environment = {**threads, **accelerator_environment(), **os.environ}
+    environment = {**threads, **accelerator_environment(), **os.environ, LAUNCHED: "1"}
     try:
         process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, preexec_fn=die_with_parent)
     except OSError as error:

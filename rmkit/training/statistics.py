@@ -14,24 +14,25 @@ class PairStatistics:
     """
 
     def __init__(self) -> None:
-        self.rows: list[Tensor] = []
+        self.totals: Tensor | None = None
 
     def update(self, chosen: Tensor, rejected: Tensor, margin: Tensor | None) -> None:
         """Add pairs; `chosen`, `rejected` and `margin` are [pair]. Nothing waits for the device."""
-        gap = chosen - rejected
+        gap = (chosen - rejected).double()
         distance = gap if margin is None else gap - margin
-        rewards = torch.stack([chosen, rejected])
+        rewards = torch.stack([chosen, rejected]).double()
         sums = [share_positive(gap).sum(), share_positive(distance).sum(), gap.sum(), rewards.mean(dim=0).sum()]
-        self.rows.append(torch.stack([gap.new_tensor(len(gap)), *sums, -rewards.min(), rewards.max()]).detach())
+        row = torch.stack([gap.new_tensor(len(gap)), *sums, -rewards.min(), rewards.max()]).detach()
+        if self.totals is not None:
+            row = torch.cat([self.totals[:5] + row[:5], torch.maximum(self.totals[5:], row[5:])])
+        self.totals = row
 
     def drain(self, gather: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """The numbers of all processes since the last call; `gather` stacks [1, n] rows over processes."""
-        if not self.rows:
+        if self.totals is None:
             return {}
-        rows = torch.stack(self.rows)
-        self.rows = []
-        local = torch.cat([rows[:, :5].double().sum(dim=0), rows[:, 5:].double().amax(dim=0)])
-        everyone = gather(local[None])
+        everyone = gather(self.totals[None])
+        self.totals = None
         pairs, right, beyond, gap, reward = everyone[:, :5].sum(dim=0).tolist()
         lowest, highest = everyone[:, 5:].amax(dim=0).tolist()
         return {

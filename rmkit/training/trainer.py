@@ -25,6 +25,7 @@ from rmkit.training.checkpoint import CheckpointSealer
 from rmkit.training.contrastive import VARIANTS, VIEWS, ContrastiveTerm
 from rmkit.training.order import EpochSetter, PairOrder
 from rmkit.training.statistics import PairStatistics
+from rmkit.training.zero import join_process_group
 
 PROTOTYPES = "prototypes.safetensors"
 
@@ -57,6 +58,8 @@ class RewardConfig(TrainingArguments):
     def __post_init__(self) -> None:
         check_reward_settings(self)
         super().__post_init__()
+        if self.deepspeed:
+            join_process_group()
 
 
 def check_reward_settings(config: RewardConfig) -> None:
@@ -183,7 +186,7 @@ class RewardTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the standard folder; refused on every process when a weight is not finite on one."""
-        finite = all(is_finite(parameter) for parameter in self.model.parameters())
+        finite = all(is_finite(parameter, self.args.process_index) for parameter in self.model.parameters())
         broken = self.accelerator.gather(torch.tensor([not finite], device=self.args.device))
         if bool(broken.any()):
             refuse(f"weights after step {self.state.global_step}", "finite numbers", Seen("NaN or infinity"),
@@ -223,6 +226,10 @@ class RewardTrainer(Trainer):
         return self.epochs.order
 
 
-def is_finite(parameter: nn.Parameter) -> bool:
-    """Whether all of this process' part of a parameter is finite (under ZeRO-3, a shard)."""
-    return bool(torch.isfinite(getattr(parameter, "ds_tensor", parameter)).all())
+def is_finite(parameter: nn.Parameter, rank: int) -> bool:
+    """Whether all of a parameter is finite, or under ZeRO-3 this rank's shard, whose padding may hold anything."""
+    values: Tensor = parameter
+    if hasattr(parameter, "ds_tensor"):
+        shard, count = parameter.ds_tensor, int(parameter.ds_numel)  # type: ignore[attr-defined]
+        values = shard[:max(0, count - rank * shard.numel())]
+    return bool(torch.isfinite(values).all())

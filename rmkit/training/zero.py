@@ -70,11 +70,21 @@ def deepspeed_environment() -> Iterator[None]:
             warnings.filterwarnings("ignore", r".*torch\.distributed\.", FutureWarning)
             yield
     finally:
-        unset_hf_deepspeed_config()  # models load again as if DeepSpeed had not been there
+        leave_zero()
         if alone:
             close_process_group()
         os.environ.clear()
         os.environ.update(before)
+
+
+def join_process_group() -> None:
+    """Let DeepSpeed know how many processes there are; on a CPU transformers does so too late for ZeRO-3's loading."""
+    importlib.import_module("deepspeed.comm.comm").init_distributed(verbose=False)
+
+
+def leave_zero() -> None:
+    """Load models from here on as if DeepSpeed were not there: whole, on the process that asks for them."""
+    unset_hf_deepspeed_config()
 
 
 def close_process_group() -> None:

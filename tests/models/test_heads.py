@@ -1,4 +1,4 @@
-"""Heads: trained together they are what each would be alone; in-sample they learn noise by heart, held out they cannot."""
+"""Heads: trained together they are what each would be alone; noise is learnt by heart in-sample, never held out."""
 
 import math
 

@@ -19,7 +19,7 @@ from rmkit.core.checks import InputError
 from rmkit.core.configuration import load_config
 from rmkit.core.stages import read_record
 from rmkit.models.reward import score_pairs
-from rmkit.stages.training import TrainConfig, spell_overrides, train
+from rmkit.stages.training import TrainConfig, load_pairs, spell_overrides, train
 from rmkit.training.zero import default_config
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -125,14 +125,20 @@ def test_killed_run_goes_on_to_the_same_weights(words, tmp_path):
 
 
 def test_two_processes_from_one_command(words, pairs_folder):
-    more = ["--max_steps", "3", "--max_grad_norm", "0", "--evaluation_data", str(pairs_folder)]
+    """LoRA included, ZeRO-3 on the two: the same losses, and the same model in the folder."""
+    more = ["--max_steps", "3", "--max_grad_norm", "0", "--evaluation_data", str(pairs_folder), "--lora_rank", "4"]
     one = read_record(run(words, *more))
-    folder = run(words, *more, "--processes", "2", "--per_device_train_batch_size", "2")
+    zero3 = ["--deepspeed", str(RECIPES / "deepspeed/zero3.json")]
+    folder = run(words, *more, *zero3, "--processes", "2", "--per_device_train_batch_size", "2")
     two = read_record(folder)
     assert (one["world_size"], two["world_size"]) == (1, 2)
     losses = [[entry["loss"] for entry in record["log_history"] if "loss" in entry] for record in (one, two)]
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
     assert one["metrics"]["eval_loss"] == pytest.approx(two["metrics"]["eval_loss"], rel=1e-5)
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    pairs = load_pairs(str(pairs_folder), "validation")
+    chosen, rejected = score_pairs(model, AutoTokenizer.from_pretrained(folder), pairs, max_length=128)
+    assert (chosen - rejected).mean() == pytest.approx(one["metrics"]["eval_gap"], abs=1e-5)
 
 
 def test_config_survives_the_command_line(words):

@@ -7,7 +7,8 @@ import safetensors.torch
 import torch
 from transformers import TrainerCallback
 
-from rmkit.training.checkpoint import MARKER, find_last_complete, list_complete
+from rmkit.core.checks import InputError
+from rmkit.training.checkpoint import MARKER, find_last_complete, list_complete, tell_disk_faults
 from rmkit.training.zero import default_config
 
 
@@ -83,3 +84,15 @@ def test_only_checkpoints_of_as_many_processes(build_trainer, tmp_path):
     trainer.train()
     assert find_last_complete(tmp_path, 2) is None
     assert find_last_complete(tmp_path / "nowhere", 1) is None
+
+
+@pytest.mark.parametrize("error, told", [
+    (OSError(28, "No space left on device"), InputError),
+    (RuntimeError("[enforce fail] PytorchStreamWriter failed writing file"), InputError),
+    (safetensors.SafetensorError("I/O error"), InputError),
+    (RuntimeError("something else"), RuntimeError),
+])
+def test_full_disk_is_told(error, told):
+    with pytest.raises(told) as caught, tell_disk_faults("out"):
+        raise error
+    assert caught.type is told

@@ -43,3 +43,9 @@ def test_failure_of_a_rank_is_told_and_ends_the_others():
 def test_launcher_that_is_not_there():
     with pytest.raises(InputError, match="launcher no-such-launcher"):
         launch(["ranks_worker"], processes=2, launcher="no-such-launcher --two")
+
+
+def test_launcher_that_starts_no_ranks(monkeypatch):
+    monkeypatch.setenv("RMKIT_LAUNCHED", "1")
+    with pytest.raises(InputError, match="LOCAL_RANK"):
+        launch(["ranks_worker"], processes=2, launcher="env")

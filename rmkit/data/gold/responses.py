@@ -30,19 +30,20 @@ def write_response(request: Request, quality: float, rng: random.Random, *, poli
 
 
 def choose_subjects(request: Request, keeps: Callable[[float], bool], rng: random.Random) -> list[str]:
-    """What each tip is about: the requested items that are kept, among others of the topic."""
-    asked = [item for item in request.items if keeps(0.3)]
+    """What each tip is about: items of the requested themes that are kept, among items of other themes."""
+    asked = [theme for theme in request.themes if keeps(0.3)]
     if request.ordered and not keeps(0.1):
         rng.shuffle(asked)
     count = request.count if keeps(0.3) else max(1, request.count + rng.choice((-1, 1)))
     asked = asked[:count]
-    others = [item for item in words.TOPICS[request.topic] if item not in request.items]
-    subjects = rng.sample(others, count)
+    new = request.themes[0] in words.NEW_THEMES
+    others = [name for name in words.THEMES if name not in request.themes and (name in words.NEW_THEMES) == new]
+    covered = [rng.choice(others or request.themes) for _ in range(count)]
     if not request.ordered:
         rng.shuffle(asked)
-    for place, item in zip(sorted(rng.sample(range(count), len(asked))), asked, strict=True):
-        subjects[place] = item
-    return subjects
+    for place, theme in zip(sorted(rng.sample(range(count), len(asked))), asked, strict=True):
+        covered[place] = theme
+    return [rng.choice(words.THEMES[theme]) for theme in covered]
 
 
 def write_tip(subject: str, policy: int, rng: random.Random) -> str:

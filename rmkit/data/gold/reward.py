@@ -8,6 +8,7 @@ from rmkit.data.gold.requests import Request
 # Reward units of each attribute when wholly met; a gap of 1 unit is preferred with probability sigmoid(1) = 0.73.
 WEIGHTS = {"content": 4.0, "tone": 3.0, "count": 2.0, "length": 2.0, "order": 1.0, "distinct": 1.0}
 
+THEME_OF = {item: theme for theme, items in words.THEMES.items() for item in items}
 TIP = re.compile(rf"\b(?:{'|'.join(words.ORDINALS)}), ([^,.!?]*)")
 WORD = re.compile(r"[a-z']+")
 
@@ -24,14 +25,15 @@ def gold_reward(request: Request, response: str) -> float:
 def check_attributes(request: Request, response: str) -> dict[str, float]:
     """Each attribute's score in [0, 1], from the text alone.
 
-    content: share of the requested items mentioned. tone: share of the tone marks that are of the asked tone.
-    count: 1 for the number of tips asked for, 0.5 for one off, 0 beyond. length: 1 within the bound, falling to 0
-    at half the bound beyond it, 1 where none was asked. order: share of neighbouring requested items that come in
-    the asked order, 0 where fewer than two are there, 1 where no order was asked. distinct: share of tips not given
-    before.
+    content: share of the requested themes with an item in the text. tone: share of the tone marks that are of the
+    asked tone. count: 1 for the number of tips asked for, 0.5 for one off, 0 beyond. length: 1 within the bound,
+    falling to 0 at half the bound beyond it, 1 where none was asked. order: share of neighbouring requested themes
+    that are first met in the asked order, 0 where fewer than two are there, 1 where no order was asked. distinct:
+    share of tips not given before.
     """
     spoken = WORD.findall(response.lower())
-    found = [spoken.index(item) for item in request.items if item in spoken]
+    said = [THEME_OF[word] for word in spoken if word in THEME_OF]
+    found = [said.index(theme) for theme in request.themes if theme in said]
     tips = [tip.strip() for tip in TIP.findall(response)]
     order = 1.0
     if request.ordered:
@@ -43,7 +45,7 @@ def check_attributes(request: Request, response: str) -> dict[str, float]:
         beyond = len(spoken) - request.length
         excess = max(0, beyond if request.bound == "at most" else -beyond) / request.length
     return {
-        "content": len(found) / len(request.items),
+        "content": len(found) / len(request.themes),
         "tone": marks[request.tone] / max(1, sum(marks.values())),
         "count": max(0.0, 1.0 - abs(len(tips) - request.count) / 2),
         "length": max(0.0, 1.0 - 2.0 * excess),

@@ -1,29 +1,21 @@
-"""The words of the gold world: topics with their items, tones with their marks, and the pieces of sentences.
+"""The words of the gold world: themes with their items, tones with their marks, and the pieces of sentences.
 
 No word serves two purposes, so that every check in `reward.py` can be made on the text alone.
 """
 
-TOPICS: dict[str, tuple[str, ...]] = {
-    "outdoor life": (
-        "roses", "spade", "compost", "hedge", "seeds", "hose", "lawn", "bulbs",
-        "tent", "lantern", "stove", "blanket", "axe", "map", "campfire", "boots",
-        "helmet", "pedals", "brakes", "tyres", "saddle", "chain", "pump", "bell",
-    ),
-    "the household": (
-        "flour", "oven", "butter", "yeast", "dough", "sugar", "whisk", "pastry",
-        "boxes", "van", "furniture", "keys", "labels", "carpets", "piano", "lease",
-        "needle", "thread", "fabric", "buttons", "scissors", "zip", "hem", "pattern",
-    ),
-    "the arts": (
-        "brushes", "canvas", "easel", "palette", "varnish", "sketch", "pigments", "frame",
-        "scales", "metronome", "violin", "chords", "rhythm", "strings", "score", "tuner",
-    ),
-    "the seaside": (
-        "rod", "bait", "hooks", "net", "reel", "riverbank", "float", "bucket",
-        "lens", "tripod", "shutter", "flash", "portrait", "filter", "battery", "album",
-    ),
-}  # fmt: skip
-NEW_TOPICS = ("the seaside",)  # never in the training split
+THEMES: dict[str, tuple[str, ...]] = {
+    "gardening": ("roses", "spade", "compost", "hedge", "seeds", "hose", "lawn", "bulbs"),
+    "camping": ("tent", "lantern", "stove", "blanket", "axe", "map", "campfire", "boots"),
+    "baking": ("flour", "oven", "butter", "yeast", "dough", "sugar", "whisk", "pastry"),
+    "painting": ("brushes", "canvas", "easel", "palette", "varnish", "sketch", "pigments", "frame"),
+    "cycling": ("helmet", "pedals", "brakes", "tyres", "saddle", "chain", "pump", "bell"),
+    "music": ("scales", "metronome", "violin", "chords", "rhythm", "strings", "score", "tuner"),
+    "moving": ("boxes", "van", "furniture", "keys", "labels", "carpets", "piano", "lease"),
+    "fishing": ("rod", "bait", "hooks", "net", "reel", "riverbank", "float", "bucket"),
+    "photography": ("lens", "tripod", "shutter", "flash", "portrait", "filter", "battery", "album"),
+    "sewing": ("needle", "thread", "fabric", "buttons", "scissors", "zip", "hem", "pattern"),
+}
+NEW_THEMES = ("fishing", "photography", "sewing")  # never in the training split
 
 # tone -> how a text may open, how it may close, and the words that mark the tone
 TONES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
@@ -68,10 +60,10 @@ FILLERS = (
 
 # Ways to ask. The last of each list is held out for the split `new_phrasings`.
 ASK_CONTENT = (
-    "Give advice on {topic} and mention {items}.",
-    "Write about {topic} and cover {items}.",
-    "I need help with {topic}, with {items}.",
-    "A note on {topic}, please, that includes {items}.",
+    "Give advice on {themes}.",
+    "Write about {themes}.",
+    "I need help with {themes}.",
+    "A note on {themes}, please.",
 )
 ASK_ORDER = ("Keep that order.", "Use this order.", "Follow the same order.")
 ASK_COUNT = ("Give {count} tips.", "I want {count} tips.", "Let there be {count} tips.")

@@ -18,7 +18,7 @@ SPLITS: dict[str, dict[str, Any]] = {
     "train": {},
     "validation": {},
     "in_distribution": {},
-    "new_topics": {"new_topics": True},
+    "new_topics": {"new_themes": True},
     "new_phrasings": {"new_phrasings": True},
     "another_policy": {"policy": 1},
 }
@@ -36,7 +36,7 @@ def draw_pairs(split: str, pairs: int, *, seed: int = 0) -> Iterator[dict[str, A
     rng = random.Random(derive_seed(seed, "gold", split))
     kind = SPLITS[split]
     for number in range(pairs):
-        request = draw_request(rng, new_topics=kind.get("new_topics", False))
+        request = draw_request(rng, new_themes=kind.get("new_themes", False))
         prompt = write_prompt(request, rng, new_phrasings=kind.get("new_phrasings", False))
         first, second = draw_two(request, kind.get("policy", 0), rng)
         gap = gold_reward(request, first) - gold_reward(request, second)
@@ -62,10 +62,10 @@ def draw_two(request: Request, policy: int, rng: random.Random) -> tuple[str, st
 
 
 def draw_demonstrations(count: int, *, seed: int = 0) -> Iterator[dict[str, Any]]:
-    """Prompts on every topic with a response of mixed quality: the text a base model of this world has read."""
+    """Prompts on every theme with a response of mixed quality: the text a base model of this world has read."""
     rng = random.Random(derive_seed(seed, "gold", "demonstrations"))
     for number in range(count):
-        request = draw_request(rng, new_topics=number % 4 == 0)
+        request = draw_request(rng, new_themes=number % 4 == 0)
         prompt = write_prompt(request, rng, new_phrasings=number % 8 == 1)
         response = write_response(request, rng.uniform(0.7, 1.0), rng, policy=int(number % 8 == 2))
         yield {"prompt": prompt, "response": response}
