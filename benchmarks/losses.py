@@ -10,22 +10,19 @@ ours / other, the two run in turns and changing order.
 """
 
 import argparse
-import json
-import platform
-import shlex
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-import pytorch_metric_learning
 import torch
 from pytorch_metric_learning.losses import NTXentLoss, SupConLoss
+from results import write_results
 
 from rmkit.losses import simcse_loss, swav_loss
 
+SEED = 0
 BATCHES = (32, 128, 512, 1024, 4096)
 HIDDEN = (384, 4096)
 PROTOTYPES = 50
@@ -123,35 +120,15 @@ def measure_import(repeats: int = 9) -> dict[str, float]:
     return {"torch_s": torch_s, "losses_s": losses_s, "ratio": ratio, "repeats": repeats}
 
 
-def name_processor() -> str:
-    """The model of what the numbers were measured on."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor()
-
-
 def main() -> None:
     """Measure, print and write benchmarks/results/losses.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=4.0, help="per comparison; at least 5 repeats")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    report = {
-        "command": shlex.join(["python", "benchmarks/losses.py", *sys.argv[1:]]),
-        "hardware": {"processor": name_processor(), "threads": 1},
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "pytorch-metric-learning": pytorch_metric_learning.__version__,
-        },
-        "import": measure_import(),
-        "prototypes": PROTOTYPES,
-        "losses": measure_losses(options.seconds),
-    }
-    path = Path(__file__).parent / "results" / "losses.json"
-    path.write_text(json.dumps(report, indent=2) + "\n")
+    torch.manual_seed(SEED)
+    figures = {"import": measure_import(), "prototypes": PROTOTYPES, "losses": measure_losses(options.seconds)}
+    print(write_results("losses", figures, seeds=[SEED], packages=["pytorch-metric-learning"]))
 
 
 if __name__ == "__main__":

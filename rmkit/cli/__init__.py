@@ -1,28 +1,29 @@
 """The `rmkit` command: one subcommand per stage, each a dataclass filled from YAML and flags."""
 
-import importlib
 import sys
 from collections.abc import Sequence
 
+from rmkit import stages
 from rmkit.cli.usage import describe, list_commands
 from rmkit.core.checks import InputError, Seen, refuse
 from rmkit.core.configuration import load_config
 
-# command -> (module, its configuration, what it does); imported on use, so that `rmkit --help` answers at once
 COMMANDS = {
-    "read": ("rmkit.stages.reading", "ReadConfig", "check a preference set, set bad rows aside, split it"),
-    "vote": ("rmkit.stages.voting", "VoteConfig", "score every pair with an ensemble of reward models"),
-    "repair": ("rmkit.stages.repairing", "RepairConfig", "flip, smooth, soften or drop the labels to distrust"),
-    "train": ("rmkit.stages.training", "TrainConfig", "train a reward model with DeepSpeed"),
-    "evaluate": ("rmkit.stages.evaluating", "EvaluateConfig", "measure reward models on unrepaired pairs"),
-    "audit": ("rmkit.stages.auditing", "AuditConfig", "write the report as one HTML file"),
-    "run": ("rmkit.stages.running", "RunConfig", "all of these, from one YAML file"),
+    "read": "check a preference set, set bad rows aside, split it",
+    "vote": "score every pair with an ensemble of reward models",
+    "repair": "flip, smooth, soften or drop the labels to distrust",
+    "train": "train a reward model with DeepSpeed",
+    "evaluate": "measure reward models on unrepaired pairs",
+    "audit": "write the report as one HTML file",
+    "run": "all of these, from one YAML file",
 }
+# The deepspeed launcher passes this, before or behind the command; the same number is in the environment.
+LAUNCHER_WORDS = ("--local_rank=", "--local-rank=")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it did its work, 2 when its input was refused (one line on stderr, no traceback)."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = [word for word in (sys.argv[1:] if arguments is None else arguments) if not word.startswith(LAUNCHER_WORDS)]
     try:
         return dispatch(words)
     except InputError as error:
@@ -36,27 +37,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def dispatch(words: list[str]) -> int:
     """Find the command, build its configuration, call it."""
     if not words or words[0] in ("-h", "--help"):
-        print(list_commands({name: text for name, (_, _, text) in COMMANDS.items()}))
+        print(list_commands(COMMANDS))
         return 0
     name, *rest = words
     if name not in COMMANDS:
         refuse("rmkit", f"a command ({', '.join(COMMANDS)})", name, "See rmkit --help.")
-    module_name, config_name, purpose = COMMANDS[name]
-    module = importlib.import_module(module_name)
-    config_class = getattr(module, config_name)
+    config_class = getattr(stages, f"{name.capitalize()}Config")
     if "-h" in rest or "--help" in rest:
-        print(describe(name, purpose, config_class))
+        print(describe(name, COMMANDS[name], config_class))
         return 0
     path, overrides = split_config(rest, positional=name == "run")
-    getattr(module, name)(load_config(config_class, path, overrides))
+    getattr(stages, name)(load_config(config_class, path, overrides))
     return 0
 
 
 def split_config(words: list[str], positional: bool) -> tuple[str | None, list[str]]:
-    """Take the YAML file out of the words: `--config FILE` anywhere, or, for `run`, the first word.
-
-    `--local_rank=N`, which the deepspeed launcher passes and also sets in the environment, is left out.
-    """
+    """Take the YAML file out of the words: `--config FILE` anywhere, or, for `run`, the first word."""
     path: str | None = None
     if positional and words and not words[0].startswith("--"):
         path, words = words[0], words[1:]
@@ -69,6 +65,6 @@ def split_config(words: list[str], positional: bool) -> tuple[str | None, list[s
                 refuse("--config", "a YAML file", Seen("nothing"), "Write --config FILE.")
         elif word.startswith("--config="):
             path = word.partition("=")[2]
-        elif not word.startswith(("--local_rank=", "--local-rank=")):
+        else:
             overrides.append(word)
     return path, overrides

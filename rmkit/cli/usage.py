@@ -1,6 +1,7 @@
 """What `--help` prints, read from the configuration dataclasses themselves."""
 
 import dataclasses
+import inspect
 import typing
 from collections.abc import Mapping
 
@@ -18,7 +19,7 @@ def describe(name: str, purpose: str, config_class: type) -> str:
     """A command's keys with their types and defaults, and the text of its dataclass."""
     place = "CONFIG.yaml" if name == "run" else "[--config FILE.yaml]"
     usage = f"usage: rmkit {name} {place} [--key value ...]"
-    lines = [usage, "", purpose, "", (config_class.__doc__ or "").strip(), ""]
+    lines = [usage, "", purpose, "", inspect.cleandoc(config_class.__doc__ or ""), ""]
     return "\n".join(lines + list_keys(config_class, ""))
 
 

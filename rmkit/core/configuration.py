@@ -6,6 +6,7 @@ key or a word where a number belongs stops the run before it starts, with the pl
 
 import dataclasses
 import difflib
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -70,7 +71,7 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
             else:
                 text = "true"
         try:
-            value = yaml.safe_load(text)
+            value = yaml.load(text, Loader=StrictLoader)
         except yaml.YAMLError:
             value = text
         for part in reversed(key.split(".")):
@@ -150,11 +151,21 @@ def as_dict(config: Any) -> dict[str, Any]:
 
 
 class StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice (YAML would silently keep the last) or one that is not a word."""
+    """SafeLoader that refuses a key given twice (YAML would silently keep the last) or one that is not a word.
+
+    Only `true` and `false` are truth values: YAML 1.1 would also read the `no` of `save_strategy: no` as one.
+    """
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *name` lays another mapping under this one
+                continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not a word", key_node.start_mark)
@@ -162,3 +173,7 @@ class StrictLoader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+TRUTH = re.compile("^(?:true|false)$", re.IGNORECASE)
+StrictLoader.add_implicit_resolver("tag:yaml.org,2002:bool", TRUTH, list("tTfF"))

@@ -21,6 +21,7 @@ from rmkit.core.checks import Seen, refuse
 
 RECORD = "stage.json"
 UNFINISHED = "stage.unfinished.json"
+DRAFT = ".part"  # behind the name of a file that is not whole yet
 PACKAGES = ("rmkit", "torch", "transformers", "deepspeed", "datasets", "scikit-learn", "numpy")
 LARGE_FILE = 64 * 2**20  # bytes; above it a file is known by name, size and time instead of by content
 
@@ -46,10 +47,11 @@ def open_stage(
     """Enter the folder of stage `name`, reuse it when nothing changed, and seal it when the block ends well.
 
     A folder left by a killed run with the same configuration and inputs is entered as it stands, so that the
-    stage can go on from its own checkpoints; one made by another configuration is emptied first. A folder with
-    contents that no stage of rmkit wrote is refused.
+    stage can go on from its own checkpoints; one that stage `name` made otherwise is emptied first. Raises
+    `InputError` for a folder that holds another stage, something that is not rmkit's, or one of the inputs.
     """
     directory = Path(directory)
+    refuse_inputs_inside(directory, name, inputs)
     hashes = {role: fingerprint(source) for role, source in inputs.items()}
     settings = {key: value for key, value in config.items() if key != "output_dir"}
     key = digest(json.dumps([name, settings, hashes], sort_keys=True, default=str))
@@ -58,13 +60,11 @@ def open_stage(
         yield Stage(directory, key, True, record)
         return
     begun = read_json(directory / UNFINISHED)
-    if record is None and begun is None and directory.exists() and any(directory.iterdir()):
-        refuse(f"{name}: output_dir {directory}", "an empty folder or one of rmkit's own",
-               Seen("a folder with other contents"), "Name another folder; nothing was changed.")
-    if record is not None or (begun is not None and begun["key"] != key):
-        shutil.rmtree(directory)
     try:
+        refuse_foreign(directory, name, record or begun)
         directory.mkdir(parents=True, exist_ok=True)
+        if record is not None or (begun is not None and begun["key"] != key):
+            empty(directory, name)
         write_json(directory / UNFINISHED, {"stage": name, "key": key})
     except OSError as error:
         refuse(f"{name}: output_dir {directory}", "a writable folder", Seen(error), "Free it or name another.")
@@ -85,6 +85,36 @@ def open_stage(
     (directory / UNFINISHED).unlink()
 
 
+def refuse_inputs_inside(directory: Path, name: str, inputs: Mapping[str, str | Path]) -> None:
+    """Refuse to write where an input lies: emptying the folder would delete it."""
+    for role, source in inputs.items():
+        if Path(source).exists() and Path(source).resolve().is_relative_to(directory.resolve()):
+            refuse(f"{name}: output_dir {directory}", f"a folder apart from {role} {source}",
+                   Seen("one that holds it"), "Name another folder; nothing was changed.")
+
+
+def refuse_foreign(directory: Path, name: str, made: Mapping[str, Any] | None) -> None:
+    """Refuse a folder with contents that stage `name` did not write; `made` is the record of what did, if any."""
+    if made is not None and made.get("stage") != name:
+        refuse(f"{name}: output_dir {directory}", "an empty folder or one of this stage's",
+               Seen(f"that of the stage {made.get('stage')}"), "Name another folder; nothing was changed.")
+    contents = [file.name for file in directory.iterdir()] if directory.exists() else []
+    if made is None and set(contents) - {UNFINISHED + DRAFT}:  # all that a run killed at its very start leaves
+        refuse(f"{name}: output_dir {directory}", "an empty folder or one of rmkit's own",
+               Seen("a folder with other contents"), "Name another folder; nothing was changed.")
+
+
+def empty(directory: Path, name: str) -> None:
+    """Delete what an earlier run of stage `name` left; killed half-way, the folder is still known as one of ours."""
+    write_json(directory / UNFINISHED, {"stage": name, "key": "emptied"})
+    (directory / RECORD).unlink(missing_ok=True)
+    for file in directory.iterdir():
+        if file.is_dir() and not file.is_symlink():
+            shutil.rmtree(file)
+        elif file.name != UNFINISHED:
+            file.unlink()
+
+
 def read_record(directory: str | Path) -> dict[str, Any] | None:
     """The finished stage's `stage.json`, or None where the folder holds no finished stage."""
     return read_json(Path(directory) / RECORD)
@@ -101,7 +131,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file so that a reader sees either the old content or the whole new one."""
-    draft = path.with_name(path.name + ".part")
+    draft = path.with_name(path.name + DRAFT)
     with draft.open("w", encoding="utf-8") as file:
         json.dump(content, file, indent=2, ensure_ascii=False, default=str)
         file.flush()

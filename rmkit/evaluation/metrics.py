@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
 
 from rmkit.core.checks import Seen, refuse
 from rmkit.ratings.accuracy import pair_accuracy, pair_credits
@@ -39,6 +40,7 @@ def evaluate_pairs(
         log_loss, brier, ece          of sigmoid(gap)
         rewards                       chosen, rejected, gap: mean, std (population), min, max
         by_strength                   None, or up to ten equal groups from weakest to strongest
+        by_confidence                 bins of equal width in sigmoid(|gap|): mean confidence, pairs, accuracy, tie_rate
         by_source                     source name -> pairs, accuracy, tie_rate
         length                        chosen_longer: accuracy of "the longer wins", equal lengths counting half;
                                       model_prefers_longer: over pairs of different length, a tied gap counting half;
@@ -63,6 +65,7 @@ def evaluate_pairs(
         "ece": calibration_error(gaps),
         "rewards": {"chosen": describe(chosen), "rejected": describe(rejected), "gap": describe(gaps)},
         "by_strength": None if strength is None else accuracy_by_strength(gaps, strength),
+        "by_confidence": accuracy_by_confidence(gaps),
         "by_source": {
             str(source): accuracy_of(gaps[source_of_pair == source]) for source in np.unique(source_of_pair)
         },
@@ -115,6 +118,16 @@ def accuracy_by_strength(gaps: NDArray[np.float64], strength: ArrayLike) -> list
     return [
         {"strength_low": float(means[group[0]]), "strength_high": float(means[group[-1]]), **accuracy_of(gaps[group])}
         for group in groups
+    ]
+
+
+def accuracy_by_confidence(gaps: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """The calibration curve: accuracy in ten bins of confidence sigmoid(|gap|), those without a pair left out."""
+    confidence = expit(np.abs(gaps))
+    bins = np.minimum((2 * DECILES * (confidence - 0.5)).astype(int), DECILES - 1)
+    return [
+        {"confidence": float(confidence[bins == place].mean()), **accuracy_of(gaps[bins == place])}
+        for place in np.unique(bins)
     ]
 
 

@@ -19,6 +19,7 @@ from rmkit.data.chat import OverLong, encode
 from rmkit.models.pooling import POOLING, pool_means, pool_surprise
 from rmkit.models.reward import first_line, load_tokenizer, quiet
 
+
 class Features(NamedTuple):
     """Features of the two sides of each pair, [pair, feature] float32 and read-only, mapped from disk if cached."""
 
@@ -122,7 +123,7 @@ def load_backbone(
             config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
             causal = any(name.endswith("ForCausalLM") for name in config.architectures or ())
             kind = AutoModelForCausalLM if causal else AutoModel
-            backbone = kind.from_pretrained(
+            backbone: PreTrainedModel = kind.from_pretrained(
                 path, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code
             )
     except (OSError, ValueError, RuntimeError) as error:

@@ -92,6 +92,16 @@ def load_reward_model(
     return model
 
 
+def score_with(
+    path: str | Path, pairs: Dataset, *, max_length: int, batch_size: int, trust_remote_code: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """`score_pairs` by the reward model at `path`, on the accelerator where there is one."""
+    tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
+    model = load_reward_model(path, tokenizer, trust_remote_code=trust_remote_code)
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return score_pairs(model, tokenizer, pairs, max_length=max_length, batch_size=batch_size)
+
+
 def find_head(model: nn.Module) -> nn.Linear:
     """The linear layer that gives the reward; its input is the embedding f(x, y) of the contrastive losses."""
     heads = [

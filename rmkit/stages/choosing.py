@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from rmkit.core.checks import Seen, refuse
 from rmkit.core.configuration import build
 from rmkit.core.seeds import derive_seed
 from rmkit.data.tables import load_split
@@ -17,8 +18,7 @@ from rmkit.preferences import Repair
 from rmkit.preferences import repair as repair_labels
 from rmkit.preferences.margin import MarginKind
 from rmkit.ratings.accuracy import pair_accuracy
-from rmkit.stages.electing import voter_features
-from rmkit.stages.voting import VoteConfig
+from rmkit.stages.electing import VoteConfig, voter_features
 
 STUDENTS = 5  # heads per candidate; the mean of their accuracies is what counts
 
@@ -49,6 +49,9 @@ def choose(
     does not depend on the model lowers every candidate's accuracy alike, so their order stands. For fine-tuned
     voters this is a stand-in for fine-tuning once per candidate.
     """
+    if "config" not in record:
+        refuse(f"votes {votes}", "the folder of `rmkit vote`, which says who voted", Seen("no stage.json in it"),
+               "Name that, or a recipe with a share of its own.")
     voters = build(VoteConfig, {**record["config"], "output_dir": votes}, votes)
     features = {
         split: voter_features(voters, load_split(votes, split), Path(votes)) for split in ("train", "validation")

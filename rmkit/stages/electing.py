@@ -1,8 +1,9 @@
-"""The two kinds of voters: heads on frozen features, and fine-tuned reward models."""
+"""Who votes: heads on frozen features, or fine-tuned reward models; and how they come by their rewards."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from datasets import Dataset
@@ -14,15 +15,55 @@ from rmkit.core.seeds import derive_seed
 from rmkit.data.tables import write_table
 from rmkit.models.features import Features, extract_features
 from rmkit.models.folds import assign_folds
-from rmkit.models.heads import HeadsConfig, cross_fit, train_heads
-from rmkit.models.reward import load_reward_model, load_tokenizer, score_pairs
+from rmkit.models.heads import HeadsConfig, VoterLoss, cross_fit, train_heads
+from rmkit.models.reward import score_with
 from rmkit.stages.training import TrainConfig, train
-
-if TYPE_CHECKING:
-    from rmkit.stages.voting import VoteConfig
 
 FEATURES = "features"
 MEMBERS = "members"
+
+
+@dataclass
+class VoteConfig:
+    """Let `members` reward models on the base `model_name_or_path` score the pairs in the stage folder `data`.
+
+    `kind`: "heads" are small heads on its frozen features (`heads`: the keys of HeadsConfig), a matter of seconds;
+    "full" are fine-tuned models, the paper's way (`train`: the keys of `rmkit train`). Members differ by their
+    initialisation and their order of the data. `folds` of 2 or more: a train pair is scored by members that were
+    trained on the other folds (cross-fitted), which an estimate of the noise rate needs; 0: by members that were
+    trained on it (in-sample, the paper's way). `loss`: what the voters are trained under; "symmetric" finds wrong
+    labels better, "bradley_terry" is the paper's. Validation and test pairs are scored by members that have not
+    seen them.
+    """
+
+    data: str
+    model_name_or_path: str
+    output_dir: str
+    kind: Literal["heads", "full"] = "heads"
+    members: int = 10
+    folds: int = 5
+    loss: VoterLoss = "symmetric"
+    max_length: int = 1024
+    batch_size: int = 32
+    seed: int = 0
+    trust_remote_code: bool = False
+    heads: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.members < 2:
+            refuse("members", "2 or more", self.members, "The paper takes 10.")
+        if self.folds == 1 or self.folds < 0:
+            refuse("folds", "0 (in-sample), or 2 or more", self.folds, "5 is usual.")
+        if self.batch_size < 1:
+            refuse("batch_size", "at least 1", self.batch_size, "32 is usual.")
+        unused = "train" if self.kind == "heads" else "heads"
+        if getattr(self, unused):
+            refuse(unused, f"no keys with kind {self.kind!r}", getattr(self, unused), "Remove them.")
+        if self.kind == "heads":  # built once, so that a fault in them is told before anything starts
+            heads_config(self)
+        else:
+            member_config(self, self.data, Path(self.output_dir), 0)
 
 
 class Rewards(NamedTuple):
@@ -32,23 +73,12 @@ class Rewards(NamedTuple):
     rejected: NDArray[np.float64]
 
 
-def check_voters(config: "VoteConfig") -> None:
-    """Refuse settings of the voters that do not hold, and settings of the kind that is not asked for."""
-    unused = "train" if config.kind == "heads" else "heads"
-    if getattr(config, unused):
-        refuse(unused, f"no keys with kind {config.kind!r}", getattr(config, unused), "Remove them.")
-    if config.kind == "heads":
-        heads_config(config)
-    else:
-        member_config(config, "data", Path(), 0)
-
-
-def heads_config(config: "VoteConfig") -> HeadsConfig:
+def heads_config(config: VoteConfig) -> HeadsConfig:
     """The heads' configuration, with the vote's members and loss."""
     return build(HeadsConfig, own_keys(config.heads, members=config.members, loss=config.loss), "heads")
 
 
-def member_config(config: "VoteConfig", data: str, folder: Path, member: int) -> TrainConfig:
+def member_config(config: VoteConfig, data: str, folder: Path, member: int) -> TrainConfig:
     """One fine-tuned member's configuration: the seed alone tells it from the others."""
     seed = derive_seed(config.seed, "member", member)
     fixed = {"data": data, "model_name_or_path": config.model_name_or_path, "output_dir": str(folder), "seed": seed}
@@ -64,7 +94,7 @@ def own_keys(settings: Mapping[str, Any], **fixed: Any) -> dict[str, Any]:
     return {**settings, **fixed}
 
 
-def vote_with_heads(config: "VoteConfig", pairs: Mapping[str, Dataset], folder: Path) -> dict[str, Rewards]:
+def vote_with_heads(config: VoteConfig, pairs: Mapping[str, Dataset], folder: Path) -> dict[str, Rewards]:
     """Rewards by split, from heads trained together on features that are computed once and kept in `folder`."""
     heads = heads_config(config)
     features = {split: voter_features(config, rows, folder) for split, rows in pairs.items()}
@@ -82,7 +112,7 @@ def vote_with_heads(config: "VoteConfig", pairs: Mapping[str, Dataset], folder: 
     return rewards
 
 
-def voter_features(config: "VoteConfig", rows: Dataset, folder: Path) -> Features:
+def voter_features(config: VoteConfig, rows: Dataset, folder: Path) -> Features:
     """Frozen features of one split's pairs."""
     return extract_features(
         rows,
@@ -94,7 +124,7 @@ def voter_features(config: "VoteConfig", rows: Dataset, folder: Path) -> Feature
     )
 
 
-def vote_with_models(config: "VoteConfig", pairs: Mapping[str, Dataset], folder: Path) -> dict[str, Rewards]:
+def vote_with_models(config: VoteConfig, pairs: Mapping[str, Dataset], folder: Path) -> dict[str, Rewards]:
     """Rewards by split, from models fine-tuned one after another; those that are finished are not trained again.
 
     Cross-fitted, the members of the first fold score the validation and the test pairs.
@@ -121,18 +151,21 @@ def vote_with_models(config: "VoteConfig", pairs: Mapping[str, Dataset], folder:
 
 
 def write_fold(lessons: Dataset, rows: NDArray[np.intp], folder: Path) -> Path:
-    """The folder with the pairs that one fold's members are trained on."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_table(lessons.select(rows), folder / "train.parquet")
+    """The folder with the pairs that one fold's members are trained on; left alone once it is there."""
+    path = folder / "train.parquet"
+    if not path.exists():  # a new time of writing would make finished members look outdated
+        folder.mkdir(parents=True, exist_ok=True)
+        write_table(lessons.select(rows), path)
     return folder
 
 
 def score_member(
-    config: "VoteConfig", place: Path, rows: Dataset, rewards: Rewards, member: int, places: NDArray[np.intp]
+    config: VoteConfig, place: Path, rows: Dataset, rewards: Rewards, member: int, places: NDArray[np.intp]
 ) -> None:
     """Put one member's rewards of `rows` into their `places` in `rewards`."""
-    tokenizer = load_tokenizer(place, trust_remote_code=config.trust_remote_code)
-    model = load_reward_model(place, tokenizer, trust_remote_code=config.trust_remote_code)
-    found = score_pairs(model, tokenizer, rows, max_length=config.max_length, batch_size=config.batch_size)
+    found = score_with(
+        place, rows, max_length=config.max_length, batch_size=config.batch_size,
+        trust_remote_code=config.trust_remote_code,
+    )
     for side, values in zip(rewards, found, strict=True):
         side[member, places] = values

@@ -1,5 +1,6 @@
 """`rmkit evaluate`: reward models measured on the same unrepaired pairs, side by side."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +10,10 @@ from datasets import Dataset
 from rmkit.core.checks import Seen, refuse
 from rmkit.core.configuration import as_dict
 from rmkit.core.stages import open_stage, write_json
-from rmkit.data.tables import load_split, write_table
+from rmkit.data.tables import SIDES, load_split, write_table
 from rmkit.evaluation.metrics import evaluate_pairs
 from rmkit.evaluation.tables import format_comparison
-from rmkit.models.reward import load_reward_model, load_tokenizer, score_pairs
+from rmkit.models.reward import score_with
 
 
 @dataclass
@@ -37,6 +38,13 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if not self.models:
             refuse("models", "at least one name with a model", Seen("none"), "Write --models.NAME FOLDER.")
+        for name in self.models:
+            if not re.fullmatch(r"[\w.-]+", name):
+                refuse("models", "names of letters, digits, dots, dashes and underscores", name, "Files are named so.")
+        if self.resamples < 1:
+            refuse("resamples", "at least 1", self.resamples, "1000 is usual.")
+        if self.batch_size < 1:
+            refuse("batch_size", "at least 1", self.batch_size, "32 is usual.")
 
 
 def evaluate(config: EvaluateConfig) -> Path:
@@ -44,14 +52,17 @@ def evaluate(config: EvaluateConfig) -> Path:
     inputs = {"data": config.data, **{f"models.{name}": path for name, path in config.models.items()}}
     if config.votes is not None:
         inputs["votes"] = config.votes
+    pairs = load_split(config.data, config.split, ("id", *SIDES, "source"))
+    refuse_repaired(pairs, config)
+    strength = None if config.votes is None else join_strength(pairs, config.votes, config.split)
     with open_stage(config.output_dir, "evaluate", as_dict(config), inputs) as stage:
         if not stage.done:
-            pairs = load_split(config.data, config.split)
-            refuse_repaired(pairs, config)
-            strength = None if config.votes is None else join_strength(pairs, config.votes, config.split)
             metrics = {}
             for name, path in config.models.items():
-                chosen, rejected = score(path, pairs, config)
+                chosen, rejected = score_with(
+                    path, pairs, max_length=config.max_length, batch_size=config.batch_size,
+                    trust_remote_code=config.trust_remote_code,
+                )
                 columns = {"id": pairs["id"][:], "rewards_chosen": chosen, "rewards_rejected": rejected}
                 write_table(Dataset.from_dict(columns), stage.directory / f"{name}.parquet")
                 metrics[name] = measure(chosen, rejected, pairs, strength, config)
@@ -69,20 +80,13 @@ def refuse_repaired(pairs: Dataset, config: EvaluateConfig) -> None:
 
 def join_strength(pairs: Dataset, votes: str, split: str) -> np.ndarray:
     """The ensemble's strength for each pair, by id."""
-    voted = load_split(votes, split)
+    voted = load_split(votes, split, ("id", "strength_mean"))
     by_id = dict(zip(voted["id"], voted["strength_mean"], strict=True))
     lacking = [pair for pair in pairs["id"] if pair not in by_id]
     if lacking:
         refuse(f"votes {votes}", "a vote on every pair", Seen(f"none on {len(lacking)}, the first {lacking[0]}"),
                "Vote on the same data, or leave votes out.")
     return np.array([by_id[pair] for pair in pairs["id"]])
-
-
-def score(path: str, pairs: Dataset, config: EvaluateConfig) -> tuple[np.ndarray, np.ndarray]:
-    """The rewards that one model gives."""
-    tokenizer = load_tokenizer(path, trust_remote_code=config.trust_remote_code)
-    model = load_reward_model(path, tokenizer, trust_remote_code=config.trust_remote_code)
-    return score_pairs(model, tokenizer, pairs, max_length=config.max_length, batch_size=config.batch_size)
 
 
 def measure(

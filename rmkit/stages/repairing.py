@@ -1,5 +1,6 @@
 """`rmkit repair`: from votes to the pairs that a robust reward model is trained on."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +12,13 @@ from datasets import Dataset
 from rmkit.core.checks import Seen, refuse
 from rmkit.core.configuration import as_dict
 from rmkit.core.stages import open_stage, read_record
-from rmkit.data.tables import load_split, write_table
+from rmkit.data.tables import SIDES, load_split, write_table
 from rmkit.preferences import RECIPES, Repair, calibrate_scale
 from rmkit.preferences import repair as repair_labels
-from rmkit.preferences.margin import MarginKind
 from rmkit.stages.choosing import Candidate, choose
 
-PAIR_COLUMNS = ("id", "prompt", "chosen", "rejected", "source")
+PAIR_COLUMNS = ("id", *SIDES, "source")
+SMALLEST_SCALE = 1e-6
 
 
 @dataclass
@@ -37,17 +38,25 @@ class RepairConfig:
     recipe: str = "validation"
     share: float | Literal["estimated", "validation"] = "validation"
     alpha: float = 0.2
-    margin_kind: MarginKind = "signed"
+    margin_kind: Literal["signed", "clamped"] = "signed"
     strength_scale: float | Literal["calibrated"] = "calibrated"
     recipes: list[str] = field(default_factory=lambda: [name for name in RECIPES if name != "none"])
     shares: list[float] = field(default_factory=lambda: [0.1, 0.2, 0.3, 0.4])
-    max_length: int = 1024
     seed: int = 0
 
     def __post_init__(self) -> None:
-        unknown = [name for name in (self.recipe, *self.recipes) if name not in (*RECIPES, "validation")]
-        if unknown:
-            refuse("recipe", f"one of {', '.join(RECIPES)}, or validation", unknown[0], "Choose one by its name.")
+        if self.recipe not in (*RECIPES, "validation"):
+            refuse("recipe", f"one of {', '.join(RECIPES)}, or validation", self.recipe, "Choose one by its name.")
+        unknown = [name for name in self.recipes if name not in RECIPES]
+        if unknown or not self.recipes:
+            refuse("recipes", f"some of {', '.join(RECIPES)}", self.recipes, "Name those to choose from.")
+        shares = [*self.shares, *([] if isinstance(self.share, str) else [self.share])]
+        if not self.shares or not all(0 <= share <= 1 for share in shares):
+            refuse("share and shares", "shares of the pairs in [0, 1]", shares, "Write 0.1 for 10 %.")
+        if not 0 <= self.alpha <= 0.5:
+            refuse("alpha", "a smoothing in [0, 0.5]", self.alpha, "Beyond 0.5 it would be a flip.")
+        if self.strength_scale != "calibrated" and not 0 < self.strength_scale < math.inf:
+            refuse("strength_scale", "a positive number, or calibrated", self.strength_scale, "The paper's is 1.0.")
 
 
 def repair(config: RepairConfig) -> Path:
@@ -56,21 +65,23 @@ def repair(config: RepairConfig) -> Path:
     The record says what was done to how many pairs, and, where something was chosen on validation pairs, every
     candidate with its validation accuracy.
     """
+    pairs = load_split(config.votes, "train", (*SIDES, "strength_mean"))
+    record = read_record(config.votes) or {}
+    candidates = list_candidates(config, record)
+    scale = find_scale(config)
     with open_stage(config.output_dir, "repair", as_dict(config), {"votes": config.votes}) as stage:
         if not stage.done:
-            pairs = load_split(config.votes, "train")
-            record = read_record(config.votes) or {}
-            scale = find_scale(config)
             strength = np.asarray(pairs["strength_mean"]) * scale
-            candidates = list_candidates(config, record)
+            chosen_by = "validation" if len(candidates) > 1 else "configuration"
             if len(candidates) > 1:
                 candidates = choose(
                     candidates, strength, config.votes, record,
                     alpha=config.alpha, margin_kind=config.margin_kind, seed=config.seed,
                 )
             best = candidates[0]
-            labels = repair_labels(strength, recipe=best.recipe, share=best.share, alpha=config.alpha,
-                                   margin_kind=config.margin_kind)
+            labels = repair_labels(
+                strength, recipe=best.recipe, share=best.share, alpha=config.alpha, margin_kind=config.margin_kind
+            )
             dropped = write_repaired(pairs, labels, stage.directory)
             stage.record.update(
                 rows_in=len(pairs),
@@ -78,22 +89,26 @@ def repair(config: RepairConfig) -> Path:
                 left={"dropped": dropped},
                 recipe=best.recipe,
                 share=best.share,
-                alpha=config.alpha,
+                alpha=config.alpha if RECIPES[best.recipe].label == "smooth" else None,
                 strength_scale=scale,
-                chosen_by="validation" if len(candidates) > 1 else "configuration",
-                candidates=[vars(candidate) for candidate in candidates] if len(candidates) > 1 else None,
+                chosen_by=chosen_by,
+                candidates=[vars(candidate) for candidate in candidates] if chosen_by == "validation" else None,
                 actions=dict(sorted(Counter(labels.action.tolist()).items())),
             )
         actions = ", ".join(f"{action} {count}" for action, count in stage.record["actions"].items())
-        print(f"repair {stage.record['recipe']} (share {stage.record['share']:.3g}): {actions}")
+        print(f"repair {stage.record['recipe']} (chosen by {stage.record['chosen_by']}): {actions}")
     return stage.directory
 
 
 def find_scale(config: RepairConfig) -> float:
-    """What strengths are multiplied by: the setting, or the scale that the noisy validation labels bear out."""
+    """What strengths are multiplied by: the setting, or the scale that the noisy validation labels bear out.
+
+    Never 0, even where those bear out none, or the order of the pairs would be lost, and with it which are lowest.
+    """
     if config.strength_scale != "calibrated":
         return config.strength_scale
-    return calibrate_scale(load_split(config.votes, "validation")["strength_mean"][:])
+    validation = load_split(config.votes, "validation", (*SIDES, "strength_mean"))
+    return max(calibrate_scale(validation["strength_mean"][:]), SMALLEST_SCALE)
 
 
 def list_candidates(config: RepairConfig, record: dict[str, Any]) -> list[Candidate]:

@@ -1,11 +1,13 @@
 """`rmkit run`: from a preference set to a robust reward model and a report, in one go."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rmkit.core.checks import Seen, refuse
 from rmkit.core.configuration import build
+from rmkit.data.splits import SPLITS
 from rmkit.stages.auditing import AuditConfig, audit
 from rmkit.stages.evaluating import EvaluateConfig, evaluate
 from rmkit.stages.reading import ReadConfig, read
@@ -13,6 +15,7 @@ from rmkit.stages.repairing import RepairConfig, repair
 from rmkit.stages.training import TrainConfig, train
 from rmkit.stages.voting import VoteConfig, vote
 from rmkit.stages.worlds import BASE_MODEL, GoldConfig, make_gold
+from rmkit.training.zero import under_launcher
 
 GOLD = "gold"
 Config = TypeVar("Config")
@@ -58,7 +61,10 @@ class Plan:
 
 def run(config: RunConfig) -> Path:
     """Run every stage that is not finished yet; returns the folder of the report."""
+    if under_launcher():
+        refuse("run", "one process", Seen("a launcher's rank"), "Set train.processes; the stages start what they need.")
     plan = make_plan(config)
+    check_plan(plan)
     if plan.gold is not None:
         make_gold(plan.gold)
     read(plan.read)
@@ -78,12 +84,14 @@ def make_plan(config: RunConfig) -> Plan:
     shared = {"seed": config.seed, "max_length": config.max_length}
     gold, data, base = None, {"data": config.data}, config.model_name_or_path
     if GOLD in (config.data, config.model_name_or_path):
-        gold = section(GoldConfig, config.gold, {"seed": config.seed}, "gold", output_dir=str(folder / GOLD))
+        gold = section(GoldConfig, config.gold, shared, "gold", output_dir=str(folder / GOLD))
         if config.data == GOLD:
             files = {"data": "train", "validation": "validation", "test": "test"}
             data = {role: str(folder / GOLD / f"{split}.jsonl") for role, split in files.items()}
         if config.model_name_or_path == GOLD:
             base = str(folder / GOLD / BASE_MODEL)
+    elif config.gold:
+        refuse("gold", "no keys where neither data nor model_name_or_path is gold", config.gold, "Remove them.")
     return Plan(
         gold=gold,
         read=section(ReadConfig, config.read, shared, "read", output_dir=pairs, model_name_or_path=base, **data),
@@ -95,9 +103,30 @@ def make_plan(config: RunConfig) -> Plan:
                        model_name_or_path=base, evaluation_data=pairs),
         evaluate=section(EvaluateConfig, config.evaluate, shared, "evaluate", output_dir=evaluation, data=pairs,
                          models=models, votes=votes),
-        audit=section(AuditConfig, config.audit, {}, "audit", output_dir=str(folder / "audit"), pairs=pairs,
+        audit=section(AuditConfig, config.audit, shared, "audit", output_dir=str(folder / "audit"), pairs=pairs,
                       votes=votes, repaired=repaired, models=models, evaluation=evaluation),
     )
+
+
+def check_plan(plan: Plan) -> None:
+    """Refuse settings of single stages that do not fit together."""
+    for split, source, fraction in (
+        ("validation", plan.read.validation, plan.read.validation_fraction),
+        ("test", plan.read.test, plan.read.test_fraction),
+    ):
+        if source is None and not fraction:
+            refuse(f"read: {split}_fraction", f"{split} pairs", Seen("none"), "A run needs them; 0.1 is usual.")
+    if plan.repair.share == "estimated" and not plan.vote.folds:
+        refuse("repair: share", "cross-fitted votes to estimate it from", Seen("vote.folds: 0"),
+               "Set vote.folds to 2 or more, or give a share.")
+    if plan.evaluate.split not in SPLITS:
+        refuse("evaluate: split", f"one of {', '.join(SPLITS)}", plan.evaluate.split, "test is usual.")
+    if plan.audit.baseline not in plan.audit.models:
+        refuse("audit: baseline", f"one of {', '.join(plan.audit.models)}", plan.audit.baseline, "plain is usual.")
+    for name, stage in (("vote", plan.vote), ("train", plan.robust), ("evaluate", plan.evaluate)):
+        if stage.max_length < (plan.read.max_length or 0):
+            refuse(f"{name}: max_length", f"at least that of read, {plan.read.max_length}", stage.max_length,
+                   "Set max_length for the whole run; longer responses are then set aside in reading.")
 
 
 def section(cls: type[Config], settings: dict[str, Any], shared: dict[str, Any], name: str, **fixed: Any) -> Config:
@@ -105,4 +134,6 @@ def section(cls: type[Config], settings: dict[str, Any], shared: dict[str, Any],
     taken = sorted(set(settings) & set(fixed))
     if taken:
         refuse(f"{name}: {taken[0]}", "a key of the stage alone", Seen("one that the run sets"), "Remove it here.")
-    return build(cls, {**shared, **settings, **fixed}, name)
+    known = {item.name for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    passed = {key: value for key, value in shared.items() if key in known}
+    return build(cls, {**passed, **settings, **fixed}, name)

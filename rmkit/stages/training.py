@@ -4,18 +4,19 @@ import dataclasses
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 import yaml
 from datasets import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from rmkit.core.checks import InputError, Seen, refuse
 from rmkit.core.configuration import as_dict
 from rmkit.core.seeds import seed_everything
 from rmkit.core.stages import Stage, read_record, versions
 from rmkit.data.collate import encode_pairs
+from rmkit.data.tables import find_split, load_split
 from rmkit.models.reward import load_reward_model, load_tokenizer
 from rmkit.training.card import write_card
 from rmkit.training.checkpoint import find_last_complete, tell_disk_faults
@@ -27,6 +28,7 @@ from rmkit.training.zero import deepspeed_environment, default_config, leave_zer
 
 SECRETS = ("hub_token",)
 ADAPTER = "adapter"
+Arguments = TypeVar("Arguments", bound=TrainingArguments)
 
 
 @dataclass(kw_only=True)
@@ -63,6 +65,15 @@ class TrainConfig(RewardConfig):
             refuse("processes", "at least 1", self.processes, "One process trains too.")
         if self.eval_strategy != "no" and not self.evaluation_data:
             refuse("evaluation_data", "pairs for eval_strategy to measure", Seen("none"), "Name them, or set it to no.")
+        if isinstance(self.deepspeed, str) and self.deepspeed != "auto" and not Path(self.deepspeed).is_file():
+            refuse("deepspeed", '"auto", a JSON file or null', self.deepspeed, "recipes/deepspeed has some.")
+        build_arguments(self, Rehearsal, deepspeed=None)
+
+
+class Rehearsal(TrainingArguments):
+    """Hugging Face's arguments, for their checks alone: they find no device and start nothing."""
+
+    device = torch.device("cpu")
 
 
 def train(config: TrainConfig) -> Path:
@@ -72,9 +83,9 @@ def train(config: TrainConfig) -> Path:
     with the learning curves under "log_history". Under a launcher, every rank calls this.
     """
     inputs: dict[str, str | Path] = {"data": config.data, "model": config.model_name_or_path}
-    locate(config.data, "train")  # refused before anything is started or emptied
+    find_split(config.data, "train")  # refused before anything is started or emptied
     if config.evaluation_data:
-        locate(config.evaluation_data, "validation")
+        find_split(config.evaluation_data, "validation")
         inputs["evaluation_data"] = config.evaluation_data
     if (config.processes > 1 or config.launcher) and not under_launcher():
         launch(["rmkit", "train", *spell_overrides(config)], processes=config.processes, launcher=config.launcher)
@@ -93,11 +104,11 @@ def fit(stage: Stage, config: TrainConfig, arguments: RewardConfig) -> None:
     """Train on this rank; the first one writes the model, its card and the stage's record."""
     seed_everything(config.seed)
     tokenizer = load_tokenizer(config.model_name_or_path, trust_remote_code=config.trust_remote_code)
-    pairs = load_pairs(config.data, "train")
+    pairs = load_split(config.data, "train")
     train_dataset = encode_pairs(pairs, tokenizer, config.max_length)
     eval_dataset = None
     if config.evaluation_data:
-        eval_dataset = encode_pairs(load_pairs(config.evaluation_data, "validation"), tokenizer, config.max_length)
+        eval_dataset = encode_pairs(load_split(config.evaluation_data, "validation"), tokenizer, config.max_length)
     model = load_model(config, tokenizer)
     check_positions(model, train_dataset)
     if config.lora_rank:
@@ -150,39 +161,20 @@ def save(trainer: RewardTrainer, config: TrainConfig, tokenizer: PreTrainedToken
 
 def resolve(config: TrainConfig) -> RewardConfig:
     """The training arguments of this process."""
-    names = [item.name for item in dataclasses.fields(RewardConfig) if item.init]
-    values = {name: getattr(config, name) for name in names}
-    if config.deepspeed == "auto":
-        values["deepspeed"] = default_config()
+    return build_arguments(
+        config, RewardConfig, deepspeed=default_config() if config.deepspeed == "auto" else config.deepspeed
+    )
+
+
+def build_arguments(config: TrainConfig, kind: type[Arguments], deepspeed: dict | str | None) -> Arguments:
+    """Those of the settings that are fields of `kind`, as one of it."""
+    values = {item.name: getattr(config, item.name) for item in dataclasses.fields(kind) if item.init}
     # Said aloud where there is no accelerator, or DeepSpeed's batch sizes are computed for one process.
-    values["use_cpu"] = config.use_cpu or not torch.accelerator.is_available()
+    values |= {"deepspeed": deepspeed, "use_cpu": config.use_cpu or not torch.accelerator.is_available()}
     try:
-        return RewardConfig(**values)
+        return kind(**values)
     except (ValueError, ImportError) as error:
         refuse("train", "training arguments that fit together and this machine", Seen(error), "Change these keys.")
-
-
-def locate(data: str, split: str) -> Path:
-    """The Parquet file that holds `split`: `data` itself, or the one in the stage's folder `data`."""
-    path = Path(data)
-    file = path / f"{split}.parquet" if path.is_dir() else path
-    if not file.is_file() or file.suffix != ".parquet":
-        refuse(f"data {data}", f"a stage's folder with {split}.parquet, or a Parquet file of pairs", Seen("none"),
-               "Check the path; `rmkit read` makes one from other formats.")
-    return file
-
-
-def load_pairs(data: str, split: str) -> Dataset:
-    """The pairs in a stage's folder or a Parquet file."""
-    file = locate(data, split)
-    pairs = Dataset.from_parquet(str(file))
-    missing = [name for name in ("prompt", "chosen", "rejected") if name not in pairs.column_names]
-    if missing:
-        refuse(str(file), "the columns prompt, chosen and rejected", Seen(f"none named {', '.join(missing)}"),
-               "`rmkit read` makes them from other columns.")
-    if not len(pairs):
-        refuse(str(file), "at least one pair", Seen("none"), "Check what was dropped on the way.")
-    return pairs
 
 
 def check_positions(model: PreTrainedModel, dataset: Dataset) -> None:

@@ -1,60 +1,22 @@
 """`rmkit vote`: an ensemble of reward models scores every pair, and says which labels to distrust."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 from datasets import Dataset
 
-from rmkit.core.checks import refuse
 from rmkit.core.configuration import as_dict
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stages import Stage, open_stage
-from rmkit.data.tables import load_split, write_table
+from rmkit.data.splits import SPLITS
+from rmkit.data.tables import SIDES, load_split, write_table
 from rmkit.evaluation.figures import draw_strength
-from rmkit.models.heads import VoterLoss
 from rmkit.preferences import Strength, estimate_noise_rate, preference_strength
 from rmkit.ratings.ranking import auroc
-from rmkit.stages.electing import Rewards, check_voters, vote_with_heads, vote_with_models
+from rmkit.stages.electing import Rewards, VoteConfig, vote_with_heads, vote_with_models
 
-SPLITS = ("train", "validation", "test")
-
-
-@dataclass
-class VoteConfig:
-    """Let `members` reward models on the base `model_name_or_path` score the pairs in the stage folder `data`.
-
-    `kind`: "heads" are small heads on its frozen features (`heads`: the keys of HeadsConfig), a matter of seconds;
-    "full" are fine-tuned models, the paper's way (`train`: the keys of `rmkit train`). Members differ by their
-    initialisation and their order of the data. `folds` of 2 or more: a train pair is scored by members that were
-    trained on the other folds (cross-fitted), which an estimate of the noise rate needs; 0: by members that were
-    trained on it (in-sample, the paper's way). `loss`: what the voters are trained under; "symmetric" finds wrong
-    labels better, "bradley_terry" is the paper's. Validation and test pairs are scored by members that have not
-    seen them.
-    """
-
-    data: str
-    model_name_or_path: str
-    output_dir: str
-    kind: Literal["heads", "full"] = "heads"
-    members: int = 10
-    folds: int = 5
-    loss: VoterLoss = "symmetric"
-    max_length: int = 1024
-    batch_size: int = 32
-    seed: int = 0
-    trust_remote_code: bool = False
-    heads: dict[str, Any] = field(default_factory=dict)
-    train: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.members < 2:
-            refuse("members", "2 or more", self.members, "The paper takes 10.")
-        if self.folds == 1 or self.folds < 0:
-            refuse("folds", "0 (in-sample), or 2 or more", self.folds, "5 is usual.")
-        check_voters(self)
+__all__ = ["VoteConfig", "vote"]
 
 
 def vote(config: VoteConfig) -> Path:
@@ -64,11 +26,12 @@ def vote(config: VoteConfig) -> Path:
     and, where labels were flipped on purpose, with what AUROC low strength finds them.
     """
     inputs = {"data": config.data, "model": config.model_name_or_path}
+    pairs = {
+        split: load_split(config.data, split, ("id", *SIDES))
+        for split in SPLITS if split == "train" or (Path(config.data) / f"{split}.parquet").is_file()
+    }
     with open_stage(config.output_dir, "vote", as_dict(config), inputs) as stage:
         if not stage.done:
-            pairs = {split: load_split(config.data, split) for split in SPLITS if has_split(config.data, split)}
-            if "train" not in pairs:
-                load_split(config.data, "train")  # says what is missing
             take = vote_with_heads if config.kind == "heads" else vote_with_models
             rewards = take(config, pairs, stage.directory)
             strengths = {split: preference_strength(*rewards[split]) for split in pairs}
@@ -77,11 +40,6 @@ def vote(config: VoteConfig) -> Path:
             record_vote(stage, config, pairs, strengths)
         print(stage.record["summary"])
     return stage.directory
-
-
-def has_split(folder: str, split: str) -> bool:
-    """Whether the stage's folder has this split; only the train split must be there."""
-    return (Path(folder) / f"{split}.parquet").is_file()
 
 
 def write_votes(pairs: Dataset, rewards: Rewards, strength: Strength, path: Path) -> None:
@@ -93,6 +51,7 @@ def write_votes(pairs: Dataset, rewards: Rewards, strength: Strength, path: Path
         "strength_std": strength.std,
         "agreement": strength.agreement,
     }
+    pairs = pairs.remove_columns([name for name in columns if name in pairs.column_names])  # of an earlier vote
     for name, values in columns.items():
         pairs = pairs.add_column(name, values)
     write_table(pairs, path)

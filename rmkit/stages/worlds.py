@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from rmkit.core.checks import refuse
 from rmkit.core.configuration import as_dict
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stages import open_stage
@@ -21,10 +22,17 @@ class GoldConfig:
     train: int = 4000
     validation: int = 500
     test: int = 250
-    demonstrations: int = 6000
+    demonstrations: int = 12000
     hidden: int = 128
     layers: int = 3
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("train", "validation", "test", "demonstrations", "layers"):
+            if getattr(self, name) < 1:
+                refuse(name, "at least 1", getattr(self, name), f"Raise {name}.")
+        if self.hidden < 32 or self.hidden % 32:
+            refuse("hidden", "a multiple of 32, the size of an attention head", self.hidden, "128 is usual.")
 
 
 def make_gold(config: GoldConfig) -> Path:

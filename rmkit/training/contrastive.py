@@ -39,7 +39,7 @@ VARIANTS = {
 
 
 class Prototypes(nn.Module):
-    """SwAV's prototypes, [prototype, hidden] of unit length; a module, so that ZeRO-3 gathers them when called."""
+    """SwAV's prototypes, [prototype, hidden]; a module, so that ZeRO-3 gathers them when called."""
 
     def __init__(self, count: int, hidden: int, seed: int) -> None:
         super().__init__()
@@ -47,8 +47,8 @@ class Prototypes(nn.Module):
         self.weight = nn.Parameter(normalize(torch.randn(count, hidden, generator=generator)))
 
     def forward(self) -> Tensor:
-        """The prototypes, normalised."""
-        return normalize(self.weight, dim=-1)
+        """The prototypes; the loss brings them to unit length."""
+        return self.weight
 
 
 class ContrastiveTerm:

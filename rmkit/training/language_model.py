@@ -16,8 +16,8 @@ from transformers import (
 
 from rmkit.data.chat import encode
 
-BATCH = 32
-LEARNING_RATE = 3e-3
+BATCH = 8  # small: what counts is the number of steps in which attention learns to look back at the prompt
+LEARNING_RATE = 2e-3
 MAX_LENGTH = 256  # tokens; the longest text of the gold world has about 150
 
 
@@ -44,13 +44,14 @@ def train_language_model(
             output_dir=scratch,
             per_device_train_batch_size=BATCH,
             learning_rate=LEARNING_RATE,
-            warmup_steps=20,
+            warmup_steps=50,
             lr_scheduler_type="linear",
+            adam_beta2=0.98,
             num_train_epochs=1,
             train_sampling_strategy="group_by_length",
             save_strategy="no",
             report_to="none",
-            logging_steps=50,
+            logging_steps=100,
             seed=seed,
             use_cpu=not torch.cuda.is_available(),
             dataloader_pin_memory=False,

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModel, BertConfig, BertModel, PreTrainedTokenizerFast, T5Config, T5Model
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    BertConfig,
+    BertModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5Model,
+)
 
 from rmkit.core.checks import InputError
 from rmkit.data.chat import OverLong, encode
@@ -37,21 +45,39 @@ def save_base(folder, pairs, build):
     return folder
 
 
-@pytest.mark.parametrize("base", ["deep_base", "encoder_base"])
-def test_features_are_the_mean_states_of_the_response_read_alone(base, tiny_pairs, request):
-    folder = request.getfixturevalue(base)
-    found = extract_features(tiny_pairs, folder, batch_size=5)
-    tokenizer, model = load_tokenizer(folder), AutoModel.from_pretrained(folder).eval()
-    layers = {"deep_base": (2, 3), "encoder_base": (2,)}[base]
+def test_an_encoders_features_are_its_mean_states_over_the_response_read_alone(encoder_base, tiny_pairs):
+    compare(encoder_base, tiny_pairs, AutoModel, lambda states, encoded: [
+        states[2][encoded.response_start:].mean(0)  # of 3 layers, both the middle and the last but one
+    ])
+
+
+def test_a_causal_models_features_add_what_surprised_it(deep_base, tiny_pairs):
+    def expect(states, encoded):
+        surprise = [torch.zeros(32), torch.zeros(32)]
+        for place in range(encoded.response_start, len(encoded.input_ids)):
+            chances = head(states[-1][place - 1]).softmax(0)
+            entropy = -sum(chance * chance.log() for chance in chances)
+            excess = -chances[encoded.input_ids[place]].log() - entropy
+            surprise[0] = surprise[0] + excess * states[0][place - 1]
+            surprise[1] = surprise[1] + excess * states[-1][place - 1]
+        return [states[2][encoded.response_start:].mean(0), states[3][encoded.response_start:].mean(0), *surprise]
+
+    head = AutoModelForCausalLM.from_pretrained(deep_base).get_output_embeddings()
+    compare(deep_base, tiny_pairs.select(range(6)), AutoModelForCausalLM, expect)
+
+
+def compare(folder, pairs, kind, expect):
+    found = extract_features(pairs, folder, batch_size=5)
+    tokenizer, model = load_tokenizer(folder), kind.from_pretrained(folder).eval()
     for name in ("chosen", "rejected"):
         table = getattr(found, name)
         assert table.dtype == np.float32
-        for number, row in enumerate(tiny_pairs):
+        for number, row in enumerate(pairs):
             encoded = encode(tokenizer, row["prompt"], row[name], 512)
             with torch.no_grad():
                 states = model(torch.tensor([encoded.input_ids]), output_hidden_states=True).hidden_states
-            expected = torch.cat([states[layer][0, encoded.response_start:].mean(0) for layer in layers])
-            np.testing.assert_allclose(table[number], expected, atol=1e-5)
+                expected = torch.cat(expect([state[0] for state in states], encoded))
+            np.testing.assert_allclose(table[number], expected, atol=1e-4)
     assert np.abs(found.chosen - found.rejected).max(axis=1).min() > 1e-3
 
 
@@ -99,7 +125,7 @@ def test_a_run_that_was_killed_leaves_nothing_that_is_taken_for_a_cache(deep_bas
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(features, "pool", die)
+        patch.setattr(features, "pool_means", die)
         extract_features(tiny_pairs, deep_base, cache_dir=tmp_path)
     found = extract_features(tiny_pairs, deep_base, cache_dir=tmp_path)
     np.testing.assert_array_equal(found.chosen, extract_features(tiny_pairs, deep_base).chosen)

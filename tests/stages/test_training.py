@@ -18,8 +18,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from rmkit.core.checks import InputError
 from rmkit.core.configuration import load_config
 from rmkit.core.stages import read_record
+from rmkit.data.tables import load_split
 from rmkit.models.reward import score_pairs
-from rmkit.stages.training import TrainConfig, load_pairs, spell_overrides, train
+from rmkit.stages.training import TrainConfig, spell_overrides, train
 from rmkit.training.zero import default_config
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -136,7 +137,7 @@ def test_two_processes_from_one_command(words, pairs_folder):
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
     assert one["metrics"]["eval_loss"] == pytest.approx(two["metrics"]["eval_loss"], rel=1e-5)
     model = AutoModelForSequenceClassification.from_pretrained(folder)
-    pairs = load_pairs(str(pairs_folder), "validation")
+    pairs = load_split(pairs_folder, "validation")
     chosen, rejected = score_pairs(model, AutoTokenizer.from_pretrained(folder), pairs, max_length=128)
     assert (chosen - rejected).mean() == pytest.approx(one["metrics"]["eval_gap"], abs=1e-5)
 
@@ -156,7 +157,8 @@ def test_config_survives_the_command_line(words):
     (["--processes", "0"], "processes"),
     (["--data", "no/where"], "data no/where"),
     (["--model_name_or_path", "/no/where"], "no/where"),
-    (["--deepspeed", "no/where.json"], "train: expected training arguments"),
+    (["--deepspeed", "no/where.json"], "deepspeed: expected"),
+    (["--lr_scheduler_type", "cosin"], "train: expected training arguments"),
     (["--eval_strategy", "steps"], "evaluation_data"),
 ])
 def test_refusals(words, more, match):
