@@ -10,12 +10,14 @@ class InputError(ValueError):
 def refuse(what: str, expected: str, seen: object, remedy: str) -> NoReturn:
     """Raise `InputError` naming the argument (or file and line), the requirement, the value seen and the remedy.
 
-    `seen` is shown by `repr`, cut at 200 characters; pass text that already describes the value through `Seen`.
+    The message is one line. `seen` is shown by `repr`, cut at 200 characters; pass text that already describes the
+    value through `Seen`.
     """
     shown = str(seen) if isinstance(seen, Seen) else repr(seen)
     if len(shown) > 200:
         shown = shown[:197] + "..."
-    raise InputError(f"{what}: expected {expected}, got {shown}. {remedy}")
+    message = f"{what}: expected {expected}, got {shown}. {remedy}"
+    raise InputError(" ".join(message.splitlines()))
 
 
 class Seen(str):

@@ -19,6 +19,8 @@ from rmkit.data.chat import OverLong, encode
 from rmkit.models.pooling import POOLING, pool_means, pool_surprise
 from rmkit.models.reward import first_line, load_tokenizer, quiet
 
+CAUSAL = ("ForCausalLM", "LMHeadModel")  # how the names of causal language models end
+
 
 class Features(NamedTuple):
     """Features of the two sides of each pair, [pair, feature] float32 and read-only, mapped from disk if cached."""
@@ -121,7 +123,7 @@ def load_backbone(
     try:
         with quiet():
             config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-            causal = any(name.endswith("ForCausalLM") for name in config.architectures or ())
+            causal = any(name.endswith(CAUSAL) for name in config.architectures or ())
             kind = AutoModelForCausalLM if causal else AutoModel
             backbone: PreTrainedModel = kind.from_pretrained(
                 path, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code
@@ -130,7 +132,8 @@ def load_backbone(
         refuse(f"backbone {path}", "a model's folder or hub name", Seen(first_line(error)), "Check the path.")
     if backbone.config.is_encoder_decoder:
         refuse(f"backbone {path}", "an encoder or a causal model", Seen("an encoder-decoder"), "Name another one.")
-    if backbone.get_input_embeddings().num_embeddings < len(tokenizer):
+    embeddings: Any = backbone.get_input_embeddings()
+    if embeddings.num_embeddings < len(tokenizer):
         backbone.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     return backbone.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -98,8 +98,8 @@ def score_with(
     """`score_pairs` by the reward model at `path`, on the accelerator where there is one."""
     tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
     model = load_reward_model(path, tokenizer, trust_remote_code=trust_remote_code)
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    return score_pairs(model, tokenizer, pairs, max_length=max_length, batch_size=batch_size)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return score_pairs(model.eval().to(device), tokenizer, pairs, max_length=max_length, batch_size=batch_size)
 
 
 def find_head(model: nn.Module) -> nn.Linear:

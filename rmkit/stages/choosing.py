@@ -1,5 +1,6 @@
 """Choosing a repair on noisy validation pairs, by small heads on the voters' frozen features."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,13 @@ class Candidate:
     """A recipe with its share, and how often models trained under it were right on validation pairs."""
 
     recipe: str
-    share: float
+    share: float | None  # None where the recipe has no use for one
     validation_accuracy: float | None = None
+
+    def repair(self, strength: NDArray[np.float64], *, alpha: float, margin_kind: MarginKind) -> Repair:
+        """The labels under this recipe."""
+        share = {} if self.share is None else {"share": self.share}
+        return repair_labels(strength, recipe=self.recipe, alpha=alpha, margin_kind=margin_kind, **share)
 
 
 def choose(
@@ -41,8 +47,12 @@ def choose(
     alpha: float,
     margin_kind: MarginKind,
     seed: int,
-) -> list[Candidate]:
-    """The candidates with their validation accuracy, best first; of equals the earlier one.
+) -> tuple[Candidate, list[Candidate]]:
+    """The candidate to take, and all of them with their validation accuracy, best first.
+
+    Taken is the first of those that are within one standard error of the best, so the order of `candidates` says
+    which is preferred where the validation pairs do not tell them apart (the one-standard-error rule of Breiman et
+    al., Classification and Regression Trees, 1984; pairs count as independent).
 
     Each candidate repairs the train labels; heads on the frozen features of the vote's base model are trained on
     them under the Bradley-Terry loss, and scored on the validation pairs as they are labelled. Label noise that
@@ -59,12 +69,13 @@ def choose(
     students = HeadsConfig(**voters.heads, members=STUDENTS, loss="bradley_terry")
     judged = []
     for candidate in tqdm(candidates, desc="Choosing a repair", unit="candidate"):
-        labels = repair_labels(
-            strength, recipe=candidate.recipe, share=candidate.share, alpha=alpha, margin_kind=margin_kind
-        )
+        labels = candidate.repair(strength, alpha=alpha, margin_kind=margin_kind)
         accuracy = study(features["train"], labels, features["validation"], students, derive_seed(seed, "students"))
-        judged.append(replace(candidate, validation_accuracy=accuracy))
-    return sorted(judged, key=lambda candidate: -(candidate.validation_accuracy or 0.0))
+        judged.append((accuracy, replace(candidate, validation_accuracy=accuracy)))
+    best = max(accuracy for accuracy, _ in judged)
+    error = math.sqrt(best * (1 - best) / len(features["validation"].chosen))
+    taken = next(candidate for accuracy, candidate in judged if accuracy >= best - error)
+    return taken, [candidate for _, candidate in sorted(judged, key=lambda one: -one[0])]
 
 
 def study(lessons: Features, labels: Repair, exam: Features, config: HeadsConfig, seed: int) -> float:

@@ -14,11 +14,16 @@ from rmkit.core.configuration import as_dict
 from rmkit.core.stages import open_stage, read_record
 from rmkit.data.tables import SIDES, load_split, write_table
 from rmkit.preferences import RECIPES, Repair, calibrate_scale
-from rmkit.preferences import repair as repair_labels
 from rmkit.stages.choosing import Candidate, choose
 
 PAIR_COLUMNS = ("id", *SIDES, "source")
 SMALLEST_SCALE = 1e-6
+
+
+# Where validation pairs do not tell recipes apart: nothing first; then the soft label, which no flip can be wrong in.
+PREFERENCE = (
+    "none", "soft", "flip", "drop", "margin", "smooth", "flip+margin", "soft+margin", "drop+margin"
+)
 
 
 @dataclass
@@ -26,9 +31,10 @@ class RepairConfig:
     """Repair the labels of the train pairs in the folder `votes`.
 
     `recipe`: a name from `rmkit.preferences.RECIPES`, or "validation": the one under which small heads on the
-    voters' frozen features are right most often on the noisy validation pairs, among `recipes`. `share` is the
-    share that flip and drop touch: a number, "estimated" (the noise rate that the votes found) or "validation" (the
-    best of `shares`, chosen the same way). `alpha` is the smoothing. The strength is brought to the scale of the
+    voters' frozen features are right most often on the noisy validation pairs, among `recipes` (of those within a
+    standard error of the best, the first listed). `share` is the share that flip and drop touch: a number,
+    "estimated" (the noise rate that the votes found) or "validation" (the best of `shares` and of the estimated one,
+    chosen the same way). `alpha` is the smoothing. The strength is brought to the scale of the
     labels' log-odds before it serves as margin or soft label: `strength_scale` times, "calibrated" meaning the scale
     that fits the validation labels best; the paper uses the votes as they are, 1.0. Test pairs are never looked at.
     """
@@ -40,7 +46,7 @@ class RepairConfig:
     alpha: float = 0.2
     margin_kind: Literal["signed", "clamped"] = "signed"
     strength_scale: float | Literal["calibrated"] = "calibrated"
-    recipes: list[str] = field(default_factory=lambda: [name for name in RECIPES if name != "none"])
+    recipes: list[str] = field(default_factory=lambda: list(PREFERENCE))
     shares: list[float] = field(default_factory=lambda: [0.1, 0.2, 0.3, 0.4])
     seed: int = 0
 
@@ -73,23 +79,21 @@ def repair(config: RepairConfig) -> Path:
         if not stage.done:
             strength = np.asarray(pairs["strength_mean"]) * scale
             chosen_by = "validation" if len(candidates) > 1 else "configuration"
+            taken = candidates[0]
             if len(candidates) > 1:
-                candidates = choose(
+                taken, candidates = choose(
                     candidates, strength, config.votes, record,
                     alpha=config.alpha, margin_kind=config.margin_kind, seed=config.seed,
                 )
-            best = candidates[0]
-            labels = repair_labels(
-                strength, recipe=best.recipe, share=best.share, alpha=config.alpha, margin_kind=config.margin_kind
-            )
+            labels = taken.repair(strength, alpha=config.alpha, margin_kind=config.margin_kind)
             dropped = write_repaired(pairs, labels, stage.directory)
             stage.record.update(
                 rows_in=len(pairs),
                 rows_out=len(pairs) - dropped,
                 left={"dropped": dropped},
-                recipe=best.recipe,
-                share=best.share,
-                alpha=config.alpha if RECIPES[best.recipe].label == "smooth" else None,
+                recipe=taken.recipe,
+                share=taken.share,
+                alpha=config.alpha if RECIPES[taken.recipe].label == "smooth" else None,
                 strength_scale=scale,
                 chosen_by=chosen_by,
                 candidates=[vars(candidate) for candidate in candidates] if chosen_by == "validation" else None,
@@ -114,21 +118,20 @@ def find_scale(config: RepairConfig) -> float:
 def list_candidates(config: RepairConfig, record: dict[str, Any]) -> list[Candidate]:
     """The recipes and shares to choose from; one where the configuration leaves no choice."""
     recipes = config.recipes if config.recipe == "validation" else [config.recipe]
+    estimate = record.get("noise_rate")
+    estimated = [] if estimate is None else [estimate["rate"]]
+    if config.share == "estimated" and not estimated:
+        refuse("share: estimated", "votes with an estimated noise rate", Seen("none in its record"),
+               "Vote with folds of 2 or more, or set a share.")
     shares: list[float]
-    if config.share == "validation":
-        shares = config.shares
-    elif config.share == "estimated":
-        rate = record.get("noise_rate")
-        if rate is None:
-            refuse("share: estimated", "votes with an estimated noise rate", Seen("none in its record"),
-                   "Vote with folds of 2 or more, or set a share.")
-        shares = [rate["rate"]]
+    if isinstance(config.share, str):
+        shares = estimated if config.share == "estimated" else [*config.shares, *estimated]
     else:
         shares = [config.share]
     return [
         Candidate(recipe, share)
         for recipe in recipes
-        for share in (shares if RECIPES[recipe].pairs == "lowest" else shares[:1])
+        for share in (shares if RECIPES[recipe].pairs == "lowest" else [None])
     ]
 
 

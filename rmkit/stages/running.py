@@ -90,8 +90,6 @@ def make_plan(config: RunConfig) -> Plan:
             data = {role: str(folder / GOLD / f"{split}.jsonl") for role, split in files.items()}
         if config.model_name_or_path == GOLD:
             base = str(folder / GOLD / BASE_MODEL)
-    elif config.gold:
-        refuse("gold", "no keys where neither data nor model_name_or_path is gold", config.gold, "Remove them.")
     return Plan(
         gold=gold,
         read=section(ReadConfig, config.read, shared, "read", output_dir=pairs, model_name_or_path=base, **data),

@@ -1,5 +1,6 @@
 """A base model for the gold world: the tiny language model, trained on the world's own text."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +16,7 @@ from transformers import (
 )
 
 from rmkit.data.chat import encode
+from rmkit.training.zero import accelerator_environment
 
 BATCH = 8  # small: what counts is the number of steps in which attention learns to look back at the prompt
 LEARNING_RATE = 2e-3
@@ -39,6 +41,8 @@ def train_language_model(
         ).input_ids
         for row in demonstrations
     ]
+    for name, value in accelerator_environment().items():  # DeepSpeed, which Trainer imports, warns when left to guess
+        os.environ.setdefault(name, value)
     with TemporaryDirectory() as scratch:
         arguments = TrainingArguments(
             output_dir=scratch,

@@ -11,7 +11,8 @@ from rmkit.cli import COMMANDS, main
 @pytest.mark.parametrize("words, match", [
     (["vot"], "rmkit: expected a command"),
     (["vote"], "expected a value for data, model_name_or_path, output_dir"),
-    (["vote", "--data", "d", "--model_name_or_path", "m", "--output_dir", "o", "--membres", "3"], "Did you mean members?"),
+    (["vote", "--data", "d", "--model_name_or_path", "m", "--output_dir", "o", "--membres", "3"],
+     "Did you mean members?"),
     (["vote", "--config"], "--config: expected a YAML file"),
     (["run", "no.yaml"], "no.yaml: expected a readable YAML file"),
     (["evaluate", "--config=no.yaml"], "no.yaml: expected a readable YAML file"),
@@ -58,6 +59,7 @@ def test_an_interrupt_says_how_to_go_on(capsys, monkeypatch):
 
 
 def test_the_module_is_the_command():
-    refused = subprocess.run([sys.executable, "-m", "rmkit", "rn"], capture_output=True, text=True, check=False, timeout=60)
+    command = [sys.executable, "-m", "rmkit", "rn"]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1 and "Traceback" not in refused.stderr

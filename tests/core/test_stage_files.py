@@ -100,7 +100,8 @@ def test_another_stages_folder_and_the_inputs_own_are_refused_untouched(tmp_path
     with pytest.raises(InputError, match="that of the stage read"):
         work(name="vote", seed=0)
     for place in (tmp_path / "out", tmp_path):
-        with pytest.raises(InputError, match="apart from data"), open_stage(place, "read", {}, {"data": tmp_path / "out"}):
+        inside = {"data": tmp_path / "out"}
+        with pytest.raises(InputError, match="apart from data"), open_stage(place, "read", {}, inside):
             pass
     assert not work(seed=0)
 

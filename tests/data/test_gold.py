@@ -130,7 +130,7 @@ def test_labels_are_bradley_terry_in_the_gold_gap():
 
 def test_gaps_are_those_of_the_texts_as_labelled():
     """The request is read back from the prompt, so prompt, texts and gap must belong together."""
-    for pair in itertools.chain(draw_pairs("train", 100), draw_pairs("new_phrasings", 100), draw_pairs("new_topics", 100)):
+    for pair in itertools.chain(*(draw_pairs(split, 100) for split in ("train", "new_phrasings", "new_topics"))):
         request = read_request(pair["prompt"])
         gap = gold_reward(request, pair["chosen"]) - gold_reward(request, pair["rejected"])
         assert pair["gold_gap"] == pytest.approx(gap)

@@ -14,7 +14,9 @@ gold: {train: 120, validation: 60, test: 10, demonstrations: 64, hidden: 32, lay
 read: {plant_noise: {kind: uniform, rate: 0.3}}
 vote: {members: 3, folds: 2, heads: {epochs: 2}}
 repair: {shares: [0.2, 0.3], recipes: [flip, drop+margin, soft]}
-train: {per_device_train_batch_size: 16, learning_rate: 1.0e-3, logging_steps: 4, save_steps: 3, report_to: none, disable_tqdm: true}
+train:
+  {per_device_train_batch_size: 16, learning_rate: 1.0e-3, logging_steps: 4, save_steps: 3, report_to: none,
+   disable_tqdm: true}
 evaluate: {resamples: 50}
 audit: {suspicious: 5}
 """

@@ -111,7 +111,8 @@ def test_cross_fitted_members_never_saw_the_pair(configure, pairs_folder):
         assert not set(seen) & {train["id"][int(row)] for row in held_out} and len(seen) + len(held_out) == 24
         for member in range(2):
             place = folder / f"members/{member}-without-fold-{fold}"
-            assert read_record(place)["config"]["data"].endswith(f"fold-{fold}") and read_record(place)["rows"] == len(seen)
+            record = read_record(place)
+            assert record["config"]["data"].endswith(f"fold-{fold}") and record["rows"] == len(seen)
             expected, _ = score_with(
                 place, train.select(held_out), max_length=128, batch_size=32, trust_remote_code=False)
             np.testing.assert_allclose(np.array(train["rewards_chosen"][:])[held_out, member], expected, atol=1e-5)
