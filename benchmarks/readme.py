@@ -35,7 +35,7 @@ def format_gold() -> str:
     results = read_results("gold")
     figures = results["figures"]
     parts = [
-        f"{figures['sizes']['train']:,} training pairs whose labels are drawn Bradley-Terry from the true gap; heads on "
+        f"{figures['sizes']['train']:,} training pairs, their labels drawn Bradley-Terry from the true gap; heads on "
         "the frozen features of a tiny language model. Accuracy on held-out pairs, percent; `gold` asks for the truly "
         f"better response, `in_distribution` for the label as drawn. {origin(results)}",
     ]

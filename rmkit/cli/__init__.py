@@ -1,5 +1,6 @@
 """The `rmkit` command: one subcommand per stage, each a dataclass filled from YAML and flags."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -23,6 +24,7 @@ LAUNCHER_WORDS = ("--local_rank=", "--local-rank=")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it did its work, 2 when its input was refused (one line on stderr, no traceback)."""
+    os.environ.setdefault("TQDM_DELAY", "2")  # seconds; every library's bars are for long work only
     words = [word for word in (sys.argv[1:] if arguments is None else arguments) if not word.startswith(LAUNCHER_WORDS)]
     try:
         return dispatch(words)
