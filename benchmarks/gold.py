@@ -7,13 +7,15 @@ some go against the better response even on "clean" labels; 30 % of the labels a
 validation alike. Test pairs are never flipped: `gold` counts how often a model prefers the truly better response, the
 other tests how often it agrees with the labels. The ceiling for finding flips is the true gold gap itself.
 
-Voters and final models are heads on the base model's frozen features; the last lines of the table are reward models
-fine-tuned by DeepSpeed (`rmkit train`) on clean labels, on noisy ones, and on those repaired by the best recipe and by
-soft labels. A finished seed is kept in --work and not computed again.
+Voters and final models are heads on the base model's frozen features; the last table is of reward models fine-tuned by
+DeepSpeed (`rmkit train`) on clean labels, on noisy ones, and on those repaired by the heads' best recipe and by soft
+labels; the better of these two on the noisy validation pairs is what "chosen on validation" names. What is finished is
+kept in --work and not computed again.
 """
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,15 +84,20 @@ def list_tests(world: World) -> dict[str, NDArray[np.intp]]:
     return {"gold": np.flatnonzero(world.gaps["test"] != 0), **by_source}
 
 
-def make_trial(world: World, rate: float, kind: str, seed: int) -> Trial:
-    """The seed's pairs with planted noise."""
-    flips = {
+def plant_flips(world: World, rate: float, kind: str, seed: int) -> dict[str, NDArray[np.bool_]]:
+    """Which labels of the train and the validation pairs are flipped."""
+    return {
         split: plant_noise(
             world.gaps[split], kind=kind, rate=rate, seed=derive_seed(seed, split, kind),
             length_difference=count_characters(world.pairs[split]),
         )
         for split in ("train", "validation")
     }
+
+
+def make_trial(world: World, rate: float, kind: str, seed: int) -> Trial:
+    """The seed's pairs with planted noise."""
+    flips = plant_flips(world, rate, kind, seed)
     noisy = {split: swap(world.features[split], flip) for split, flip in flips.items()}
     test = world.features["test"]
     oriented = swap(test, world.gaps["test"] < 0)
@@ -105,21 +112,15 @@ def count_characters(pairs: Dataset) -> NDArray[np.int64]:
     return np.array([len(chosen[-1]["content"]) - len(rejected[-1]["content"]) for chosen, rejected in sides])
 
 
-def run_seed(folder: Path, seed: int, fine_tuning: bool) -> dict[str, Any]:
-    """All figures of one seed."""
-    world = make_world(folder, seed)
+def run_heads(world: World, seed: int) -> dict[str, Any]:
+    """All figures of one seed's heads."""
     figures: dict[str, Any] = {"by_rate": {}, "by_kind": {}}
     for rate in (0.0, RATE):
         trial = make_trial(world, rate, "uniform", seed)
-        outcome = run_trial(trial, seed)
-        figures["by_rate"][f"{rate:g}"] = outcome.figures
-    figures["by_kind"]["uniform"] = {"ceiling": find_ceiling(world, trial), **outcome.figures["voting"]}
-    for kind in ("small_gap", "longer"):
-        other = make_trial(world, RATE, kind, seed)
-        figures["by_kind"][kind] = {"ceiling": find_ceiling(world, other), **run_votes(other, seed)}
-    if fine_tuning:
-        best = outcome.figures["lines"]["best recipe"]
-        figures["fine_tuned"] = fine_tune(world, trial.planted, outcome.strength["symmetric, in-sample"], best, seed)
+        figures["by_rate"][f"{rate:g}"] = run_trial(trial, seed).figures
+    for kind in ("uniform", "small_gap", "longer"):
+        trial = make_trial(world, RATE, kind, seed)
+        figures["by_kind"][kind] = {"ceiling": find_ceiling(world, trial), **run_votes(trial, seed)}
     return figures
 
 
@@ -134,20 +135,20 @@ def find_ceiling(world: World, trial: Trial) -> float:
     return auroc(-np.where(trial.planted, -gaps, gaps), trial.planted)
 
 
-def fine_tune(
-    world: World, planted: NDArray[np.bool_], strength: NDArray[np.float64], best: dict[str, Any], seed: int
-) -> dict[str, dict[str, float]]:
-    """Test accuracy of reward models fine-tuned on clean, noisy and repaired labels."""
+def fine_tune(world: World, best: dict[str, Any], seed: int) -> dict[str, dict[str, float]]:
+    """Accuracy of reward models fine-tuned on clean, noisy and repaired labels; `best` is the heads' best recipe."""
+    trial = make_trial(world, RATE, "uniform", seed)
+    strength = take_votes(trial, seed)["symmetric, in-sample"]
+    flips = plant_flips(world, RATE, "uniform", seed)
     clean = world.pairs["train"]
-    noisy = exchange(clean, planted)
+    noisy = exchange(clean, flips["train"])
+    validation = exchange(world.pairs["validation"], flips["validation"])
     arguments = {key: best[key] for key in ("recipe", "share", "alpha", "margin_kind", "margin_scale") if key in best}
-    fixed = repair(strength, **arguments)
-    soft = repair(strength * calibrate_scale(strength), recipe="soft")
     sets = {
         "clean labels": clean,
         "noisy labels": noisy,
-        "best recipe": relabel(noisy, fixed),
-        "soft labels": relabel(noisy, soft),
+        "best recipe": relabel(noisy, repair(strength, **arguments)),
+        "soft labels": relabel(noisy, repair(strength * calibrate_scale(strength), recipe="soft")),
     }
     found = {}
     for name, rows in sets.items():
@@ -158,17 +159,22 @@ def fine_tune(
             data=str(folder / "train.parquet"), model_name_or_path=str(world.base), output_dir=str(folder / "model"),
             seed=seed, **FINE_TUNING,
         ))
-        tokenizer = load_tokenizer(model)
-        chosen, rejected = score_pairs(
-            load_reward_model(model, tokenizer), tokenizer, world.pairs["test"], max_length=MAX_LENGTH, batch_size=128
-        )
-        gaps = chosen - rejected
+        gaps = find_gaps(model, world.pairs["test"])
         oriented = np.where(world.gaps["test"] < 0, -gaps, gaps)
-        found[name] = {
+        found[name] = {"validation": pair_accuracy(find_gaps(model, validation)).accuracy} | {
             test: pair_accuracy((oriented if test == "gold" else gaps)[rows]).accuracy
             for test, rows in list_tests(world).items()
         }
+    found["chosen on validation"] = max((found["best recipe"], found["soft labels"]), key=lambda one: one["validation"])
     return found
+
+
+def find_gaps(model: Path, pairs: Dataset) -> NDArray[np.float64]:
+    """The model's gaps [pair]."""
+    tokenizer = load_tokenizer(model)
+    loaded = load_reward_model(model, tokenizer)
+    chosen, rejected = score_pairs(loaded, tokenizer, pairs, max_length=MAX_LENGTH, batch_size=128)
+    return chosen - rejected
 
 
 def exchange(pairs: Dataset, flips: NDArray[np.bool_]) -> Dataset:
@@ -185,20 +191,33 @@ def relabel(pairs: Dataset, fixed: Any) -> Dataset:
     return repaired.select(np.flatnonzero(fixed.keep))
 
 
+def keep(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What is in the file at `path`, computed and written there first if there is none."""
+    if not path.exists():
+        write_json(path, compute())
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
 def main() -> None:
     """Compute what is missing, print the tables and write benchmarks/results/gold.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--work", type=Path, default=Path("runs/gold_benchmark"))
-    parser.add_argument("--no-fine-tuning", action="store_true", help="heads alone, a tenth of the time")
+    parser.add_argument("--no-fine-tuning", action="store_true", help="heads alone, half the time")
     options = parser.parse_args()
     seeds = list(range(options.seeds))
     cells = []
     for seed in tqdm(seeds, desc="Seeds", unit="seed"):
-        path = options.work / f"seed-{seed}{'-heads' if options.no_fine_tuning else ''}.json"
-        if not path.exists():
-            write_json(path, run_seed(options.work / f"seed-{seed}", seed, not options.no_fine_tuning))
-        cells.append(json.loads(path.read_text()))
+        folder = options.work / f"seed-{seed}"
+        world = make_world(folder, seed)
+        cell = keep(folder / "heads.json", lambda world=world, seed=seed: run_heads(world, seed))
+        best = cell["by_rate"][f"{RATE:g}"]["lines"]["best recipe"]
+        if not options.no_fine_tuning:
+            cell["fine_tuned"] = keep(
+                folder / "fine-tuned.json", lambda world=world, best=best, seed=seed: fine_tune(world, best, seed)
+            )
+        cells.append(cell)
     clean = [cell["by_rate"]["0"] for cell in cells]
     by_rate = {rate: gather([cell["by_rate"][rate] for cell in cells], clean) for rate in cells[0]["by_rate"]}
     by_kind = {

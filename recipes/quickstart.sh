@@ -6,4 +6,5 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 enter_environment ""
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"  # in models this small, threads mostly wait for each other
 python -m rmkit run "$checkout/recipes/quickstart.yaml" --output_dir "$checkout/runs/quickstart" "$@"
