@@ -27,7 +27,7 @@ def write_results(name: str, figures: Mapping[str, Any], *, seeds: Sequence[int]
     path.parent.mkdir(exist_ok=True)
     script = Path(sys.argv[0])
     write_json(path, {
-        "command": shlex.join(["python", f"{script.parent.name}/{script.name}", *sys.argv[1:]]),
+        "command": shlex.join(["python", f"{script.parent.name}/{script.name}", *map(name_file, sys.argv[1:])]),
         "seeds": list(seeds),
         "versions": versions() | {package: importlib.metadata.version(package) for package in packages},
         "hardware": {
@@ -40,6 +40,11 @@ def write_results(name: str, figures: Mapping[str, Any], *, seeds: Sequence[int]
         "figures": figures,
     })
     return path
+
+
+def name_file(argument: str) -> str:
+    """An argument as anyone could type it: a data file by its name, wherever it lies here."""
+    return Path(argument).name if Path(argument).is_file() else argument
 
 
 def summarise(values: Sequence[float]) -> dict[str, Any]:
