@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"rmkit: error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read our output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("rmkit: stopped; the same command goes on from here", file=sys.stderr)
         return 130
