@@ -85,7 +85,7 @@ def format_hh() -> str:
         f"{figures['members']} fine-tuned voters, {figures['voting']}, {figures['processes']} DeepSpeed processes, "
         "from file to report. A tiny model with random weights: **accuracy is near chance**, as is to be expected; the "
         f"run is what is shown. Strength below zero on {100 * figures['negative_share']:.1f} % of the pairs; repairs: "
-        f"{actions}. {origin(results)}",
+        f"{actions}. Seed {', '.join(map(str, results['seeds']))} alone. {origin(results)}",
         "\n".join(lines),
     ])
 
