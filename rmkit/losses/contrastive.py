@@ -17,6 +17,9 @@ from rmkit.losses.gathering import gather_rows
 from rmkit.losses.inputs import Reduction, check_number, check_shapes, reduce, refuse_non_finite, widen
 
 
+EXPONENT = 60.0  # exp(-60) is far from float32's smallest number, also after sums and reciprocals
+
+
 def preference_embeddings(chosen: Tensor, rejected: Tensor, kind: Literal["pair", "difference"]) -> Tensor:
     """The set H that the contrastive losses compare: [2 * pair, hidden], in the dtype given.
 
@@ -60,7 +63,7 @@ def simcse_loss(view_a: Tensor, view_b: Tensor, *, temperature: float = 0.05, re
     check_shapes(("vector", "hidden"), view_a=view_a, view_b=view_b)
     candidates, begin = gather_rows(widen(view_b))
     length_a, length_b = measure_lengths(view_a=view_a, view_b=candidates)
-    scores = Cosines.apply(widen(view_a), candidates, length_a, length_b) / temperature
+    scores = Cosines.apply(candidates, length_a, length_b, widen(view_a))[0] / temperature
     own = torch.arange(begin, begin + len(view_a), device=view_a.device)
     return reduce(cross_entropy(scores, own, reduction="none"), reduction, view_a.dtype)
 
@@ -100,11 +103,11 @@ def swav_loss(
     if prototypes.shape[1] != view_a.shape[1]:
         refuse("prototypes", f"hidden size {view_a.shape[1]}", prototypes.shape[1], "Match the embeddings' size.")
     length_a, length_b, length_c = measure_lengths(view_a=view_a, view_b=view_b, prototypes=prototypes)
-    directions = widen(prototypes)
-    scores_a = Cosines.apply(widen(view_a), directions, length_a, length_c)
-    scores_b = Cosines.apply(widen(view_b), directions, length_b, length_c)
-    values = cross_entropy(scores_a / temperature, _assign(scores_b, epsilon, iterations), reduction="none")
-    values = values + cross_entropy(scores_b / temperature, _assign(scores_a, epsilon, iterations), reduction="none")
+    lengths = torch.stack([length_a, length_b])
+    scores = Cosines.apply(widen(prototypes), lengths, length_c, widen(view_a), widen(view_b))
+    everyone, begin = gather_rows(scores.detach().transpose(0, 1))
+    assigned = [_balance_cosines(view, epsilon, iterations)[begin:begin + len(view_a)] for view in everyone.unbind(1)]
+    values = -(log_softmax(scores / temperature, dim=2) * torch.stack(assigned[::-1])).sum(dim=(0, 2))
     return reduce(values, reduction, view_a.dtype)
 
 
@@ -132,12 +135,6 @@ def sinkhorn(scores: Tensor, *, epsilon: float = 0.05, iterations: int = 3) -> T
     return _balance(widen(scores), epsilon, iterations).to(scores.dtype)
 
 
-def _assign(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """Assignments of this process' rows, balanced over the rows of all processes."""
-    everyone, begin = gather_rows(scores.detach())
-    return _balance(everyone, epsilon, iterations)[begin:begin + len(scores)]
-
-
 def _balance(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
     """`sinkhorn` for scores known to be finite."""
     check_number("epsilon", epsilon, low=0.0, open_low=True)
@@ -146,3 +143,15 @@ def _balance(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
     for _ in range(iterations):
         log_assignment = log_softmax(log_softmax(log_assignment, dim=0), dim=1)
     return log_assignment.exp()
+
+
+def _balance_cosines(cosines: Tensor, epsilon: float, iterations: int) -> Tensor:
+    """`_balance` for scores in [-1, 1]: by matrix-vector products, unless an exponential could vanish."""
+    if not 2 / EXPONENT < epsilon or iterations < 1:
+        return _balance(cosines, epsilon, iterations)
+    mass = ((cosines - 1) / epsilon).exp_()
+    vector_scale = mass.new_ones(len(mass))
+    for _ in range(iterations):
+        prototype_scale = torch.mv(mass.T, vector_scale).reciprocal_()
+        vector_scale = torch.mv(mass, prototype_scale).reciprocal_()
+    return mass.mul_(vector_scale[:, None]).mul_(prototype_scale)

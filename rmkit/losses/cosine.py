@@ -18,35 +18,41 @@ def measure_lengths(**vectors: Tensor) -> list[Tensor]:
         InputError: on a NaN, an infinity, or rows so long that a product of two would overflow.
     """
     with torch.no_grad():
-        lengths = [torch.linalg.vector_norm(widen(rows), dim=1, keepdim=True) for rows in vectors.values()]
-        # One check for all: a NaN or an infinity anywhere in a row is one in its length.
-        if not bool(torch.isfinite(torch.cat(lengths).square()).all()):
+        lengths = torch.cat([torch.linalg.vector_norm(widen(rows), dim=1, keepdim=True) for rows in vectors.values()])
+        # One check for all: a NaN or an infinity anywhere in a row is one in its length, and in the greatest length.
+        if not lengths.max().item() ** 2 < torch.finfo(lengths.dtype).max:
             refuse_non_finite(**vectors)
-        return [length.masked_fill(length == 0, float("inf")) for length in lengths]
+        return list(lengths.masked_fill_(lengths == 0, float("inf")).split([len(rows) for rows in vectors.values()]))
 
 
 class Cosines(torch.autograd.Function):
-    """a[n, hidden], b[m, hidden] and their lengths -> cosines[n, m], differentiable once, in full precision always.
+    """b[m, hidden], lengths of views and of b, views a[n, hidden]... -> cosines[view, n, m], in full precision always.
 
-    The lengths divide the small matrix of products instead of the rows, and their share of the gradient is taken from
-    the cosines: d cos / d a = b / (|a| |b|) - cos * a / |a|**2. Normalising the rows first says the same with several
-    more passes over [n, hidden], which takes longer than the product itself.
+    Differentiable once. The lengths divide the small matrix of products instead of the rows, and their share of the
+    gradient is taken from the cosines: d cos / d a = b / (|a| |b|) - cos * a / |a|**2. Normalising the rows first says
+    the same with several more passes over [n, hidden], which takes longer than the product itself.
     """
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, length_a: Tensor, length_b: Tensor) -> Tensor:
-        with torch.autocast(a.device.type, enabled=False):
-            cosines = (a @ b.T).div_(length_a).div_(length_b.T)
-        ctx.save_for_backward(a, b, length_a, length_b, cosines)
+    def forward(ctx: Any, b: Tensor, length_a: Tensor, length_b: Tensor, *views: Tensor) -> Tensor:
+        cosines = b.new_empty(len(views), len(views[0]), len(b))
+        with torch.autocast(b.device.type, enabled=False):
+            for products, a in zip(cosines, views, strict=True):
+                torch.mm(a, b.T, out=products)
+        cosines.div_(length_a).div_(length_b.T)
+        ctx.save_for_backward(b, length_a, length_b, cosines, *views)
         return cosines
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        a, b, length_a, length_b, cosines = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        b, length_a, length_b, cosines, *views = ctx.saved_tensors
         along = gradient * cosines
         scaled = (gradient / length_a).div_(length_b.T)
-        with torch.autocast(a.device.type, enabled=False):
-            gradient_a = (a * (-along.sum(dim=1, keepdim=True) / length_a.square())).addmm_(scaled, b)
-            gradient_b = (b * (-along.sum(dim=0).unsqueeze(1) / length_b.square())).addmm_(scaled.T, a)
-        return gradient_a, gradient_b, None, None
+        back = along.sum(dim=2, keepdim=True).div_(length_a.square()).neg_()
+        gradient_b = b * (-along.sum(dim=(0, 1)).unsqueeze(1) / length_b.square())
+        with torch.autocast(b.device.type, enabled=False):
+            for part, a in zip(scaled, views, strict=True):
+                gradient_b.addmm_(part.T, a)
+            gradients = [(a * own).addmm_(part, b) for a, own, part in zip(views, back, scaled, strict=True)]
+        return gradient_b, None, None, *gradients

@@ -160,13 +160,14 @@ def test_swav_values():
     assert swav_loss(view_s, view_t, prototypes).item() != pytest.approx(0.02032301, abs=1e-3)
 
 
-@given(seeds, st.integers(1, 6), st.integers(1, 4), st.integers(1, 5))
+@given(seeds, st.integers(1, 6), st.integers(1, 4), st.integers(1, 5), st.sampled_from([0.02, 0.033, 0.034, 0.05]))
 @relaxed
-def test_swav_equals_the_slow_reference(seed, count, prototypes, hidden):
+def test_swav_equals_the_slow_reference(seed, count, prototypes, hidden, epsilon):
+    """Assignments come from products or from logarithms, by epsilon: the limit is between 0.033 and 0.034."""
     inputs = draw(seed, (count, hidden), (count, hidden), (prototypes, hidden))
-    actual = swav_loss(*inputs, reduction="none")
+    actual = swav_loss(*inputs, epsilon=epsilon, reduction="none")
     if prototypes > 1:
-        assert_same(actual, slow_swav(*inputs), inputs)
+        assert_same(actual, slow_swav(*inputs, epsilon=epsilon), inputs)
     else:
         assert actual.abs().max() == 0  # one prototype leaves nothing to predict
 
@@ -178,6 +179,16 @@ def test_swav_uses_its_settings():
     for name in settings_:
         left_out = {other: value for other, value in settings_.items() if other != name}
         assert abs(swav_loss(*inputs, **settings_) - swav_loss(*inputs, **left_out)) > 1e-4
+
+
+@pytest.mark.parametrize("epsilon", [1e-4, 0.034, 0.05])
+def test_swav_in_float32_at_the_ends_of_the_cosines(epsilon):
+    """Every vector on one of two opposite prototypes: all mass on one side, where an exponential could vanish."""
+    axis = torch.tensor([[1.0, 0.0]])
+    views = axis.repeat(64, 1)
+    values = [swav_loss(views, views, torch.cat([axis, -axis]), epsilon=epsilon)]
+    values.append(swav_loss(views.double(), views.double(), torch.cat([axis, -axis]).double(), epsilon=epsilon))
+    torch.testing.assert_close(values[0].double(), values[1], rtol=1e-5, atol=0)
 
 
 def test_assignments_carry_no_gradient():
