@@ -45,11 +45,11 @@ class World:
     vote_share: NDArray[np.float64]
 
 
-def read_world(path: Path, work: Path) -> World:
-    """The pairs on which the annotators agreed on a winner."""
+def read_pairs(path: Path) -> tuple[list[dict[str, Any]], Dataset]:
+    """The rows on which the annotators agreed on a winner, and the same as pairs."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
         rows = [row for row in map(json.loads, file) if row["gold"] == "chosen"]
-    pairs = Dataset.from_list([
+    return rows, Dataset.from_list([
         {
             "id": str(number),
             "prompt": [{"role": "user", "content": row["prompt"]}],
@@ -58,6 +58,11 @@ def read_world(path: Path, work: Path) -> World:
         }
         for number, row in enumerate(rows)
     ])
+
+
+def read_world(path: Path, work: Path) -> World:
+    """The pairs with their features."""
+    rows, pairs = read_pairs(path)
     features = extract_features(pairs, BACKBONE, max_length=256, cache_dir=work)
     votes = [row["votes"] for row in rows]
     share = np.array([(vote["chosen"] - vote["rejected"]) / sum(vote.values()) for vote in votes])
