@@ -27,3 +27,18 @@ def same_shape(name: str, array: NDArray[np.float64], other_name: str, other: ND
     """Refuse two arrays that do not describe the same places; nothing is broadcast."""
     if array.shape != other.shape:
         refuse(name, f"the shape of {other_name}, {other.shape}", Seen(f"shape {array.shape}"), "Pass both in full.")
+
+
+def number_groups(groups: ArrayLike) -> tuple[NDArray[np.integer], int]:
+    """The group at each place as a number from 0 on, in the order of the groups' names, and how many there are.
+
+    Names that are such numbers already, each in use, are given back as they are.
+    """
+    names = np.asarray(groups)
+    if names.dtype.kind == "i" and names.size and names.min() >= 0 and names.max() < names.size:
+        used = np.zeros(int(names.max()) + 1, dtype=np.bool_)
+        used[names] = True
+        if used.all():
+            return names, len(used)
+    found, numbers = np.unique(names, return_inverse=True)
+    return numbers.astype(np.int32), len(found)

@@ -120,6 +120,9 @@ def check(cls: type, settings: Mapping[str, Any], where: str, prefix: str = "") 
         if section is not None and isinstance(value, Mapping):
             checked[key] = build(section, value, f"{where}: {prefix}{key}")
             continue
+        accepted = {hints[key], *typing.get_args(hints[key])}
+        if isinstance(value, bool) and accepted & {int, float} and bool not in accepted:  # a flag without its number
+            refuse(f"{where}: {prefix}{key}", spell(hints[key]), value, "Give the number.")
         try:
             checked[key] = pydantic.TypeAdapter(hints[key]).validate_python(value)
         except pydantic.ValidationError as error:

@@ -158,7 +158,8 @@ def file_hash(path: Path) -> str:
     status = path.stat()
     if status.st_size > LARGE_FILE:
         return digest(f"{path.name} {status.st_size} {status.st_mtime_ns}")
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest(text: str) -> str:

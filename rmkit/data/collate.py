@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from rmkit.core.checks import InputError, Seen, refuse
 from rmkit.data.chat import OverLong, encode
+from rmkit.data.pages import release_pages
 
 LABELS = ("target", "margin")
+ENCODED = {"input_ids_chosen": List(Value("int32")), "input_ids_rejected": List(Value("int32")),
+           "length": Value("int32")}
 
 
 def encode_pairs(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
@@ -21,14 +24,25 @@ def encode_pairs(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_lengt
     `target` and `margin` are kept where the dataset has them; the order of the rows is kept. Prompts are cut from
     the left, each side by itself. Raises `OverLong` naming the pair whose response alone exceeds `max_length`.
     """
-    kept = [name for name in LABELS if name in dataset.column_names]
+    labels = {name: dataset.features[name] for name in LABELS if name in dataset.column_names}
     return dataset.map(
-        encode_pair,
+        encode_block,
+        batched=True,
         fn_kwargs={"tokenizer": tokenizer, "max_length": max_length},
-        remove_columns=[name for name in dataset.column_names if name not in kept],
+        remove_columns=[name for name in dataset.column_names if name not in labels],
+        features=Features({**labels, **ENCODED}),
         load_from_cache_file=False,  # the cache's key does not see a change in how rmkit encodes
         desc="Tokenising pairs",
     )
+
+
+def encode_block(rows: Mapping[str, list], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list]:
+    """`encode_pair` of each row in a block of them; the memory that they were read into is given back."""
+    names = [name for name in ("id", "prompt", "chosen", "rejected") if name in rows]
+    blocks = zip(*(rows[name] for name in names), strict=True)
+    encoded = [encode_pair(dict(zip(names, row, strict=True)), tokenizer, max_length) for row in blocks]
+    release_pages()
+    return {name: [row[name] for row in encoded] for name in ENCODED}
 
 
 def encode_pair(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, Any]:
@@ -66,11 +80,17 @@ class PairCollator:
         for position, sequence in enumerate(sequences):
             input_ids[position, :len(sequence)] = torch.as_tensor(sequence, dtype=torch.long)
             attention_mask[position, :len(sequence)] = 1
-        batch = {"input_ids": input_ids, "attention_mask": attention_mask}
-        for name in LABELS:
-            if any(name in row for row in rows):
-                batch[name] = torch.tensor([read_label(row, name) for row in rows], dtype=torch.float32)
-        return batch
+        release_pages()
+        return {"input_ids": input_ids, "attention_mask": attention_mask, **collate_labels(rows)}
+
+
+def collate_labels(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+    """`target` and `margin`, [pair] float32, each if any row has it; refused where another lacks it."""
+    return {
+        name: torch.tensor([read_label(row, name) for row in rows], dtype=torch.float32)
+        for name in LABELS
+        if any(name in row for row in rows)
+    }
 
 
 def read_label(row: Mapping[str, Any], name: str) -> float:

@@ -1,13 +1,22 @@
-"""Stage tables: the Parquet files that stages hand to each other."""
+"""Stage tables: the Parquet files that stages hand to each other, read and written a block of rows at a time."""
 
-from collections.abc import Sequence
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow
+import pyarrow.parquet
 from datasets import Dataset
+from numpy.typing import DTypeLike, NDArray
 
 from rmkit.core.checks import Seen, refuse
+from rmkit.data.pages import release, release_pages
 
 SIDES = ("prompt", "chosen", "rejected")
+BLOCK = 2000  # rows held in memory at once
 
 
 def find_split(data: str | Path, split: str) -> Path:
@@ -28,6 +37,8 @@ def load_split(data: str | Path, split: str, columns: Sequence[str] = SIDES) -> 
     """
     file = find_split(data, split)
     pairs = Dataset.from_parquet(str(file))
+    release_pages()  # of which opening the file reads some of every batch
+    pyarrow.default_memory_pool().release_unused()
     missing = [name for name in columns if name not in pairs.column_names]
     if missing:
         refuse(str(file), f"the columns {', '.join(columns)}", Seen(f"none named {', '.join(missing)}"),
@@ -37,8 +48,68 @@ def load_split(data: str | Path, split: str, columns: Sequence[str] = SIDES) -> 
     return pairs
 
 
-def write_table(rows: Dataset, path: Path) -> None:
-    """Write rows as Parquet; the file has its name only once it is whole."""
+def stream_blocks(rows: Dataset, columns: Sequence[str]) -> Iterator[pyarrow.Table]:
+    """These columns of `rows` in order, a block at a time; the memory of what was read is given back."""
+    part = rows.select_columns(list(columns)).with_format("arrow")
+    for start in range(0, len(rows), BLOCK):
+        yield part[start:start + BLOCK]
+        release_pages()
+
+
+def stream_rows(rows: Dataset, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The same, row by row."""
+    for block in stream_blocks(rows, columns):
+        yield from block.to_pylist()
+
+
+def read_column(rows: Dataset, name: str, dtype: DTypeLike) -> NDArray[Any]:
+    """A column of numbers over [row], in memory."""
+    column = np.empty(len(rows), dtype)
+    start = 0
+    for block in stream_blocks(rows, [name]):
+        column[start:start + len(block)] = block[name].to_numpy()
+        start += len(block)
+    return column
+
+
+def number_prompts(rows: Dataset) -> NDArray[np.int32]:
+    """The number of each row's prompt [row], in the order of the prompts as text; memory does not hold them."""
+    with contextlib.closing(sqlite3.connect("")) as found:  # a temporary file
+        found.execute("CREATE TABLE prompts (text TEXT PRIMARY KEY) WITHOUT ROWID")
+        texts = ((str(row["prompt"]),) for row in stream_rows(rows, ["prompt"]))
+        found.executemany("INSERT OR IGNORE INTO prompts VALUES (?)", texts)
+        found.execute("CREATE TABLE numbered (text TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID")
+        found.execute("INSERT INTO numbered SELECT text, row_number() OVER (ORDER BY text) - 1 FROM prompts")
+        numbers = np.empty(len(rows), np.int32)
+        for place, row in enumerate(stream_rows(rows, ["prompt"])):
+            query = "SELECT number FROM numbered WHERE text = ?"
+            numbers[place] = found.execute(query, (str(row["prompt"]),)).fetchone()[0]
+    return numbers
+
+
+def write_table(rows: Dataset, path: Path, columns: Mapping[str, NDArray[Any]] | None = None) -> None:
+    """Write rows as Parquet, `columns` [row] or [row, place] behind their own, in the place of those of that name.
+
+    The file has its name only once it is whole.
+    """
+    added = columns or {}
+    kept = [name for name in rows.column_names if name not in added]
+    fields = [*rows.select_columns(kept).features.arrow_schema, *(describe(*column) for column in added.items())]
+    schema = pyarrow.schema(fields)
     draft = path.with_name(path.name + ".part")
-    rows.to_parquet(str(draft))
+    start = 0
+    with pyarrow.parquet.ParquetWriter(draft, schema) as file:
+        for block in stream_blocks(rows, kept):
+            parts = [values[start:start + len(block)] for values in added.values()]
+            more = [pyarrow.array(list(part) if part.ndim > 1 else part) for part in parts]
+            file.write_table(pyarrow.table([*block.columns, *more], schema=schema))
+            start += len(block)
+            for values in added.values():
+                release(values)
     draft.replace(path)
+
+
+def describe(name: str, values: NDArray[Any]) -> pyarrow.Field:
+    """The Parquet column for an array [row] or [row, place]."""
+    kind = pyarrow.from_numpy_dtype(values.dtype)
+    return pyarrow.field(name, kind if values.ndim == 1 else pyarrow.list_(kind))

@@ -1,8 +1,8 @@
 """Frozen features: what a backbone says about each response, computed once and kept on disk."""
 
+import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from rmkit.core.checks import InputError, Seen, refuse
+from rmkit.core.checks import Seen, refuse
 from rmkit.core.stages import digest, fingerprint, write_json
-from rmkit.data.chat import OverLong, encode
+from rmkit.data.pages import release, reserve
+from rmkit.data.tables import SIDES, stream_rows
+from rmkit.models.conversations import Conversations
 from rmkit.models.pooling import POOLING, pool_means, pool_surprise
 from rmkit.models.reward import first_line, load_tokenizer, quiet
 
@@ -27,15 +29,6 @@ class Features(NamedTuple):
 
     chosen: NDArray[np.float32]
     rejected: NDArray[np.float32]
-
-
-@dataclass
-class Sequences:
-    """The distinct conversations of a set of pairs; `places[k]` says where the k-th stands in [side * pair]."""
-
-    input_ids: list[list[int]]
-    response_start: list[int]
-    places: list[list[int]]
 
 
 def extract_features(
@@ -64,14 +57,14 @@ def extract_features(
     if path is not None and path.exists():
         return split_sides(np.load(path, mmap_mode="r"))
     tokenizer = load_tokenizer(model_path, trust_remote_code=trust_remote_code)
-    sequences = encode_sequences(pairs, tokenizer, max_length)
+    conversations = Conversations(pairs, tokenizer, max_length)
     backbone = load_backbone(model_path, tokenizer, trust_remote_code=trust_remote_code)
-    batches = pool_batches(backbone, sequences, tokenizer.pad_token_id, batch_size)
+    batches = pool_batches(backbone, conversations, tokenizer.pad_token_id, batch_size)
     if path is None:
-        return split_sides(fill(None, len(pairs), sequences, batches))
+        return split_sides(fill(None, len(pairs), conversations, batches))
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".part")  # moved last: a run that was killed leaves no half-filled cache behind
-    fill(draft, len(pairs), sequences, batches)
+    fill(draft, len(pairs), conversations, batches)
     facts = {"backbone": str(model_path), "pairs": len(pairs), "max_length": max_length, "pooling": POOLING}
     write_json(path.with_suffix(".json"), facts)
     draft.replace(path)
@@ -80,40 +73,12 @@ def extract_features(
 
 def make_key(pairs: Dataset, model_path: str | Path, max_length: int) -> str:
     """What the features depend on, as 16 hexadecimal digits."""
-    texts = "\n".join(
-        json.dumps([row[name] for name in ("id", "prompt", "chosen", "rejected")], sort_keys=True)
-        for row in pairs.select_columns(["id", "prompt", "chosen", "rejected"])
-    )
-    return digest(json.dumps([fingerprint(model_path), digest(texts), max_length, POOLING]))[:16]
-
-
-def encode_sequences(pairs: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Sequences:
-    """Token ids of every distinct conversation, and where each one belongs."""
-    found: dict[str, int] = {}
-    sequences = Sequences([], [], [])
-    for number, row in enumerate(tqdm(pairs, desc="Tokenising pairs", unit="pair")):
-        for place, side in ((number, "chosen"), (len(pairs) + number, "rejected")):
-            text = json.dumps([row["prompt"], row[side]], sort_keys=True)
-            if text not in found:
-                found[text] = len(found)
-                encoded = encode_side(row, side, tokenizer, max_length)
-                sequences.input_ids.append(encoded[0])
-                sequences.response_start.append(encoded[1])
-                sequences.places.append([])
-            sequences.places[found[text]].append(place)
-    return sequences
-
-
-def encode_side(
-    row: dict[str, Any], side: str, tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> tuple[list[int], int]:
-    """Token ids of one side of a pair and the position where its response begins; a fault names the pair."""
-    try:
-        encoded = encode(tokenizer, row["prompt"], row[side], max_length)
-    except InputError as error:
-        kind = OverLong if isinstance(error, OverLong) else InputError
-        raise kind(f"pair {row['id']}: {error}") from None
-    return encoded.input_ids, encoded.response_start
+    names = ("id", *SIDES)
+    texts = hashlib.sha256()
+    for number, row in enumerate(stream_rows(pairs, names)):
+        texts.update(b"\n" if number else b"")
+        texts.update(json.dumps([row[name] for name in names], sort_keys=True).encode())
+    return digest(json.dumps([fingerprint(model_path), texts.hexdigest(), max_length, POOLING]))[:16]
 
 
 def load_backbone(
@@ -140,22 +105,22 @@ def load_backbone(
 
 @torch.inference_mode()
 def pool_batches(
-    backbone: PreTrainedModel, sequences: Sequences, pad: int, batch_size: int
-) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
-    """Which sequences, and their features [sequence, feature], batch by batch, longest first (it fails early)."""
-    order = np.argsort([-len(ids) for ids in sequences.input_ids], kind="stable")
+    backbone: PreTrainedModel, conversations: Conversations, pad: int, batch_size: int
+) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
+    """Which conversations, and their features [conversation, feature], longest first (it fails early)."""
+    order = conversations.longest_first
     with tqdm(total=len(order), desc="Extracting features", unit="response") as bar:
         for start in range(0, len(order), batch_size):
             rows = order[start:start + batch_size]
-            longest = len(sequences.input_ids[rows[0]])
+            sequences = conversations.read(rows)
+            longest = len(sequences[0][0])
             input_ids = torch.full((len(rows), longest), pad)
             attended = torch.zeros((len(rows), longest), dtype=torch.long)
             response = torch.zeros((len(rows), longest))
-            for line, row in enumerate(rows):
-                ids = sequences.input_ids[row]
+            for line, (ids, response_start) in enumerate(sequences):
                 input_ids[line, :len(ids)] = torch.tensor(ids)
                 attended[line, :len(ids)] = 1
-                response[line, sequences.response_start[row]:len(ids)] = 1
+                response[line, response_start:len(ids)] = 1
             tokens, attended, response = (part.to(backbone.device) for part in (input_ids, attended, response))
             states = backbone.base_model(
                 input_ids=tokens, attention_mask=attended, output_hidden_states=True
@@ -171,8 +136,8 @@ def pool_batches(
 def fill(
     path: Path | None,
     pairs: int,
-    sequences: Sequences,
-    batches: Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]],
+    conversations: Conversations,
+    batches: Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]],
 ) -> NDArray[np.float32]:
     """Batches of features put into their places in an array [side * pair, feature], in memory or in a .npy file."""
     table: NDArray[np.float32] | None = None
@@ -181,15 +146,21 @@ def fill(
             refuse("features", "finite numbers", Seen("NaN or infinity"), "Check the backbone's weights.")
         if table is None:
             shape = (2 * pairs, vectors.shape[1])
-            table = (
-                np.empty(shape, np.float32) if path is None
-                else np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-            )
+            table = np.empty(shape, np.float32) if path is None else map_table(path, shape)
         for row, vector in zip(rows, vectors, strict=True):
-            table[sequences.places[row]] = vector
+            table[conversations.find_places(row)] = vector
+        release(table)
     assert table is not None
     if isinstance(table, np.memmap):
         table.flush()
+    return table
+
+
+def map_table(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """A new .npy file, the disk's room for it taken, mapped."""
+    table = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    with path.open("r+b") as file:
+        reserve(file.fileno(), path.stat().st_size)
     return table
 
 

@@ -5,10 +5,11 @@ import heapq
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rmkit.core.arrays import number_groups
 from rmkit.core.checks import Seen, refuse
 
 
-def assign_folds(groups: ArrayLike, folds: int, *, seed: int) -> NDArray[np.int64]:
+def assign_folds(groups: ArrayLike, folds: int, *, seed: int) -> NDArray[np.int32]:
     """The fold, 0 to `folds` - 1, of each pair; pairs with the same entry in `groups` [pair] share theirs.
 
     Groups go, largest first and equals in an order drawn under `seed`, each into the fold that has the fewest pairs
@@ -17,12 +18,13 @@ def assign_folds(groups: ArrayLike, folds: int, *, seed: int) -> NDArray[np.int6
     names = np.asarray(groups)
     if names.ndim != 1:
         refuse("groups", "one name per pair", Seen(f"shape {names.shape}"), "Pass each pair's prompt.")
-    found, group_of_pair, sizes = np.unique(names, return_inverse=True, return_counts=True)
-    if not 2 <= folds <= len(found):
-        refuse("folds", f"2 to {len(found)}, the number of prompts", folds, "Choose folds inside this range.")
-    shuffled = np.random.default_rng(seed).permutation(len(found))
+    group_of_pair, count = number_groups(names)
+    if not 2 <= folds <= count:
+        refuse("folds", f"2 to {count}, the number of prompts", folds, "Choose folds inside this range.")
+    sizes = np.bincount(group_of_pair).astype(np.int32)
+    shuffled = np.random.default_rng(seed).permutation(count)
     smallest = [(0, fold) for fold in range(folds)]
-    fold_of_group = np.empty(len(found), dtype=np.int64)
+    fold_of_group = np.empty(count, dtype=np.int32)
     for group in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
         size, fold = heapq.heappop(smallest)
         fold_of_group[group] = fold

@@ -18,9 +18,10 @@ from tqdm import tqdm
 
 from rmkit.core.checks import Seen, refuse
 from rmkit.core.seeds import derive_seed
+from rmkit.data.pages import release, scratch_array, store
 from rmkit.losses import PAIR_LOSSES
 from rmkit.models.folds import assign_folds
-from rmkit.models.lessons import Features, Lessons, draw_batches, measure, read_lessons, select_kept, standardise
+from rmkit.models.lessons import Features, Lessons, draw_batches, measure, read_lessons, select_kept, standardise, take
 
 VoterLoss = Literal["symmetric", "bradley_terry"]
 SCORED_AT_ONCE = 4096  # rows
@@ -68,21 +69,28 @@ class Heads:
     bias: Tensor
     output: Tensor
 
-    @torch.inference_mode()
     def score(self, features: Features) -> NDArray[np.float64]:
         """Rewards [member, pair] of `features` [pair, feature], in reward units, not rescaled between members."""
+        rewards = scratch_array((len(self.weight), len(features)), np.float64)
+        self.score_rows(features, np.arange(len(features), dtype=np.int32), rewards)
+        return rewards
+
+    @torch.inference_mode()
+    def score_rows(self, features: Features, rows: NDArray[np.int32], into: NDArray[np.float64]) -> None:
+        """Put the rewards of `rows` of `features` into their places in an array [member, pair]."""
         width = len(self.mean)
         if features.ndim != 2 or features.shape[1] != width:
             refuse("features", f"shape [pair, {width}]", Seen(f"shape {features.shape}"), "Use the same backbone.")
         members, _, hidden = self.weight.shape
         weight = self.weight.permute(1, 0, 2).reshape(width, members * hidden)  # one product serves all members
-        parts = []
-        for start in range(0, len(features), SCORED_AT_ONCE):
-            own = np.array(features[start:start + SCORED_AT_ONCE], dtype=np.float32)  # not the caller's memory
-            rows = standardise(own, self.mean, self.deviation)
-            units = gelu((rows @ weight).view(-1, members, hidden) + self.bias[:, 0])
-            parts.append(torch.einsum("pmh,mh->mp", units, self.output[..., 0]).double().numpy())
-        return np.concatenate(parts, axis=1) if parts else np.empty((members, 0))
+        for start in range(0, len(rows), SCORED_AT_ONCE):
+            taken = rows[start:start + SCORED_AT_ONCE]
+            own = np.empty((1, len(taken), width), dtype=np.float32)  # not the caller's memory
+            take(features, taken[None], own)
+            units = gelu((standardise(own[0], self.mean, self.deviation) @ weight).view(-1, members, hidden)
+                         + self.bias[:, 0])
+            into[:, taken] = torch.einsum("pmh,mh->mp", units, self.output[..., 0]).double().numpy()
+            release(into)
 
     def select(self, members: slice) -> "Heads":
         """Some of the members."""
@@ -140,17 +148,18 @@ def cross_fit(
     fold_of_pair = assign_folds(groups, folds, seed=derive_seed(seed, "folds"))
     if fold_of_pair.shape != (len(chosen),):
         refuse("groups", f"one name for each of {len(chosen)} pairs", Seen(f"{len(fold_of_pair)}"), "Pass all.")
-    heads = fit(lessons, [np.flatnonzero(fold_of_pair != fold) for fold in range(folds)], config, seed)
-    rewards = np.empty((2, config.members, len(chosen)))
+    parts = [store(np.flatnonzero(fold_of_pair != fold).astype(np.int32)) for fold in range(folds)]
+    heads = fit(lessons, parts, config, seed)
+    rewards = scratch_array((2, config.members, len(chosen)), np.float64)
     for fold in range(folds):
-        held_out = np.flatnonzero(fold_of_pair == fold)
+        held_out = np.flatnonzero(fold_of_pair == fold).astype(np.int32)
         members = heads.select(slice(fold * config.members, (fold + 1) * config.members))
         for side, features in enumerate((chosen, rejected)):
-            rewards[side][:, held_out] = members.score(features[held_out])
+            members.score_rows(features, held_out, rewards[side])
     return rewards[0], rewards[1]
 
 
-def fit(lessons: Lessons, parts: Sequence[NDArray[np.intp]], config: HeadsConfig, seed: int) -> Heads:
+def fit(lessons: Lessons, parts: Sequence[NDArray[np.int32]], config: HeadsConfig, seed: int) -> Heads:
     """`config.members` heads for each part, which is an array of pairs to train on; heads [part * member]."""
     mean, deviation = measure(lessons)
     width, hidden = len(mean), config.hidden

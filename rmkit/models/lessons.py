@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,9 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from rmkit.core.checks import Seen, refuse
+from rmkit.data.pages import release, scratch_array
 
 Features = NDArray[np.float32]
 READ_AT_ONCE = 4096  # rows
+TAKEN_AT_ONCE = 256  # rows in any order, each of which can bring 64 KiB of its file into memory
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,19 @@ class Lessons:
         """Features [member, side * place, feature] of the pairs `rows` [member, place], the chosen sides first."""
         members, places = rows.shape
         sides = np.empty((members, 2 * places, self.chosen.shape[1]), dtype=np.float32)
-        sides[:, :places] = self.chosen[rows]
-        sides[:, places:] = self.rejected[rows]
+        take(self.chosen, rows, sides[:, :places])
+        take(self.rejected, rows, sides[:, places:])
         return sides
+
+
+def take(features: Features, rows: NDArray[Any], into: Features) -> None:
+    """Put `features` of `rows` [member, place] into an array [member, place, feature]."""
+    members = max(1, TAKEN_AT_ONCE // rows.shape[1])
+    for first in range(0, len(rows), members):
+        for start in range(0, rows.shape[1], TAKEN_AT_ONCE):
+            part = slice(first, first + members), slice(start, start + TAKEN_AT_ONCE)
+            into[part] = features[rows[part]]
+            release(features)
 
 
 def read_lessons(
@@ -55,21 +68,21 @@ def read_numbers(name: str, values: ArrayLike, pairs: int) -> Tensor:
         refuse(name, f"one number per pair, shape ({pairs},)", Seen(f"shape {array.shape}"), "Pass all of them.")
     if not np.isfinite(array).all():
         refuse(name, "finite numbers", Seen("NaN or infinity"), "Mend them first.")
-    return torch.from_numpy(np.broadcast_to(array, (pairs,)).copy())
+    return torch.from_numpy(array).expand(pairs)
 
 
-def select_kept(lessons: Lessons, keep: ArrayLike | None) -> NDArray[np.intp]:
+def select_kept(lessons: Lessons, keep: ArrayLike | None) -> NDArray[np.int32]:
     """The positions of the pairs to train on."""
     pairs = len(lessons.chosen)
     if keep is None:
-        return np.arange(pairs)
+        return np.arange(pairs, dtype=np.int32)
     kept = np.asarray(keep)
     if kept.shape != (pairs,) or kept.dtype != np.bool_:
         refuse("keep", f"true or false for each of {pairs} pairs", Seen(f"{kept.dtype} of shape {kept.shape}"),
                "Pass one truth value per pair.")
     if not kept.any():
         refuse("keep", "at least one pair kept", Seen("none"), "Drop fewer pairs.")
-    return np.flatnonzero(kept)
+    return np.flatnonzero(kept).astype(np.int32)
 
 
 def measure(lessons: Lessons) -> tuple[Tensor, Tensor]:
@@ -83,6 +96,7 @@ def measure(lessons: Lessons) -> tuple[Tensor, Tensor]:
                 refuse("features", "finite numbers", Seen("NaN or infinity"), "Check the backbone.")
             total += rows.sum(axis=0)
             squares += np.square(rows).sum(axis=0)
+            release(features)
     mean = total / (2 * len(lessons.chosen))
     deviation = np.sqrt(np.maximum(squares / (2 * len(lessons.chosen)) - mean**2, 0.0))
     deviation[deviation < 1e-6] = 1.0  # a constant feature says nothing; divided by its rounding it would speak
@@ -95,21 +109,27 @@ def standardise(features: Features, mean: Tensor, deviation: Tensor) -> Tensor:
 
 
 def draw_batches(
-    rows_of: Sequence[NDArray[np.intp]], orders: Sequence[np.random.Generator], per_epoch: int, epochs: int
+    rows_of: Sequence[NDArray[np.int32]], orders: Sequence[np.random.Generator], per_epoch: int, epochs: int
 ) -> Iterator[tuple[NDArray[np.intp], Tensor]]:
     """Batches of pairs [member, place] with their weights, which sum to one for each member.
 
     In an epoch each member goes through its own rows in its own order, in `per_epoch` steps of sizes that differ by
     at most one; where members have fewer rows than others, their places at the end of a batch weigh nothing.
     """
+    counts = np.array([len(rows) for rows in rows_of])
+    fewest, more = np.divmod(counts, per_epoch)  # the first `more` steps have a pair more than the others
+    drawn = scratch_array((len(counts), counts.max()), np.int32)
     for _ in range(epochs):
-        batches = [
-            np.array_split(order.permutation(rows), per_epoch) for rows, order in zip(rows_of, orders, strict=True)
-        ]
+        for line, (rows, order) in enumerate(zip(rows_of, orders, strict=True)):
+            drawn[line, :len(rows)] = order.permutation(rows)
+            release(rows)
+            release(drawn)
         for step in range(per_epoch):
-            sizes = np.array([len(member[step]) for member in batches])
-            rows = np.zeros((len(batches), sizes.max()), dtype=np.intp)
-            for line, member in enumerate(batches):
-                rows[line, :sizes[line]] = member[step]
+            starts, ends = (number * fewest + np.minimum(number, more) for number in (step, step + 1))
+            sizes = ends - starts
+            taken = np.zeros((len(counts), sizes.max()), dtype=np.intp)
+            for line, (start, end) in enumerate(zip(starts, ends, strict=True)):
+                taken[line, :end - start] = drawn[line, start:end]
+            release(drawn)
             inside = np.arange(sizes.max()) < sizes[:, None]
-            yield rows, torch.from_numpy((inside / np.maximum(sizes, 1)[:, None]).astype(np.float32))
+            yield taken, torch.from_numpy((inside / np.maximum(sizes, 1)[:, None]).astype(np.float32))

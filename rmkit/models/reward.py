@@ -22,6 +22,7 @@ from rmkit.core.checks import Seen, refuse
 from rmkit.core.seeds import derive_seed
 from rmkit.data.chat import set_default_template
 from rmkit.data.collate import PairCollator, encode_pairs
+from rmkit.data.tables import read_column
 
 # Tokens that model families keep aside for padding; one in the vocabulary is taken before a new one is added.
 PAD_TOKENS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]")
@@ -132,7 +133,7 @@ def score_pairs(
     encoded = encoded.remove_columns([name for name in ("target", "margin") if name in encoded.column_names])
     collate = PairCollator(tokenizer)
     rewards = np.empty((2, len(encoded)), dtype=np.float64)
-    order = np.argsort(-np.asarray(encoded["length"], dtype=np.int64), kind="stable")  # longest first: fails early
+    order = np.argsort(-read_column(encoded, "length", np.int32), kind="stable")  # longest first: it fails early
     was_training = model.training
     model.eval()
     with tqdm(total=len(order), desc="Scoring pairs", unit="pair") as bar:

@@ -7,8 +7,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 
 from rmkit.core.checks import Seen, refuse
-from rmkit.core.arrays import finite_array
+from rmkit.core.arrays import finite_array, number_groups
 
+BLOCK = 2**16  # pairs
 BINS = 100  # of equal count, over the pairs sorted by |gap|
 BOUNDS = ((0.0, 0.5), (-1.5, 1.5), (1.0, 30.0))  # of the rate, log b and c
 STARTS = ((0.1, 0.0, 2.0), (0.3, 0.0, 5.0))  # the likelihood can have two hills
@@ -60,31 +61,35 @@ def estimate_noise_rate(
     names = np.arange(len(scores)) if groups is None else np.asarray(groups)
     if names.shape != scores.shape:
         refuse("groups", f"one name per pair, shape {scores.shape}", Seen(f"shape {names.shape}"), "Pass all of them.")
-    found, group_of_pair = np.unique(names, return_inverse=True)
-    if len(found) < 2:
-        refuse("groups", "at least two prompts", Seen(f"{len(found)}"), "One prompt alone says nothing about spread.")
+    group_of_pair, count = number_groups(names)
+    if count < 2:
+        refuse("groups", "at least two prompts", Seen(f"{count}"), "One prompt alone says nothing about spread.")
     if resamples < 1:
         refuse("resamples", "at least one", resamples, "200 are enough.")
-    bin_of_pair = np.empty(len(scores), dtype=np.int64)
+    bin_of_pair = np.empty(len(scores), dtype=np.uint8)
     for index, members in enumerate(np.array_split(np.argsort(np.abs(scores)), min(BINS, len(scores)))):
         bin_of_pair[members] = index
-    contradictions = (1 - np.sign(scores)) / 2
     generator = np.random.default_rng(seed)
-    even = np.full(len(found), 1 / len(found))
-    rates = []
-    for _ in range(resamples):
-        weights = generator.multinomial(len(found), even)[group_of_pair].astype(np.float64)
-        rates.append(fit_floor(bin_of_pair, contradictions, weights))
+    even = np.full(count, 1 / count)
+
+    def fit(draws: NDArray[np.int64]) -> float:
+        """The rate where each group counts `draws` times; sums of whole and half numbers, exact in any order."""
+        size, against = np.zeros(BINS), np.zeros(BINS)
+        for start in range(0, len(scores), BLOCK):
+            part = slice(start, start + BLOCK)
+            weights = draws[group_of_pair[part]].astype(np.float64)
+            size += np.bincount(bin_of_pair[part], weights, BINS)
+            against += np.bincount(bin_of_pair[part], weights * (1 - np.sign(scores[part])) / 2, BINS)
+        return fit_floor(size, against)
+
+    rates = [fit(generator.multinomial(count, even)) for _ in range(resamples)]
     low, high = np.quantile(rates, [0.025, 0.975])
-    return NoiseRate(fit_floor(bin_of_pair, contradictions, np.ones_like(scores)), float(low), float(high))
+    return NoiseRate(fit(np.ones(count, np.int64)), float(low), float(high))
 
 
-def fit_floor(
-    bin_of_pair: NDArray[np.int64], contradictions: NDArray[np.float64], weights: NDArray[np.float64]
-) -> float:
-    """Maximum-likelihood e of `estimate_noise_rate`, each pair counted `weights` times; all over [pair]."""
-    size = np.bincount(bin_of_pair, weights)
-    against = np.bincount(bin_of_pair, weights * contradictions)[size > 0]
+def fit_floor(size: NDArray[np.float64], against: NDArray[np.float64]) -> float:
+    """Maximum-likelihood e of `estimate_noise_rate` from the pairs of each bin and the contradictions among them."""
+    against = against[size > 0]
     log_place = np.log((np.cumsum(size) - size / 2)[size > 0] / size.sum())
     size = size[size > 0]
 

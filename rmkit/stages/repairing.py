@@ -12,7 +12,7 @@ from datasets import Dataset
 from rmkit.core.checks import Seen, refuse
 from rmkit.core.configuration import as_dict
 from rmkit.core.stages import open_stage, read_record
-from rmkit.data.tables import SIDES, load_split, write_table
+from rmkit.data.tables import SIDES, load_split, read_column, write_table
 from rmkit.preferences import RECIPES, Repair, calibrate_scale
 from rmkit.stages.choosing import Candidate, choose
 
@@ -77,7 +77,7 @@ def repair(config: RepairConfig) -> Path:
     scale = find_scale(config)
     with open_stage(config.output_dir, "repair", as_dict(config), {"votes": config.votes}) as stage:
         if not stage.done:
-            strength = np.asarray(pairs["strength_mean"]) * scale
+            strength = read_column(pairs, "strength_mean", np.float64) * scale
             chosen_by = "validation" if len(candidates) > 1 else "configuration"
             taken = candidates[0]
             if len(candidates) > 1:
@@ -112,7 +112,7 @@ def find_scale(config: RepairConfig) -> float:
     if config.strength_scale != "calibrated":
         return config.strength_scale
     validation = load_split(config.votes, "validation", (*SIDES, "strength_mean"))
-    return max(calibrate_scale(validation["strength_mean"][:]), SMALLEST_SCALE)
+    return max(calibrate_scale(read_column(validation, "strength_mean", np.float64)), SMALLEST_SCALE)
 
 
 def list_candidates(config: RepairConfig, record: dict[str, Any]) -> list[Candidate]:

@@ -87,6 +87,7 @@ def test_refusals(tmp_path, text, match):
     (["--data", "d", "--noise.kid", "uniform"], "Did you mean (noise.)?kind"),
     (["--data", "2024-99-99"], None),
     (["--data.deep", "x"], "data: expected str"),
+    (["--data", "d", "--noise.rate"], "rate: expected float, got True. Give the number."),
 ])
 def test_words(words, match):
     if match is None:

@@ -16,7 +16,7 @@ from transformers import (
 
 from rmkit.core.checks import InputError
 from rmkit.data.chat import OverLong, encode
-from rmkit.models import features
+from rmkit.models import conversations, features
 from rmkit.models.features import extract_features
 from rmkit.models.reward import load_tokenizer
 from rmkit.models.tiny import build_language_model, build_tokenizer
@@ -93,8 +93,8 @@ def test_a_conversation_that_pairs_share_is_read_once(deep_base, tiny_pairs, mon
     repeated = [{**row, "id": f"again {row['id']}", "chosen": row["rejected"], "rejected": row["chosen"]}
                 for row in rows]
     read = []
-    genuine = features.encode
-    monkeypatch.setattr(features, "encode", lambda *arguments: read.append(1) or genuine(*arguments))
+    genuine = conversations.encode
+    monkeypatch.setattr(conversations, "encode", lambda *arguments: read.append(1) or genuine(*arguments))
     found = extract_features(Dataset.from_list(rows + repeated), deep_base)
     assert len(read) == 8
     np.testing.assert_array_equal(found.chosen[4:], found.rejected[:4])

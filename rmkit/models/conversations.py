@@ -1,0 +1,79 @@
+"""Conversations: the distinct ones in a set of pairs, encoded once each, their token ids kept in a temporary file."""
+
+import contextlib
+import hashlib
+import json
+import sqlite3
+import tempfile
+from array import array
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from numpy.typing import NDArray
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from rmkit.core.checks import InputError
+from rmkit.data.chat import OverLong, encode
+from rmkit.data.pages import release, store
+from rmkit.data.tables import SIDES, stream_rows
+
+
+class Conversations:
+    """The distinct conversations of a set of pairs, in the order in which they first come, chosen before rejected.
+
+    Tokens and places are read from unnamed temporary files. Raises what `rmkit.data.chat.encode` does, naming the pair.
+    """
+
+    def __init__(self, pairs: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+        number = np.empty((2, len(pairs)), dtype=np.int32)  # of the conversation that stands there
+        sizes = array("i")  # in the file, where each conversation is one number and its tokens
+        with tempfile.TemporaryFile() as file, contextlib.closing(sqlite3.connect("")) as known:
+            known.execute("CREATE TABLE known (text BLOB PRIMARY KEY, number INTEGER) WITHOUT ROWID")  # in a file too
+            rows = stream_rows(pairs, ("id", *SIDES))
+            for place, row in enumerate(tqdm(rows, "Tokenising pairs", len(pairs), unit="pair")):
+                for side, name in enumerate(("chosen", "rejected")):
+                    text = hashlib.sha256(json.dumps([row["prompt"], row[name]], sort_keys=True).encode()).digest()
+                    found = known.execute("SELECT number FROM known WHERE text = ?", (text,)).fetchone()
+                    if found is None:
+                        found = (len(sizes),)
+                        known.execute("INSERT INTO known VALUES (?, ?)", (text, *found))
+                        input_ids, start = encode_side(row, name, tokenizer, max_length)
+                        file.write(np.array([start, *input_ids], np.int32).tobytes())
+                        sizes.append(1 + len(input_ids))
+                    number[side, place] = found[0]
+            file.flush()
+            self.file = np.memmap(file, np.int32, mode="r")
+        self.ends = store(np.cumsum(sizes, dtype=np.int64))
+        self.longest_first = store(np.argsort(-np.array(sizes), kind="stable").astype(np.int32))
+        self.by_number = store(np.argsort(number.ravel(), kind="stable").astype(np.int32))
+        self.last_place = store(np.cumsum(np.bincount(number.ravel()), dtype=np.int32))
+
+    def read(self, numbers: NDArray[np.int32]) -> list[tuple[NDArray[np.int32], int]]:
+        """Token ids of these conversations, each with the position where its response begins."""
+        found = [np.array(self.file[find_slice(self.ends, number)]) for number in numbers]
+        for mapped in (self.file, self.ends, self.longest_first, self.by_number, self.last_place):
+            release(mapped)
+        return [(tokens[1:], int(tokens[0])) for tokens in found]
+
+    def find_places(self, number: int) -> NDArray[np.int32]:
+        """Where in [side * pair] a conversation stands."""
+        return self.by_number[find_slice(self.last_place, number)]
+
+
+def find_slice(ends: NDArray[Any], number: int) -> slice:
+    """Where the part of this number lies, of parts that lie one behind the other and end at `ends`."""
+    return slice(ends[number - 1] if number else 0, ends[number])
+
+
+def encode_side(
+    row: dict[str, Any], side: str, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> tuple[list[int], int]:
+    """Token ids of one side of a pair and the position where its response begins; a fault names the pair."""
+    try:
+        encoded = encode(tokenizer, row["prompt"], row[side], max_length)
+    except InputError as error:
+        kind = OverLong if isinstance(error, OverLong) else InputError
+        raise kind(f"pair {row['id']}: {error}") from None
+    return encoded.input_ids, encoded.response_start
