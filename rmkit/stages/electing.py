@@ -1,4 +1,4 @@
-"""Who votes: heads on frozen features, or fine-tuned reward models; and how they come by their rewards."""
+"""Who votes: the vote's configuration, that of its members, and how heads on frozen features come by their rewards."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 from rmkit.core.checks import Seen, refuse
 from rmkit.core.configuration import build
 from rmkit.core.seeds import derive_seed
-from rmkit.data.tables import write_table
+from rmkit.data.tables import number_prompts
+from rmkit.models.adapters import AdaptersConfig
 from rmkit.models.features import Features, extract_features
-from rmkit.models.folds import assign_folds
 from rmkit.models.heads import HeadsConfig, VoterLoss, cross_fit, train_heads
-from rmkit.models.reward import score_with
-from rmkit.stages.training import TrainConfig, train
+from rmkit.stages.training import TrainConfig
 
 FEATURES = "features"
-MEMBERS = "members"
+SECTIONS = {"heads": "heads", "lora": "lora", "full": "train"}  # where each kind has its keys
 
 
 @dataclass
@@ -28,18 +27,24 @@ class VoteConfig:
     """Let `members` reward models on the base `model_name_or_path` score the pairs in the stage folder `data`.
 
     `kind`: "heads" are small heads on its frozen features (`heads`: the keys of HeadsConfig), a matter of seconds;
-    "full" are fine-tuned models, the paper's way (`train`: the keys of `rmkit train`). Members differ by their
-    initialisation and their order of the data. `folds` of 2 or more: a train pair is scored by members that were
-    trained on the other folds (cross-fitted), which an estimate of the noise rate needs; 0: by members that were
+    "lora" are low-rank adapters and heads on the base, trained together and kept as PEFT adapters (`lora`: the keys of
+    AdaptersConfig); "full" are fine-tuned models, the paper's way (`train`: the keys of `rmkit train`). Members differ
+    by their initialisation and their order of the data. `folds` of 2 or more: a train pair is scored by members that
+    were trained on the other folds (cross-fitted), which an estimate of the noise rate needs; 0: by members that were
     trained on it (in-sample, the paper's way). `loss`: what the voters are trained under; "symmetric" finds wrong
     labels better, "bradley_terry" is the paper's. Validation and test pairs are scored by members that have not
     seen them.
+
+    Members of kind "full" are trained one after another, or each by a job of its own, on any machine: `member` (0 to
+    `members` - 1) makes that one alone, in the folder `output_dir`-members/N, and `merge` makes the vote out of what
+    lies in these folders, with no model and no accelerator. A member that has not finished is refused by name;
+    `partial` merges those that have, 2 or more.
     """
 
     data: str
     model_name_or_path: str
     output_dir: str
-    kind: Literal["heads", "full"] = "heads"
+    kind: Literal["heads", "lora", "full"] = "heads"
     members: int = 10
     folds: int = 5
     loss: VoterLoss = "symmetric"
@@ -48,7 +53,11 @@ class VoteConfig:
     seed: int = 0
     trust_remote_code: bool = False
     heads: dict[str, Any] = field(default_factory=dict)
+    lora: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
+    member: int | None = None
+    merge: bool = False
+    partial: bool = False
 
     def __post_init__(self) -> None:
         if self.members < 2:
@@ -57,13 +66,30 @@ class VoteConfig:
             refuse("folds", "0 (in-sample), or 2 or more", self.folds, "5 is usual.")
         if self.batch_size < 1:
             refuse("batch_size", "at least 1", self.batch_size, "32 is usual.")
-        unused = "train" if self.kind == "heads" else "heads"
-        if getattr(self, unused):
-            refuse(unused, f"no keys with kind {self.kind!r}", getattr(self, unused), "Remove them.")
+        for kind, section in SECTIONS.items():
+            if kind != self.kind and getattr(self, section):
+                refuse(section, f"no keys with kind {self.kind!r}", getattr(self, section), "Remove them.")
+        self.check_job()
         if self.kind == "heads":  # built once, so that a fault in them is told before anything starts
             heads_config(self)
+        elif self.kind == "lora":
+            adapters_config(self)
         else:
             member_config(self, self.data, Path(self.output_dir), 0)
+
+    def check_job(self) -> None:
+        """Refuse to make a part of a vote that it does not have."""
+        if self.kind != "full" and (self.merge or self.member is not None):
+            refuse("merge" if self.merge else "member", "members of kind full",
+                   Seen(f"{self.kind}, which are trained together"), "Vote without it.")
+        if self.member is not None:
+            if not 0 <= self.member < self.members:
+                refuse("member", f"one of 0 to {self.members - 1}, the members being {self.members}", self.member,
+                       "Count from 0.")
+            if self.merge:
+                refuse("member and merge", "one of them", Seen("both"), "Merge when the members have finished.")
+        if self.partial and not self.merge:
+            refuse("partial", "merge beside it", Seen("partial alone"), "It is members being merged that may be few.")
 
 
 class Rewards(NamedTuple):
@@ -76,6 +102,11 @@ class Rewards(NamedTuple):
 def heads_config(config: VoteConfig) -> HeadsConfig:
     """The heads' configuration, with the vote's members and loss."""
     return build(HeadsConfig, own_keys(config.heads, members=config.members, loss=config.loss), "heads")
+
+
+def adapters_config(config: VoteConfig) -> AdaptersConfig:
+    """The adapters' configuration, with the vote's members and loss."""
+    return build(AdaptersConfig, own_keys(config.lora, members=config.members, loss=config.loss), "lora")
 
 
 def member_config(config: VoteConfig, data: str, folder: Path, member: int) -> TrainConfig:
@@ -102,10 +133,10 @@ def vote_with_heads(config: VoteConfig, pairs: Mapping[str, Dataset], folder: Pa
     trained = train_heads(lessons.chosen, lessons.rejected, heads, seed=config.seed)
     rewards = {
         split: Rewards(trained.score(sides.chosen), trained.score(sides.rejected))
-        for split, sides in features.items()
+        for split, sides in features.items() if split != "train" or not config.folds
     }
     if config.folds:
-        prompts = [str(prompt) for prompt in pairs["train"]["prompt"]]
+        prompts = number_prompts(pairs["train"])
         rewards["train"] = Rewards(*cross_fit(
             lessons.chosen, lessons.rejected, heads, groups=prompts, folds=config.folds, seed=config.seed
         ))
@@ -122,50 +153,3 @@ def voter_features(config: VoteConfig, rows: Dataset, folder: Path) -> Features:
         cache_dir=folder / FEATURES,
         trust_remote_code=config.trust_remote_code,
     )
-
-
-def vote_with_models(config: VoteConfig, pairs: Mapping[str, Dataset], folder: Path) -> dict[str, Rewards]:
-    """Rewards by split, from models fine-tuned one after another; those that are finished are not trained again.
-
-    Cross-fitted, the members of the first fold score the validation and the test pairs.
-    """
-    rewards = {split: Rewards(*np.empty((2, config.members, len(rows)))) for split, rows in pairs.items()}
-    lessons = pairs["train"]
-    fold_of_pair = np.zeros(len(lessons), dtype=np.int64)
-    if config.folds:
-        prompts = [str(prompt) for prompt in lessons["prompt"]]
-        fold_of_pair = assign_folds(prompts, config.folds, seed=derive_seed(config.seed, "folds"))
-    for fold in range(max(1, config.folds)):
-        data, scored = config.data, np.arange(len(lessons))
-        if config.folds:
-            scored = np.flatnonzero(fold_of_pair == fold)
-            data = str(write_fold(lessons, np.flatnonzero(fold_of_pair != fold), folder / MEMBERS / f"fold-{fold}"))
-        for member in range(config.members):
-            place = folder / MEMBERS / (f"{member}-without-fold-{fold}" if config.folds else str(member))
-            train(member_config(config, data, place, member))
-            score_member(config, place, lessons.select(scored), rewards["train"], member, scored)
-            for split in pairs.keys() - {"train"}:
-                if fold == 0:
-                    score_member(config, place, pairs[split], rewards[split], member, np.arange(len(pairs[split])))
-    return rewards
-
-
-def write_fold(lessons: Dataset, rows: NDArray[np.intp], folder: Path) -> Path:
-    """The folder with the pairs that one fold's members are trained on; left alone once it is there."""
-    path = folder / "train.parquet"
-    if not path.exists():  # a new time of writing would make finished members look outdated
-        folder.mkdir(parents=True, exist_ok=True)
-        write_table(lessons.select(rows), path)
-    return folder
-
-
-def score_member(
-    config: VoteConfig, place: Path, rows: Dataset, rewards: Rewards, member: int, places: NDArray[np.intp]
-) -> None:
-    """Put one member's rewards of `rows` into their `places` in `rewards`."""
-    found = score_with(
-        place, rows, max_length=config.max_length, batch_size=config.batch_size,
-        trust_remote_code=config.trust_remote_code,
-    )
-    for side, values in zip(rewards, found, strict=True):
-        side[member, places] = values

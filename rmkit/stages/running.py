@@ -114,6 +114,9 @@ def check_plan(plan: Plan) -> None:
     ):
         if source is None and not fraction:
             refuse(f"read: {split}_fraction", f"{split} pairs", Seen("none"), "A run needs them; 0.1 is usual.")
+    if plan.vote.member is not None:
+        refuse("vote: member", "the whole vote", Seen(f"member {plan.vote.member} alone"),
+               "Make members with `rmkit vote`; a run can merge them.")
     if plan.repair.share == "estimated" and not plan.vote.folds:
         refuse("repair: share", "cross-fitted votes to estimate it from", Seen("vote.folds: 0"),
                "Set vote.folds to 2 or more, or give a share.")

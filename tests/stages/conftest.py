@@ -1,4 +1,4 @@
-"""One finished run on a tiny gold world, which several stages' tests look at and start from."""
+"""What several stages' tests look at and start from: a finished run on a tiny gold world, and pairs to vote on."""
 
 import contextlib
 import io
@@ -37,3 +37,46 @@ def gold_run(tmp_path_factory):
     with contextlib.redirect_stdout(io.StringIO()):
         run(load_config(RunConfig, place / "run.yaml", ["--output_dir", str(place / "out")]))
     return place / "out"
+
+
+@pytest.fixture
+def pairs_folder(tiny_pairs, tmp_path):
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    planted = [number % 5 == 0 for number in range(len(tiny_pairs))]
+    tiny_pairs.remove_columns(["target", "margin"]).add_column("planted", planted).to_parquet(folder / "train.parquet")
+    tiny_pairs.select(range(9)).to_parquet(folder / "validation.parquet")
+    return folder
+
+
+@pytest.fixture
+def configure(pairs_folder, tiny_base, tmp_path):
+    """configure(**settings): a small vote on these pairs."""
+    from rmkit.stages.voting import VoteConfig
+
+    def make(**settings):
+        places = {"data": pairs_folder, "model_name_or_path": tiny_base, "output_dir": tmp_path / "votes"}
+        places = {role: str(place) for role, place in places.items()}
+        return VoteConfig(**{**places, "members": 2, "max_length": 128, **settings})
+
+    return make
+
+
+@pytest.fixture
+def labelled_folder(tiny_pairs, tmp_path):
+    """Pairs to train on, with targets and margins, and some to validate on."""
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    tiny_pairs.to_parquet(folder / "train.parquet")
+    tiny_pairs.select(range(9)).to_parquet(folder / "validation.parquet")
+    return folder
+
+
+@pytest.fixture
+def words(labelled_folder, tiny_base, tmp_path):
+    """The command line of a short training."""
+    settings = {
+        "data": labelled_folder, "model_name_or_path": tiny_base, "output_dir": tmp_path / "model", "max_length": 128,
+        "disable_tqdm": True, "per_device_train_batch_size": 4, "logging_steps": 1, "learning_rate": 1e-3,
+    }
+    return [word for key, value in settings.items() for word in (f"--{key}", str(value))]

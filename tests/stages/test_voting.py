@@ -1,44 +1,19 @@
-"""The stage `vote`: who scored what, what is written, and what a killed vote keeps."""
-
-from pathlib import Path
+"""The stage `vote`: who scored what, what is written, and what is refused."""
 
 import numpy as np
-import pyarrow.parquet as parquet
 import pytest
 
 from rmkit.core.checks import InputError
-from rmkit.core.seeds import derive_seed
 from rmkit.core.stages import read_record
 from rmkit.data.tables import load_split
-from rmkit.models.folds import assign_folds
 from rmkit.models.reward import score_with
 from rmkit.ratings.ranking import auroc
-from rmkit.stages import electing
 from rmkit.stages.voting import VoteConfig, vote
 
 pytestmark = pytest.mark.filterwarnings(
     r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
 )
 TRAINING = {"max_steps": 2, "learning_rate": 1e-3, "report_to": "none", "disable_tqdm": True, "save_strategy": "no"}
-
-
-@pytest.fixture
-def pairs_folder(tiny_pairs, tmp_path):
-    folder = tmp_path / "pairs"
-    folder.mkdir()
-    planted = [number % 5 == 0 for number in range(len(tiny_pairs))]
-    tiny_pairs.remove_columns(["target", "margin"]).add_column("planted", planted).to_parquet(folder / "train.parquet")
-    tiny_pairs.select(range(9)).to_parquet(folder / "validation.parquet")
-    return folder
-
-
-@pytest.fixture
-def configure(pairs_folder, tiny_base, tmp_path):
-    def make(**settings):
-        settings = {"members": 2, "max_length": 128, "output_dir": str(tmp_path / "votes"), **settings}
-        return VoteConfig(data=str(pairs_folder), model_name_or_path=str(tiny_base), **settings)
-
-    return make
 
 
 @pytest.mark.parametrize("folds, voting", [(0, "in-sample"), (3, "cross-fitted")])
@@ -82,11 +57,10 @@ def test_a_head_that_has_not_seen_a_pair_does_not_know_its_label(configure, pair
     assert abs(gaps[0] + gaps[1]) > 1e-3  # in-sample, it does
 
 
-def test_full_members_differ_and_are_the_models_in_their_folders(configure, pairs_folder):
-    config = configure(kind="full", folds=0, loss="bradley_terry", train=TRAINING)
-    folder = vote(config)
+def test_full_members_differ_and_are_the_models_in_their_folders(configure, pairs_folder, tmp_path):
+    folder = vote(configure(kind="full", folds=0, loss="bradley_terry", train=TRAINING))
     assert read_record(folder)["voting"] == "in-sample" and read_record(folder)["kind"] == "full"
-    members = [folder / "members" / str(member) for member in range(2)]
+    members = [tmp_path / "votes-members" / str(member) / "model" for member in range(2)]
     assert len({read_record(member)["config"]["seed"] for member in members}) == 2
     assert {read_record(member)["config"]["data"] for member in members} == {str(pairs_folder)}
     for split in ("train", "validation"):
@@ -100,47 +74,6 @@ def test_full_members_differ_and_are_the_models_in_their_folders(configure, pair
         assert np.abs(rewards[:, 0] - rewards[:, 1]).min() > 1e-4
 
 
-def test_cross_fitted_members_never_saw_the_pair(configure, pairs_folder):
-    config = configure(kind="full", folds=2, train=TRAINING)
-    folder = vote(config)
-    train = load_split(folder, "train")
-    fold_of_pair = assign_folds([str(prompt) for prompt in train["prompt"]], 2, seed=derive_seed(0, "folds"))
-    for fold in range(2):
-        held_out = np.flatnonzero(fold_of_pair == fold)
-        seen = parquet.read_table(folder / f"members/fold-{fold}/train.parquet")["id"].to_pylist()
-        assert not set(seen) & {train["id"][int(row)] for row in held_out} and len(seen) + len(held_out) == 24
-        for member in range(2):
-            place = folder / f"members/{member}-without-fold-{fold}"
-            record = read_record(place)
-            assert record["config"]["data"].endswith(f"fold-{fold}") and record["rows"] == len(seen)
-            expected, _ = score_with(
-                place, train.select(held_out), max_length=128, batch_size=32, trust_remote_code=False)
-            np.testing.assert_allclose(np.array(train["rewards_chosen"][:])[held_out, member], expected, atol=1e-5)
-
-
-def test_a_vote_that_was_stopped_trains_only_what_is_missing(configure, monkeypatch):
-    monkeypatch.setattr("rmkit.core.stages.LARGE_FILE", 1)  # as with large data: files are known by their times
-    config = configure(kind="full", folds=2, train=TRAINING)
-    trained = []
-
-    def stop_after_three(member_config):
-        if len(trained) == 3:
-            raise KeyboardInterrupt
-        trained.append(member_config.output_dir)
-        return train(member_config)
-
-    train = electing.train
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(electing, "train", stop_after_three)
-        vote(config)
-    finished = [Path(place) / "model.safetensors" for place in trained]
-    times = [path.stat().st_mtime_ns for path in finished]
-    assert read_record(config.output_dir) is None
-    vote(config)
-    assert [path.stat().st_mtime_ns for path in finished] == times
-    assert len(list(Path(config.output_dir).glob("members/*/model.safetensors"))) == 4
-
-
 @pytest.mark.parametrize("settings, match", [
     ({"members": 1}, "members"),
     ({"folds": 1}, "folds"),
@@ -151,6 +84,14 @@ def test_a_vote_that_was_stopped_trains_only_what_is_missing(configure, monkeypa
     ({"kind": "full", "train": {"seed": 1}}, "seed: expected a key of this section alone"),
     ({"kind": "full", "train": {"lr_scheduler_type": "cosin"}}, "training arguments"),
     ({"batch_size": 0}, "batch_size"),
+    ({"member": 0}, "member: expected members of kind full, got heads, which are trained together"),
+    ({"merge": True}, "merge: expected members of kind full"),
+    ({"kind": "full", "members": 10, "member": 10}, "member: expected one of 0 to 9, the members being 10, got 10"),
+    ({"kind": "full", "member": -1}, "member: expected one of 0 to 1"),
+    ({"kind": "full", "member": True}, "member: expected one of 0 to 1.*got True"),
+    ({"kind": "full", "member": 0, "merge": True}, "member and merge: expected one of them"),
+    ({"kind": "full", "partial": True}, "partial: expected merge beside it"),
+    ({"kind": "full", "member": 0, "partial": True}, "partial: expected merge beside it"),
 ])
 def test_settings_are_checked_before_anything_starts(configure, settings, match):
     with pytest.raises(InputError, match=match):
@@ -170,3 +111,11 @@ def test_data_without_pairs_is_refused_and_nothing_is_made(configure, tmp_path):
         with pytest.raises(InputError, match="a stage's folder with train.parquet"):
             vote(config)
     assert not (tmp_path / "votes").exists()
+
+
+def test_a_launchers_ranks_are_refused(configure, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="train.processes"):
+        vote(configure(kind="full", member=0))
+    assert not (tmp_path / "votes-members").exists()
