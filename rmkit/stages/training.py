@@ -16,17 +16,18 @@ from rmkit.core.configuration import as_dict
 from rmkit.core.seeds import seed_everything
 from rmkit.core.stages import Stage, read_record, versions
 from rmkit.data.collate import encode_pairs
-from rmkit.data.tables import find_split, load_split
+from rmkit.data.tables import find_split, load_split, read_column, stream_blocks
 from rmkit.models.reward import load_reward_model, load_tokenizer
 from rmkit.training.card import write_card
 from rmkit.training.checkpoint import find_last_complete, tell_disk_faults
 from rmkit.training.launch import launch
 from rmkit.training.lora import add_lora, merge_lora
-from rmkit.training.ranks import is_first_rank, open_stage_on_ranks
+from rmkit.training.ranks import is_first_rank, open_stage_on_ranks, tell_lost_ranks
 from rmkit.training.trainer import RewardConfig, RewardTrainer, check_reward_settings
-from rmkit.training.zero import deepspeed_environment, default_config, leave_zero, under_launcher
+from rmkit.training.zero import deepspeed_environment, default_config, leave_zero, release_engine, under_launcher
 
 SECRETS = ("hub_token",)
+IMMATERIAL = ("ddp_timeout",)  # to the model: a run goes on from its checkpoints when they change
 ADAPTER = "adapter"
 Arguments = TypeVar("Arguments", bound=TrainingArguments)
 
@@ -42,7 +43,9 @@ class TrainConfig(RewardConfig):
     command to start them with, such as "torchrun --nproc_per_node 2". Started by a launcher already, neither
     matters. `evaluation_data` gives the pairs that `eval_strategy` and the end of training measure: the validation
     pairs of a stage's folder, or a file. `lora_rank` trains adapters, merged into the saved model. An interrupted
-    run goes on from its last complete checkpoint (`save_steps`).
+    run goes on from its last complete checkpoint (`save_steps`). Under ZeRO-3 each process loads and holds its part of
+    the model; the first one alone has it whole, in the host's memory, while it saves it or merges adapters into it.
+    `ddp_timeout`: seconds after which a process that waits for another ends the run, and no less than saving takes.
     """
 
     data: str
@@ -87,15 +90,17 @@ def train(config: TrainConfig) -> Path:
     if config.evaluation_data:
         find_split(config.evaluation_data, "validation")
         inputs["evaluation_data"] = config.evaluation_data
+    if config.resume_from_checkpoint:
+        inputs["resume_from_checkpoint"] = config.resume_from_checkpoint
     if (config.processes > 1 or config.launcher) and not under_launcher():
         launch(["rmkit", "train", *spell_overrides(config)], processes=config.processes, launcher=config.launcher)
         return Path(config.output_dir)
-    settings = {name: value for name, value in as_dict(config).items() if name not in SECRETS}
-    with deepspeed_environment():
+    settings = {name: value for name, value in as_dict(config).items() if name not in (*SECRETS, *IMMATERIAL)}
+    with deepspeed_environment(), tell_lost_ranks(config.ddp_timeout):
         arguments = resolve(config)  # starts the process group, where there are several processes
-        with open_stage_on_ranks(config.output_dir, "train", settings, inputs) as stage:
-            if not stage.done:
-                with tell_disk_faults(config.output_dir):
+        with tell_disk_faults(config.output_dir):
+            with open_stage_on_ranks(config.output_dir, "train", settings, inputs) as stage:
+                if not stage.done:
                     fit(stage, config, arguments)
     return Path(config.output_dir)
 
@@ -118,11 +123,11 @@ def fit(stage: Stage, config: TrainConfig, arguments: RewardConfig) -> None:
     )
     checkpoint = config.resume_from_checkpoint or find_last_complete(stage.directory, arguments.world_size)
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except InputError as error:
-        raise InputError(f"training stopped in step {trainer.state.global_step + 1}: {error}") from None
-    metrics = trainer.evaluate() if eval_dataset is not None else {}
-    save(trainer, config, tokenizer, stage.directory)
+        take_all_steps(trainer, checkpoint)
+        metrics = trainer.evaluate() if eval_dataset is not None else {}
+        save(trainer, config, tokenizer, stage.directory)
+    finally:
+        release_engine(trainer.deepspeed)
     if is_first_rank():
         history = trainer.state.log_history
         stage.record.update(rows=len(pairs), world_size=arguments.world_size, metrics=metrics, log_history=history)
@@ -134,6 +139,18 @@ def fit(stage: Stage, config: TrainConfig, arguments: RewardConfig) -> None:
             metrics=metrics,
             versions=versions(),
         )
+
+
+def take_all_steps(trainer: RewardTrainer, checkpoint: str | Path | None) -> None:
+    """Train from `checkpoint` or from the start; refused when it ends before the last step, as a signal may have it."""
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except InputError as error:
+        raise InputError(f"training stopped in step {trainer.state.global_step + 1}: {error}") from None
+    state = trainer.state
+    if state.global_step < state.max_steps:
+        refuse("train", f"all of {state.max_steps} steps", Seen(f"a stop after {state.global_step}"),
+               "The same command goes on from the last complete checkpoint.")
 
 
 def load_model(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
@@ -180,7 +197,7 @@ def build_arguments(config: TrainConfig, kind: type[Arguments], deepspeed: dict 
 def check_positions(model: PreTrainedModel, dataset: Dataset) -> None:
     """Refuse sequences longer than the model has positions for."""
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    longest = max(dataset["length"])
+    longest = int(read_column(dataset, "length", "int32").max())
     if positions is not None and longest > positions:
         refuse("max_length", f"at most the model's {positions} positions", Seen(f"a pair of {longest} tokens"),
                f"Set max_length to {positions}.")
@@ -191,7 +208,8 @@ def describe_repair(data: str, pairs: Dataset) -> dict[str, Any]:
     record = read_record(data) or {}
     facts = {"stage": record["stage"], "key": record["key"]} if record else {}
     if "action" in pairs.column_names:
-        facts |= {f"action {action}": count for action, count in sorted(Counter(pairs["action"]).items())}
+        actions = (action for block in stream_blocks(pairs, ["action"]) for action in block["action"].to_pylist())
+        facts |= {f"action {action}": count for action, count in sorted(Counter(actions).items())}
     return facts
 
 

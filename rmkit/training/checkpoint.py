@@ -1,19 +1,21 @@
 """Checkpoints: sealed by a marker that is written last, so that a half-written one is never taken for a whole one."""
 
 import contextlib
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import InputError, Seen, refuse
 from rmkit.core.stages import read_json, write_json
 
 MARKER = "complete.json"
+# What torch and the libraries in Rust (safetensors, tokenizers) say when a file cannot be written.
+WRITERS = r"PytorchStreamWriter|inline_container|iostream error|os error \d"
 
 
 class CheckpointSealer(TrainerCallback):
@@ -42,11 +44,11 @@ class CheckpointSealer(TrainerCallback):
 
 @contextlib.contextmanager
 def tell_disk_faults(directory: str | Path) -> Iterator[None]:
-    """Refuse `directory` when what writes into it finds the disk full or closed; torch does not say so by OSError."""
+    """Refuse `directory` when what writes into it finds the disk full or closed; not every library raises OSError."""
     try:
         yield
-    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
+    except Exception as error:
+        if isinstance(error, InputError) or not (isinstance(error, OSError) or re.search(WRITERS, str(error))):
             raise
         refuse(f"output_dir {directory}", "a disk that can be written", Seen(error),
                "Free it; the same command goes on from the last complete checkpoint.")
@@ -59,16 +61,20 @@ def list_complete(directory: str | Path) -> list[Path]:
 
 
 def find_last_complete(directory: str | Path, processes: int) -> Path | None:
-    """The last sealed checkpoint in `directory` that `processes` processes wrote, or None where there is none.
+    """The last sealed checkpoint in `directory`, or None where there is none.
 
-    DeepSpeed's optimizer state is cut into as many parts as there were processes, and does not load into others.
+    Raises `InputError` when other than `processes` processes wrote it: DeepSpeed's optimizer state is cut into as many
+    parts as there were processes, and does not load into others.
     """
-    fitting = [
-        folder
-        for folder in list_complete(directory)
-        if (read_json(folder / MARKER) or {}).get("processes") == processes
-    ]
-    return fitting[-1] if fitting else None
+    complete = list_complete(directory)
+    if not complete:
+        return None
+    last = complete[-1]
+    writers = (read_json(last / MARKER) or {}).get("processes")
+    if writers != processes:
+        refuse("processes", f"{writers}, as many as wrote {last}", processes,
+               "Start as many to go on from it, or name another output_dir to begin anew.")
+    return last
 
 
 def remove(checkpoint: Path) -> None:

@@ -72,7 +72,9 @@ class ContrastiveTerm:
         head = find_head(model)
         if variant.prototypes:
             # Part of the model, so that the optimizer and DeepSpeed see it; saved beside the standard checkpoint.
-            model.add_module("prototypes", Prototypes(variant.prototypes, head.in_features, seed))
+            # In the model's type, since ZeRO-3, which has cut the model already, wants all of it in one.
+            prototypes = Prototypes(variant.prototypes, head.in_features, seed).to(head.weight.dtype)
+            model.add_module("prototypes", prototypes)
         model.get_input_embeddings().register_forward_hook(self.drop_embeddings)  # type: ignore[operator]
         head.register_forward_pre_hook(self.drop_and_keep_states)
 
@@ -81,7 +83,7 @@ class ContrastiveTerm:
         return dropout(output, self.rate, training=module.training)
 
     def drop_and_keep_states(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Dropout on the head's input, [row, token, hidden] or [row, hidden], which is kept for `loss`."""
+        """Dropout on the head's input, [row, token, hidden] or [response, hidden], which is kept for `loss`."""
         if not module.training:
             return inputs
         self.states = dropout(inputs[0], self.rate)
@@ -90,11 +92,15 @@ class ContrastiveTerm:
             self.prototypes = self.model.get_submodule("prototypes")()
         return (self.states, *inputs[1:])
 
-    def loss(self, attention_mask: Tensor) -> Tensor:
-        """beta times the contrastive loss of the last forward, whose rows were view by view [chosen, rejected]."""
+    def loss(self, attention_mask: Tensor | None) -> Tensor:
+        """beta times the contrastive loss of the last forward, its responses view by view [chosen, rejected].
+
+        `attention_mask` tells where the rows of a padded batch end.
+        """
         assert self.states is not None
         states, self.states = self.states, None
         if states.ndim == 3:
+            assert attention_mask is not None
             positions = torch.arange(attention_mask.shape[1], device=attention_mask.device)
             last = (attention_mask * positions).argmax(dim=1)
             states = states[torch.arange(len(states), device=states.device), last]

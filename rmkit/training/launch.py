@@ -1,8 +1,10 @@
 """Starting a command as several processes, by the deepspeed launcher or by one the user names."""
 
+import base64
 import codecs
 import contextlib
 import ctypes
+import json
 import os
 import re
 import shlex
@@ -18,6 +20,7 @@ TAIL = 64 * 1024  # characters of the processes' stderr in which the reason of a
 PR_SET_PDEATHSIG = 1
 PATIENCE = 30  # seconds that processes have to end when told to
 LAUNCHED = "RMKIT_LAUNCHED"  # set in what we start
+KILLED = {256 - number: number.name for number in signal.Signals}  # exit codes of DeepSpeed's launcher
 
 
 def launch(module_arguments: Sequence[str], *, processes: int, launcher: str | None = None) -> None:
@@ -29,11 +32,12 @@ def launch(module_arguments: Sequence[str], *, processes: int, launcher: str | N
     """
     if LAUNCHED in os.environ:  # or each process would start the launcher again, without end
         refuse("launcher", "a command that starts ranks, with LOCAL_RANK and WORLD_SIZE set", Seen("neither is set"),
-               "On a CPU, torchrun and deepspeed do so; accelerate launch does not.")
+               "On a CPU, torchrun and deepspeed do so; accelerate launch does with --use_deepspeed.")
     if launcher is None:
-        runner = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_accelerators", str(processes)]
-        command = [*runner, "--master_port", free_port(), "--no_local_rank",
-                   "--log_level", "error"]
+        world = base64.urlsafe_b64encode(json.dumps({"localhost": choose_devices(processes)}).encode()).decode()
+        # Not by deepspeed.launcher.runner, which would die alone when this process does: the ranks would write on.
+        command = [sys.executable, "-u", "-m", "deepspeed.launcher.launch", f"--world_info={world}",
+                   "--master_port", free_port(), "--no_local_rank", "--log_level", "error"]
     else:
         command = shlex.split(launcher)
     command += ["--module", *module_arguments]
@@ -53,13 +57,25 @@ def launch(module_arguments: Sequence[str], *, processes: int, launcher: str | N
             process.wait(PATIENCE)
         process.kill()
     if code:
+        kept = "The output above says more. The last complete checkpoint is kept; the same command goes on from it."
+        if code in KILLED:
+            refuse(f"{processes} processes", "all to end well", Seen(f"one ended by {KILLED[code]}"), kept)
         reason = re.findall(r"^rmkit: error: (.*)$", tail, re.MULTILINE)
         if reason:
             raise InputError(reason[0])
         errors = re.findall(r"^(?:\[rank\d+\]: )?([\w.]*(?:Error|Exception|Interrupt)\b.*)$", tail, re.MULTILINE)
         last = errors[-1].rstrip(".") if errors else "no reason given"
-        refuse(f"{processes} processes", "all to end well", Seen(f"exit code {code}: {last}"),
-               "The output above says more. The last complete checkpoint is kept; the same command goes on from it.")
+        refuse(f"{processes} processes", "all to end well", Seen(f"exit code {code}: {last}"), kept)
+
+
+def choose_devices(processes: int) -> list[str]:
+    """A device for each process: of those that CUDA_VISIBLE_DEVICES allows, or which the launcher would overwrite."""
+    visible = [device for device in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if device.strip()]
+    devices = visible or [str(number) for number in range(processes)]
+    if len(devices) < processes:
+        refuse("processes", f"at most {len(devices)}, the devices in CUDA_VISIBLE_DEVICES", processes,
+               "Start fewer, or allow more devices.")
+    return devices[:processes]
 
 
 def pass_on(process: subprocess.Popen[bytes]) -> str:

@@ -28,7 +28,10 @@ def add_lora(model: PreTrainedModel, *, rank: int, alpha: int, dropout: float) -
         target_modules="all-linear",
         modules_to_save=[name.partition(".")[0]],
     )
-    return cast(PreTrainedModel, peft.get_peft_model(model, config))  # which passes on all that a model has
+    # peft trains in float32 what it adds; ZeRO-3, which has cut the model already, wants all of it in one type.
+    cut = hasattr(head.weight, "ds_id")
+    adapted = peft.get_peft_model(model, config, autocast_adapter_dtype=not cut)
+    return cast(PreTrainedModel, adapted)  # which passes on all that a model has
 
 
 def merge_lora(base: PreTrainedModel, adapter: str | Path) -> PreTrainedModel:

@@ -1,9 +1,10 @@
 """The order in which an epoch visits the pairs: a function of seed, epoch and global batch, of nothing else."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from torch.utils.data import Sampler
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -27,7 +28,7 @@ class PairOrder(Sampler[int]):
         batch: int,
         seed: int,
         shuffle: bool = True,
-        lengths: Sequence[int] | None = None,
+        lengths: ArrayLike | None = None,
         drop_last: bool = False,
     ) -> None:
         self.count = count
@@ -43,17 +44,17 @@ class PairOrder(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         if not self.shuffle:
-            yield from np.resize(np.arange(self.count), len(self)).tolist()
+            yield from (place % self.count for place in range(len(self)))
             return
         generator = np.random.default_rng(derive_seed(self.seed, "order", self.epoch))
         order = np.resize(generator.permutation(self.count), len(self))
         if self.lengths is not None:
             size = WINDOW * self.batch
-            windows = [order[start:start + size] for start in range(0, len(order), size)]
-            sorted_windows = [window[np.argsort(-self.lengths[window], kind="stable")] for window in windows]
-            batches = np.concatenate(sorted_windows).reshape(-1, self.batch)
-            order = generator.permutation(batches, axis=0).reshape(-1)
-        yield from order.tolist()
+            for start in range(0, len(order), size):
+                window = order[start:start + size]
+                window[:] = window[np.argsort(-self.lengths[window], kind="stable")]
+            order = generator.permutation(order.reshape(-1, self.batch), axis=0).reshape(-1)
+        yield from map(int, order)
 
 
 class EpochSetter(TrainerCallback):

@@ -1,14 +1,17 @@
-"""Several ranks and one stage folder: the first rank keeps its record, the others are told what it found."""
+"""Several ranks: the first one keeps the stage's record, and a rank that dies or hangs stops the others with a word."""
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 
-from rmkit.core.checks import InputError
+from rmkit.core.checks import InputError, Seen, refuse
 from rmkit.core.stages import Stage, open_stage
+
+PADDING = r"(?s)^\[\S+\] |\. .*"  # what gloo says before and after the reason
 
 
 def is_first_rank() -> bool:
@@ -46,3 +49,15 @@ def open_stage_on_ranks(
             raise SystemExit(2)
         yield stage
         dist.barrier()  # the record is written when all ranks are through
+
+
+@contextlib.contextmanager
+def tell_lost_ranks(timeout: int) -> Iterator[None]:
+    """Refuse to go on when another rank is gone, or has not answered within `timeout` seconds: gloo says so vaguely."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        refuse("processes", f"all to answer within ddp_timeout ({timeout} s)", Seen(re.sub(PADDING, "", str(error))),
+               "One died or hangs, see above; the same command goes on from the last complete checkpoint.")

@@ -20,10 +20,13 @@ from transformers import (
 
 from rmkit.core.checks import Seen, refuse
 from rmkit.data.collate import PairCollator, encode_pairs
+from rmkit.data.packing import PairPacker
+from rmkit.data.tables import read_column
 from rmkit.losses import PAIR_LOSSES, reward_center_penalty
 from rmkit.training.checkpoint import CheckpointSealer
 from rmkit.training.contrastive import VARIANTS, VIEWS, ContrastiveTerm
 from rmkit.training.order import EpochSetter, PairOrder
+from rmkit.training.rows import choose_collator, take_tokens
 from rmkit.training.statistics import PairStatistics
 from rmkit.training.zero import join_process_group
 
@@ -41,6 +44,7 @@ class RewardConfig(TrainingArguments):
     flip_rate: float | None = None  # the share of wrong labels that loss "corrected" must be told
     center_rewards_coefficient: float = 0.0
     max_length: int = 1024
+    packing: bool = True  # where the model can: no padding, and one copy of what chosen and rejected begin with
     contrastive: Literal["none", "simcse", "simcse_difference", "swav", "swav_difference"] = "none"
     contrastive_beta: float | None = None
     contrastive_temperature: float | None = None
@@ -57,9 +61,9 @@ class RewardConfig(TrainingArguments):
 
     def __post_init__(self) -> None:
         check_reward_settings(self)
-        super().__post_init__()
         if self.deepspeed:
-            join_process_group()
+            join_process_group(self.ddp_timeout_delta, "gloo" if self.use_cpu else None)
+        super().__post_init__()
 
 
 def check_reward_settings(config: RewardConfig) -> None:
@@ -78,7 +82,8 @@ class RewardTrainer(Trainer):
     """Trains a reward model on pairs (or on pairs that `encode_pairs` has encoded), with `target` and `margin`.
 
     One forward per batch: chosen and rejected, and with a contrastive term both of their dropout views, are its
-    rows; the preference loss covers both views. A step's loss is the mean over its pairs.
+    rows, or segments of one packed row; the preference loss covers both views. A step's loss is the mean over its
+    pairs.
     """
 
     args: RewardConfig
@@ -114,10 +119,13 @@ class RewardTrainer(Trainer):
             if dataset is not None and "input_ids_chosen" not in dataset.column_names else dataset
             for dataset in (train_dataset, eval_dataset)
         ]
+        collator: PairPacker | PairCollator = PairCollator(processing_class)
+        if args.packing:
+            collator = choose_collator(model, processing_class, args, args.max_length)
         super().__init__(
             model,
             args,
-            data_collator=PairCollator(processing_class),
+            data_collator=collator,
             train_dataset=datasets[0],
             eval_dataset=datasets[1],
             processing_class=processing_class,
@@ -140,7 +148,7 @@ class RewardTrainer(Trainer):
         """The mean loss of a batch: preference loss, centring, contrastive term."""
         contrastive = self.contrastive if model.training else None
         views = 1 if contrastive is None else VIEWS
-        tokens = {name: inputs[name].repeat(views, 1) for name in ("input_ids", "attention_mask")}
+        tokens = take_tokens(inputs, views)
         target, margin = (inputs[name].repeat(views) if name in inputs else None for name in ("target", "margin"))
         outputs = model(**tokens)
         rewards = outputs.logits[:, 0].float()
@@ -150,7 +158,7 @@ class RewardTrainer(Trainer):
             penalty = reward_center_penalty(torch.stack([chosen, rejected], dim=1))
             loss = loss + self.args.center_rewards_coefficient * penalty
         if contrastive is not None:
-            loss = loss + contrastive.loss(tokens["attention_mask"])
+            loss = loss + contrastive.loss(tokens.get("attention_mask"))
         self.statistics.update(chosen.detach(), rejected.detach(), margin)
         return (loss, outputs) if return_outputs else loss
 
@@ -170,7 +178,7 @@ class RewardTrainer(Trainer):
         """Rewards [pair, (chosen, rejected)] and labels [pair, (target, margin)]; the loss is taken over all later."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad():
-            logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+            logits = model(**take_tokens(inputs, views=1)).logits
         chosen, rejected = logits[:, 0].float().chunk(2)
         labels = [inputs.get("target", torch.ones_like(chosen)), inputs.get("margin", torch.zeros_like(chosen))]
         return None, torch.stack([chosen, rejected], dim=1), torch.stack(labels, dim=1)
@@ -220,7 +228,7 @@ class RewardTrainer(Trainer):
             batch=self._train_batch_size * args.gradient_accumulation_steps * args.world_size,
             seed=args.seed if args.data_seed is None else args.data_seed,
             shuffle=strategy != "sequential",
-            lengths=dataset["length"][:] if strategy == "group_by_length" else None,
+            lengths=read_column(dataset, "length", "int32") if strategy == "group_by_length" else None,
             drop_last=args.dataloader_drop_last,
         )
         return self.epochs.order

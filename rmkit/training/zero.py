@@ -1,11 +1,13 @@
 """DeepSpeed: its default configuration and what it needs around a training run, without a compiler and without MPI."""
 
 import contextlib
+import functools
 import importlib
 import os
 import socket
 import warnings
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any, Literal
 
 import torch
@@ -77,9 +79,25 @@ def deepspeed_environment() -> Iterator[None]:
         os.environ.update(before)
 
 
-def join_process_group() -> None:
-    """Let DeepSpeed know how many processes there are; on a CPU transformers does so too late for ZeRO-3's loading."""
-    importlib.import_module("deepspeed.comm.comm").init_distributed(verbose=False)
+def join_process_group(timeout: timedelta, backend: str | None) -> None:
+    """Meet the other processes before transformers does: on a CPU it would forget `timeout`, and tell DeepSpeed of
+    them too late for ZeRO-3's loading.
+
+    `timeout` bounds every wait for another process. `backend`: None for the accelerator's own.
+    """
+    comm: Any = importlib.import_module("deepspeed.comm.comm")
+    comm.init_distributed(backend, verbose=False, timeout=timeout)
+    # DeepSpeed works in a copy of the group, which it makes without the timeout.
+    comm.cdb.new_group = functools.partial(dist.new_group, timeout=timeout)
+
+
+def release_engine(engine: Any) -> None:
+    """Let an engine go, if there is one: its hooks would hold model and optimizer for as long as the process lives.
+
+    At stage 3 DeepSpeed's caches still do.
+    """
+    if engine is not None:
+        engine.destroy()
 
 
 def leave_zero() -> None:

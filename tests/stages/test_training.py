@@ -1,11 +1,13 @@
 """The stage `train`: recipes, the folder it writes, resumption after kill -9, several processes."""
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from rmkit.core.configuration import load_config
 from rmkit.core.stages import read_record
 from rmkit.data.tables import load_split
 from rmkit.models.reward import score_pairs
-from rmkit.stages.training import TrainConfig, spell_overrides, train
+from rmkit.stages.training import TrainConfig, load_model, spell_overrides, train
 from rmkit.training.zero import default_config
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -30,25 +32,6 @@ TRAINING = sorted(
 pytestmark = pytest.mark.filterwarnings(
     r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
 )
-
-
-@pytest.fixture
-def pairs_folder(tiny_pairs, tmp_path):
-    folder = tmp_path / "pairs"
-    folder.mkdir()
-    tiny_pairs.to_parquet(folder / "train.parquet")
-    tiny_pairs.select(range(9)).to_parquet(folder / "validation.parquet")
-    return folder
-
-
-@pytest.fixture
-def words(pairs_folder, tiny_base, tmp_path):
-    """The command line of a short run."""
-    settings = {
-        "data": pairs_folder, "model_name_or_path": tiny_base, "output_dir": tmp_path / "model", "max_length": 128,
-        "disable_tqdm": True, "per_device_train_batch_size": 4, "logging_steps": 1, "learning_rate": 1e-3,
-    }
-    return [word for key, value in settings.items() for word in (f"--{key}", str(value))]
 
 
 def run(words, *more, path=None):
@@ -73,14 +56,10 @@ def test_deepspeed_recipes_are_the_defaults(stage):
     assert json.loads((RECIPES / f"deepspeed/zero{stage}.json").read_text(encoding="utf-8")) == default_config(stage)
 
 
-def test_offload_recipe(words):
-    run(words, "--max_steps", "2", "--deepspeed", str(RECIPES / "deepspeed/zero2_offload.json"))
-
-
 @pytest.mark.parametrize("lora", [False, True])
-def test_folder_gives_the_training_time_rewards(words, pairs_folder, tiny_pairs, lora):
+def test_folder_gives_the_training_time_rewards(words, labelled_folder, tiny_pairs, lora):
     more = ["--lora_rank", "4", "--learning_rate", "1e-2"] if lora else []
-    folder = run(words, "--evaluation_data", str(pairs_folder), "--num_train_epochs", "3", *more)
+    folder = run(words, "--evaluation_data", str(labelled_folder), "--num_train_epochs", "3", *more)
     record = read_record(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -97,13 +76,47 @@ def test_folder_gives_the_training_time_rewards(words, pairs_folder, tiny_pairs,
     assert "eval_accuracy" in card
 
 
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_nothing_of_a_training_stays_in_memory(words, monkeypatch, stage):
+    models = []
+
+    def remember(*arguments):
+        models.append(weakref.ref(model := load_model(*arguments)))
+        return model
+
+    monkeypatch.setattr("rmkit.stages.training.load_model", remember)
+    run(words, "--max_steps", "1", "--deepspeed", str(RECIPES / f"deepspeed/zero{stage}.json"))
+    gc.collect()
+    assert [model() for model in models] == [None]
+
+
+def test_a_training_that_stops_early_is_not_finished(words, monkeypatch):
+    """Such as by SIGTERM under enable_jit_checkpoint."""
+    monkeypatch.setattr("rmkit.training.order.EpochSetter.on_step_end",
+                        lambda self, args, state, control, **others: setattr(control, "should_training_stop", True),
+                        raising=False)
+    with pytest.raises(InputError, match="train: expected all of 2 steps, got a stop after 1"):
+        run(words, "--max_steps", "2")
+    monkeypatch.undo()
+    assert read_record(run(words, "--max_steps", "2"))["log_history"][-1]["step"] == 2
+
+
 def test_finished_stage_is_not_redone(words):
     folder = run(words, "--max_steps", "1")
     before = (folder / "model.safetensors").stat().st_mtime_ns
     assert run(words, "--max_steps", "1") == folder
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
+    run(words, "--max_steps", "1", "--ddp_timeout", "99")  # which says nothing about the model
+    assert (folder / "model.safetensors").stat().st_mtime_ns == before
     run(words, "--max_steps", "2")
     assert (folder / "model.safetensors").stat().st_mtime_ns != before
+
+
+def test_a_checkpoint_is_not_emptied_with_the_folder_it_lies_in(words):
+    folder = run(words, "--max_steps", "2", "--save_steps", "1")
+    with pytest.raises(InputError, match="a folder apart from resume_from_checkpoint"):
+        run(words, "--max_steps", "3", "--save_steps", "1", "--resume_from_checkpoint", str(folder / "checkpoint-2"))
+    assert (folder / "checkpoint-2").exists()
 
 
 def test_killed_run_goes_on_to_the_same_weights(words, tmp_path):
@@ -125,19 +138,19 @@ def test_killed_run_goes_on_to_the_same_weights(words, tmp_path):
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_two_processes_from_one_command(words, pairs_folder):
+def test_two_processes_from_one_command(words, labelled_folder):
     """LoRA included, ZeRO-3 on the two: the same losses, and the same model in the folder."""
-    more = ["--max_steps", "3", "--max_grad_norm", "0", "--evaluation_data", str(pairs_folder), "--lora_rank", "4"]
+    more = ["--max_steps", "3", "--max_grad_norm", "0", "--evaluation_data", str(labelled_folder), "--lora_rank", "4"]
     one = read_record(run(words, *more))
     zero3 = ["--deepspeed", str(RECIPES / "deepspeed/zero3.json")]
     folder = run(words, *more, *zero3, "--processes", "2", "--per_device_train_batch_size", "2")
     two = read_record(folder)
     assert (one["world_size"], two["world_size"]) == (1, 2)
-    losses = [[entry["loss"] for entry in record["log_history"] if "loss" in entry] for record in (one, two)]
-    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+    curves = [[entry["loss"] for entry in record["log_history"] if "loss" in entry] for record in (one, two)]
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-5)
     assert one["metrics"]["eval_loss"] == pytest.approx(two["metrics"]["eval_loss"], rel=1e-5)
     model = AutoModelForSequenceClassification.from_pretrained(folder)
-    pairs = load_split(pairs_folder, "validation")
+    pairs = load_split(labelled_folder, "validation")
     chosen, rejected = score_pairs(model, AutoTokenizer.from_pretrained(folder), pairs, max_length=128)
     assert (chosen - rejected).mean() == pytest.approx(one["metrics"]["eval_gap"], abs=1e-5)
 
@@ -166,9 +179,9 @@ def test_refusals(words, more, match):
         run(words, *more)
 
 
-def test_refuses_what_the_model_has_no_positions_for(words, pairs_folder, tiny_pairs):
+def test_refuses_what_the_model_has_no_positions_for(words, labelled_folder, tiny_pairs):
     long = tiny_pairs.map(lambda row: {"prompt": [{"role": "user", "content": "river " * 1500}]})
-    long.to_parquet(pairs_folder / "train.parquet")
+    long.to_parquet(labelled_folder / "train.parquet")
     with pytest.raises(InputError, match="1024 positions"):
         run(words, "--max_length", "2000")
 

@@ -1,11 +1,16 @@
-"""A trainer on the tiny pairs, with DeepSpeed or without, in this process."""
+"""A trainer on the tiny pairs, with DeepSpeed or without, in this process; and what two ranks did, in one launch."""
 
 import contextlib
+import json
+import os
 import warnings
+from pathlib import Path
 
 import pytest
+import torch
 
 from rmkit.models.reward import load_reward_model, load_tokenizer
+from rmkit.training.launch import launch
 from rmkit.training.trainer import RewardConfig, RewardTrainer
 from rmkit.training.zero import deepspeed_environment
 
@@ -49,3 +54,36 @@ def train_losses(build_trainer):
         return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def pairs_file(tiny_pairs, tmp_path_factory):
+    path = tmp_path_factory.mktemp("pairs") / "pairs.parquet"
+    tiny_pairs.to_parquet(path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def wide_base(tmp_path_factory):
+    """A model of 80 MB in float32, stored in bfloat16 in files of 10 MB, with a token fewer than its tokenizer."""
+    from rmkit.models.tiny import build_language_model, build_tokenizer
+
+    folder = tmp_path_factory.mktemp("wide")
+    tokenizer = build_tokenizer(["red river"], vocabulary=300)
+    model = build_language_model(tokenizer, hidden=512, layers=6)
+    model.to(torch.bfloat16).save_pretrained(folder, max_shard_size="10MB")
+    tokenizer.add_tokens(["<new>"])
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def two_ranks(tiny_base, pairs_file, wide_base, tmp_path_factory):
+    """What `ranks_worker work` found, and under "folder" the model that stage 3 saved."""
+    out = tmp_path_factory.mktemp("two ranks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")  # what a tensor frees is given back, and not counted
+        launch(["ranks_worker", "work", str(tiny_base), pairs_file, str(wide_base), str(out)], processes=2)
+    return json.loads((out / "results.json").read_text()) | {"folder": out}

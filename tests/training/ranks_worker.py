@@ -1,44 +1,112 @@
-"""What each rank of the launched tests does: `python -m ranks_worker train BASE PAIRS OUT`, or `fail`."""
+"""What each rank of the launched tests does: `python -m ranks_worker work BASE PAIRS WIDE OUT`, or `fail`."""
 
+import hashlib
 import json
 import sys
+import threading
 from pathlib import Path
 
+import deepspeed
+import torch
+import torch.distributed as dist
 from datasets import Dataset
 
 from rmkit.models.reward import load_reward_model, load_tokenizer
 from rmkit.training.ranks import is_first_rank
 from rmkit.training.trainer import RewardConfig, RewardTrainer
-from rmkit.training.zero import deepspeed_environment, default_config
+from rmkit.training.zero import deepspeed_environment, default_config, leave_zero
 
+BATCH = 8  # pairs in a step, on however many processes
+TIMEOUT = 345  # seconds; one that nobody else would set
 SETTINGS = {
     "use_cpu": True,
-    "learning_rate": 1e-3,
+    "max_steps": 30,
+    "learning_rate": 2e-4,
+    "max_grad_norm": 1.0,
     "logging_steps": 1,
-    "max_grad_norm": 0.0,
     "max_length": 128,
     "disable_tqdm": True,
+    "report_to": "none",
     "save_strategy": "no",
-    "num_train_epochs": 2,
+    "ddp_timeout": TIMEOUT,
 }
+NAMES = ("loss", "accuracy", "margin_accuracy", "gap", "reward_mean", "reward_min", "reward_max")
+CPU = torch.device("cpu")
 
 
-def train(base, pairs, out, stage, **settings):
-    """Losses and metrics of one run at a ZeRO stage; the whole batch is 4 pairs."""
-    arguments = RewardConfig(output_dir=out, deepspeed=default_config(stage), **SETTINGS, **settings)
+def train(base, pairs, out, config, *, micro, checkpointing=False, save=False, model=None, **settings):
+    """One run's numbers: every step's, the gradient's norm before clipping, and each pair's rewards at the end.
+
+    `micro`: pairs in a forward, which decides how many are accumulated. The epoch's last batch is short.
+    """
+    processes = dist.get_world_size() if dist.is_initialized() else 1
+    arguments = RewardConfig(
+        output_dir=out, deepspeed=config, per_device_train_batch_size=micro,
+        gradient_accumulation_steps=BATCH // micro // processes, activation_checkpointing=checkpointing,
+        **{**SETTINGS, **settings},
+    )
     tokenizer = load_tokenizer(base)
-    model = load_reward_model(base, tokenizer, seed=0)
+    model = model or load_reward_model(base, tokenizer, seed=0)
     dataset = Dataset.from_parquet(pairs)
     trainer = RewardTrainer(
         model, arguments, processing_class=tokenizer, train_dataset=dataset.select(range(22)), eval_dataset=dataset
     )
     trainer.train()
-    metrics = trainer.evaluate()
-    names = ("loss", "accuracy", "margin_accuracy", "gap", "reward_mean", "reward_min", "reward_max")
+    steps = [entry for entry in trainer.state.log_history if "loss" in entry]
+    found = trainer.predict(trainer.eval_dataset)
+    if save:
+        trainer.save_model(out)
     return {
-        "steps": [[entry[name] for name in names] for entry in trainer.state.log_history if "loss" in entry],
-        "metrics": [metrics[f"eval_{name}"] for name in names],
+        "steps": [[entry[name] for name in NAMES] for entry in steps],
+        "norms": [entry.get("grad_norm") for entry in steps],
+        "rewards": found.predictions.tolist(),
+        "metrics": [found.metrics[f"test_{name}"] for name in NAMES],
     }
+
+
+def cells(processes):
+    """Names and settings of one run per ZeRO stage and micro-batch; with half of them, activation checkpointing.
+
+    Stage 3 comes first: nothing has started DeepSpeed's communication before it.
+    """
+    return {
+        f"stage {stage}, {micro}x{BATCH // micro // processes}{', checkpointing' * checkpointing}": (
+            default_config(stage), {"micro": micro, "checkpointing": checkpointing}
+        )
+        for stage in (3, 0, 1, 2)
+        for micro, checkpointing in ((BATCH // processes, stage % 2 == 0), (1, stage % 2 == 1))
+    }
+
+
+def load(base):
+    """What this rank holds of a model, in bytes: at most while it is loaded, and then; and what its weights are."""
+    tokenizer = load_tokenizer(base)
+    before = resident()
+    peak = [before]
+    done = threading.Event()
+
+    def watch():
+        while not done.wait(0.001):
+            peak[0] = max(peak[0], resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    model = load_reward_model(base, tokenizer, seed=0)
+    done.set()
+    watcher.join()
+    held = sum(getattr(parameter, "ds_tensor", parameter).nbytes for parameter in model.parameters())
+    with deepspeed.zero.GatheredParameters(list(model.parameters())):
+        weights = {
+            name: hashlib.sha256(parameter.detach().numpy().tobytes()).hexdigest()
+            for name, parameter in model.named_parameters()
+        }
+    return {"peak": max(*peak, resident()) - before, "held": held, "weights": weights}
+
+
+def resident():
+    """This process' memory that is no file's, in bytes."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return 1024 * int(status.partition("RssAnon:")[2].split()[0])
 
 
 def main():
@@ -49,13 +117,28 @@ def main():
         if is_first_rank():
             raise RuntimeError("the first rank has failed")
         raise SystemExit(0)
-    base, pairs, out = sys.argv[2:5]
+    base, pairs, wide, out = sys.argv[2:]
     with deepspeed_environment():
-        # stage 3 first: nothing has started DeepSpeed's communication before it
-        third = train(base, pairs, out, 3, per_device_train_batch_size=1, gradient_accumulation_steps=2)
-        results = {f"stage {stage}": train(base, pairs, out, stage, per_device_train_batch_size=2) for stage in (0, 2)}
-        results["stage 3"] = third
+        arguments = RewardConfig(output_dir=out, deepspeed=default_config(3), **SETTINGS)
+        load(base)  # what a first time alone costs
+        loaded = [load(wide)]
+        del arguments
+        leave_zero()
+        loaded.append(load(wide))
+        everyone = [None, None]
+        dist.all_gather_object(everyone, loaded)
+        runs = {
+            name: train(base, pairs, out, config, save=config["zero_optimization"]["stage"] == 3, **settings)
+            for name, (config, settings) in cells(2).items()
+        }
+        runs["bfloat16"] = train(base, pairs, out, default_config(3), micro=BATCH // 2, bf16=True)
+        groups = dist.distributed_c10d._world.pg_map
         if is_first_rank():
+            results = {
+                "loaded": everyone,
+                "runs": runs,
+                "timeouts": [group._get_backend(CPU).options._timeout.total_seconds() for group in groups],
+            }
             (Path(out) / "results.json").write_text(json.dumps(results), encoding="utf-8")
 
 

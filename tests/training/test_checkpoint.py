@@ -82,14 +82,19 @@ def test_the_best_checkpoint_is_kept(build_trainer, tiny_pairs, tmp_path):
 def test_only_checkpoints_of_as_many_processes(build_trainer, tmp_path):
     trainer = build_trainer(max_steps=2, save_strategy="steps", save_steps=2)
     trainer.train()
-    assert find_last_complete(tmp_path, 2) is None
-    assert find_last_complete(tmp_path / "nowhere", 1) is None
+    assert find_last_complete(tmp_path, 1) == tmp_path / "checkpoint-2"
+    with pytest.raises(InputError, match="processes: expected 1, as many as wrote .*checkpoint-2, got 2"):
+        find_last_complete(tmp_path, 2)
+    assert find_last_complete(tmp_path / "nowhere", 2) is None
 
 
 @pytest.mark.parametrize("error, told", [
     (OSError(28, "No space left on device"), InputError),
     (RuntimeError("[enforce fail] PytorchStreamWriter failed writing file"), InputError),
-    (safetensors.SafetensorError("I/O error"), InputError),
+    (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 6336 vs 6230"), InputError),
+    (RuntimeError("basic_ios::clear: iostream error"), InputError),
+    (safetensors.SafetensorError("I/O error: No space left on device (os error 28)"), InputError),
+    (Exception("No space left on device (os error 28)"), InputError),  # from tokenizers
     (RuntimeError("something else"), RuntimeError),
 ])
 def test_full_disk_is_told(error, told):

@@ -14,20 +14,22 @@ from rmkit.training.trainer import PROTOTYPES
 from rmkit.training.zero import default_config
 
 
+@pytest.mark.parametrize("packing", [True, False])
 @pytest.mark.parametrize("name", VARIANTS)
-def test_value_of_a_batch(build_trainer, name):
+def test_value_of_a_batch(build_trainer, name, packing):
     """Against the two views' hidden states, as an observer of the head sees them, and the losses themselves."""
-    trainer = build_trainer(contrastive=name)
+    trainer = build_trainer(contrastive=name, packing=packing)
     model = trainer.model.train()
     batch = next(iter(trainer.get_train_dataloader()))
     seen = {}
     model.score.register_forward_hook(lambda module, inputs, output: seen.update(states=inputs[0], rewards=output))
     loss = trainer.compute_loss(model, batch).item()
 
-    last = batch["attention_mask"].sum(dim=1) - 1
-    pick = torch.arange(8)
-    views = [states[pick, last] for states in seen["states"].chunk(2)]
-    rewards = [values[pick, last, 0] for values in seen["rewards"].chunk(2)]
+    if not packing:
+        last = batch["attention_mask"].sum(dim=1).repeat(2) - 1
+        seen = {name: values[torch.arange(16), last] for name, values in seen.items()}
+    views = seen["states"].chunk(2)
+    rewards = [values[:, 0] for values in seen["rewards"].chunk(2)]
     assert not torch.allclose(views[0], views[1], rtol=1e-2)  # dropout is at work
     labels = {key: batch[key] for key in ("target", "margin")}
     preference = sum(bradley_terry_loss(*view.chunk(2), **labels) for view in rewards) / 2

@@ -1,4 +1,4 @@
-"""The trainer: the loss it takes, what it logs, and that engines, accumulation and checkpointing change nothing."""
+"""The trainer: the loss it takes, what it logs, what it refuses."""
 
 import numpy as np
 import pytest
@@ -9,9 +9,6 @@ from rmkit.losses import bradley_terry_loss
 from rmkit.models.reward import score_pairs
 from rmkit.training.statistics import PairStatistics
 from rmkit.training.trainer import RewardConfig
-from rmkit.training.zero import default_config
-
-TOLERANCE = 1e-5
 
 
 def score(trainer, pairs):
@@ -51,31 +48,6 @@ def test_centring(train_losses, build_trainer, tiny_pairs):
     trainer.train()
     expected = plain + 0.5 * (chosen + rejected).square().mean().item()
     assert trainer.state.log_history[0]["loss"] == pytest.approx(expected, abs=1e-6)
-
-
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_same_trajectory_on_every_zero_stage(train_losses, stage):
-    reference = train_losses(deepspeed=None)
-    losses = train_losses(
-        deepspeed=default_config(stage),
-        per_device_train_batch_size=1,
-        gradient_accumulation_steps=4,
-        activation_checkpointing=True,
-    )
-    assert len(reference) == 6
-    np.testing.assert_allclose(losses, reference, rtol=TOLERANCE)
-
-
-def test_a_larger_batch_is_another_trajectory(train_losses):
-    """The twin of the test above."""
-    assert not np.allclose(train_losses()[1], train_losses(gradient_accumulation_steps=2)[1], rtol=TOLERANCE)
-
-
-def test_bfloat16_on_deepspeed_stays_near(train_losses):
-    reference = train_losses()
-    losses = train_losses(deepspeed=default_config(2), bf16=True)
-    # bfloat16 keeps 8 bits: a reward near 0.3 is rounded by up to 1e-3, and the loss moves by half of that
-    np.testing.assert_allclose(losses, reference, atol=5e-3)
 
 
 def test_evaluation_counts_each_pair_once(build_trainer, tiny_pairs):
