@@ -147,6 +147,7 @@ def stand_in(tmp_path):
     """In the working folder, an rmkit that says how it was started; asked to fail, it does so on its second rank."""
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR")
     (tmp_path / "rmkit").mkdir()
+    (tmp_path / "rmkit/__init__.py").touch()  # or the installed one, being a whole package, would go before it
     (tmp_path / "rmkit/__main__.py").write_text(
         "import os, sys\n"
         f"sys.stdout.write(' '.join(['started', *(os.environ[name] for name in {names}), *sys.argv[1:]]) + '\\n')\n"
