@@ -19,7 +19,7 @@ from rmkit.preferences import Repair
 from rmkit.preferences import repair as repair_labels
 from rmkit.preferences.margin import MarginKind
 from rmkit.ratings.accuracy import pair_accuracy
-from rmkit.stages.electing import VoteConfig, voter_features
+from rmkit.stages.voting.electing import VoteConfig, voter_features
 
 STUDENTS = 5  # heads per candidate; the mean of their accuracies is what counts
 

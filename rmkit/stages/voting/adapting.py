@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from rmkit.core.stages import DRAFT
 from rmkit.models.adapters import train_adapters
-from rmkit.stages.casting import divide
-from rmkit.stages.electing import Rewards, VoteConfig, adapters_config
+from rmkit.stages.voting.casting import divide
+from rmkit.stages.voting.electing import Rewards, VoteConfig, adapters_config
 
 ADAPTERS = "adapters"
 

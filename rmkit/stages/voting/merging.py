@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from rmkit.core.checks import Seen, refuse
 from rmkit.data.pages import release, scratch_array
 from rmkit.data.tables import BLOCK, stream_blocks
-from rmkit.stages.casting import SCORES
-from rmkit.stages.electing import Rewards, VoteConfig
-from rmkit.stages.membership import find_folder, read_member
+from rmkit.stages.voting.casting import SCORES
+from rmkit.stages.voting.electing import Rewards, VoteConfig
+from rmkit.stages.voting.membership import find_folder, read_member
 
 
 def find_absent(config: VoteConfig, inputs: Mapping[str, str]) -> dict[int, str]:

@@ -10,7 +10,7 @@ from rmkit.data.tables import load_split
 from rmkit.models.adapters import AdaptersConfig, train_adapters
 from rmkit.models.folds import assign_folds
 from rmkit.models.reward import load_reward_model, load_tokenizer, score_pairs
-from rmkit.stages import adapting
+from rmkit.stages.voting import adapting
 from rmkit.stages.voting import VoteConfig, vote
 from rmkit.training.lora import merge_lora
 

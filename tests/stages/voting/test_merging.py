@@ -12,7 +12,7 @@ from datasets import Dataset
 from rmkit.core.checks import InputError
 from rmkit.core.stages import read_record
 from rmkit.data.tables import load_split
-from rmkit.stages import casting
+from rmkit.stages.voting import casting
 from rmkit.stages.voting import vote
 
 

@@ -16,8 +16,8 @@ from rmkit.core.stages import open_stage, write_json
 from rmkit.data.tables import number_prompts, write_table
 from rmkit.models.folds import assign_folds
 from rmkit.models.reward import score_with
-from rmkit.stages.electing import Rewards, VoteConfig, member_config
-from rmkit.stages.membership import BEGUN, find_folder, member_settings, read_member
+from rmkit.stages.voting.electing import Rewards, VoteConfig, member_config
+from rmkit.stages.voting.membership import BEGUN, find_folder, member_settings, read_member
 from rmkit.stages.training import train
 from rmkit.training.checkpoint import tell_disk_faults
 

@@ -17,15 +17,12 @@ from rmkit.data.tables import SIDES, load_split, number_prompts, read_column, wr
 from rmkit.evaluation.figures import draw_strength
 from rmkit.preferences import Strength, estimate_noise_rate, preference_strength
 from rmkit.ratings.ranking import auroc
-from rmkit.stages.adapting import vote_with_adapters
-from rmkit.stages.casting import cast_vote
-from rmkit.stages.electing import Rewards, VoteConfig, vote_with_heads
-from rmkit.stages.membership import digest_inputs, find_folder
-from rmkit.stages.merging import find_absent, list_voters, merge_votes, refuse_absent
+from rmkit.stages.voting.adapting import vote_with_adapters
+from rmkit.stages.voting.casting import cast_vote
+from rmkit.stages.voting.electing import Rewards, VoteConfig, vote_with_heads
+from rmkit.stages.voting.membership import digest_inputs, find_folder
+from rmkit.stages.voting.merging import find_absent, list_voters, merge_votes, refuse_absent
 from rmkit.training.zero import under_launcher
-
-__all__ = ["VoteConfig", "vote"]
-
 
 PAIRS_AT_ONCE = 2**16
 # What says how a vote comes about and not what it is: all at once, or its members one by one.

@@ -7,7 +7,7 @@ import pytest
 from rmkit.data import pages, tables
 from rmkit.models import heads, lessons
 from rmkit.preferences import rate
-from rmkit.stages import voting
+from rmkit.stages.voting import tallying
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
 
@@ -16,17 +16,17 @@ pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarni
 def test_a_vote_in_blocks_is_the_vote_at_once(configure, tmp_path, monkeypatch, folds):
     def read(folder):
         splits = [pyarrow.parquet.read_table(folder / f"{split}.parquet") for split in ("train", "validation")]
-        record = voting.read_record(folder)
+        record = tallying.read_record(folder)
         return [*splits, record["noise_rate"], record["planted_auroc"]]
 
     settings = {"members": 4, "folds": folds, "heads": {"batch_size": 8, "epochs": 2}}
-    whole = read(voting.vote(configure(**settings)))
+    whole = read(tallying.vote(configure(**settings)))
     for module, name, value in ((tables, "BLOCK", 5), (pages, "LARGE", 0), (pages, "INTERVAL", 0.0),
-                                (lessons, "TAKEN_AT_ONCE", 3), (rate, "BLOCK", 4), (voting, "PAIRS_AT_ONCE", 6)):
+                                (lessons, "TAKEN_AT_ONCE", 3), (rate, "BLOCK", 4), (tallying, "PAIRS_AT_ONCE", 6)):
         monkeypatch.setattr(module, name, value)
     mapped = []
     monkeypatch.setattr(heads, "scratch_array", lambda *given: mapped.append(pages.scratch_array(*given)) or mapped[-1])
-    in_blocks = read(voting.vote(configure(**settings, output_dir=str(tmp_path / "blocks"))))
+    in_blocks = read(tallying.vote(configure(**settings, output_dir=str(tmp_path / "blocks"))))
     assert mapped and all(isinstance(array, np.memmap) for array in mapped)
     assert all(one == other for one, other in zip(whole, in_blocks, strict=True))
     if folds:

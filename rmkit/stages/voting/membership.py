@@ -15,7 +15,7 @@ from rmkit.core.configuration import as_dict
 from rmkit.core.stages import digest, read_json, read_record
 from rmkit.data.collate import LABELS
 from rmkit.data.tables import SIDES, stream_rows
-from rmkit.stages.electing import VoteConfig
+from rmkit.stages.voting.electing import VoteConfig
 
 BEGUN = "member.json"  # there from the start, unlike stage.json; says why an attempt failed
 # What does not decide a member's rewards: places, which differ between machines, and who else votes.

@@ -17,7 +17,7 @@ from rmkit.core.stages import read_record
 from rmkit.data.tables import load_split
 from rmkit.models.folds import assign_folds
 from rmkit.models.reward import score_with
-from rmkit.stages import casting
+from rmkit.stages.voting import casting
 from rmkit.stages.auditing import AuditConfig, audit
 from rmkit.stages.repairing import RepairConfig, repair
 from rmkit.stages.voting import vote
