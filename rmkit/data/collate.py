@@ -9,10 +9,11 @@ import torch
 from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
-from rmkit.core.checks import InputError, Seen, refuse
-from rmkit.data.chat import OverLong, encode
+from rmkit.core.checks import Seen, refuse
+from rmkit.data.chat import encode_rows, take
 from rmkit.data.pages import release_pages
 
+AT_ONCE = 32  # pairs whose texts are tokenised in one call
 LABELS = ("target", "margin")
 ENCODED = {"input_ids_chosen": List(Value("int32")), "input_ids_rejected": List(Value("int32")),
            "length": Value("int32")}
@@ -37,27 +38,19 @@ def encode_pairs(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_lengt
 
 
 def encode_block(rows: Mapping[str, list], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list]:
-    """`encode_pair` of each row in a block of them; the memory that they were read into is given back."""
-    names = [name for name in ("id", "prompt", "chosen", "rejected") if name in rows]
-    blocks = zip(*(rows[name] for name in names), strict=True)
-    encoded = [encode_pair(dict(zip(names, row, strict=True)), tokenizer, max_length) for row in blocks]
+    """Token ids of a block of pairs; the memory that they were read into is given back."""
+    names = rows.get("id") or ["(without id)"] * len(rows["prompt"])
+    pairs = list(zip(rows["prompt"], zip(rows["chosen"], rows["rejected"], strict=True), strict=True))
+    encoded: dict[str, list] = {name: [] for name in ENCODED}
+    for start in range(0, len(pairs), AT_ONCE):
+        found = encode_rows(tokenizer, pairs[start:start + AT_ONCE], max_length, starts=False)
+        for name, sides in zip(names[start:start + AT_ONCE], found, strict=True):
+            chosen, rejected = (take(side, f"pair {name}").input_ids for side in sides)
+            encoded["input_ids_chosen"].append(chosen)
+            encoded["input_ids_rejected"].append(rejected)
+            encoded["length"].append(max(len(chosen), len(rejected)))
     release_pages()
-    return {name: [row[name] for row in encoded] for name in ENCODED}
-
-
-def encode_pair(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, Any]:
-    """Token ids of one pair's two sides."""
-    try:
-        chosen = encode(tokenizer, row["prompt"], row["chosen"], max_length).input_ids
-        rejected = encode(tokenizer, row["prompt"], row["rejected"], max_length).input_ids
-    except InputError as error:
-        kind = OverLong if isinstance(error, OverLong) else InputError
-        raise kind(f"pair {row.get('id', '(without id)')}: {error}") from None
-    return {
-        "input_ids_chosen": chosen,
-        "input_ids_rejected": rejected,
-        "length": max(len(chosen), len(rejected)),
-    }
+    return encoded
 
 
 @dataclass
@@ -71,17 +64,23 @@ class PairCollator:
     tokenizer: PreTrainedTokenizerBase
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        if self.tokenizer.pad_token_id is None:
-            refuse("tokenizer", "a pad token", Seen("none"), "Load it by rmkit.models.reward.load_tokenizer.")
         sequences = [row["input_ids_chosen"] for row in rows] + [row["input_ids_rejected"] for row in rows]
-        longest = max(len(sequence) for sequence in sequences)
-        input_ids = torch.full((len(sequences), longest), self.tokenizer.pad_token_id, dtype=torch.long)
-        attention_mask = torch.zeros((len(sequences), longest), dtype=torch.long)
-        for position, sequence in enumerate(sequences):
-            input_ids[position, :len(sequence)] = torch.as_tensor(sequence, dtype=torch.long)
-            attention_mask[position, :len(sequence)] = 1
+        padded = pad_right(sequences, self.tokenizer)
         release_pages()
-        return {"input_ids": input_ids, "attention_mask": attention_mask, **collate_labels(rows)}
+        return {**padded, **collate_labels(rows)}
+
+
+def pad_right(sequences: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase) -> dict[str, torch.Tensor]:
+    """`input_ids` and `attention_mask` [sequence, token], padded on the right to the longest one."""
+    if tokenizer.pad_token_id is None:
+        refuse("tokenizer", "a pad token", Seen("none"), "Load it by rmkit.models.reward.load_tokenizer.")
+    longest = max(len(sequence) for sequence in sequences)
+    input_ids = torch.full((len(sequences), longest), tokenizer.pad_token_id, dtype=torch.long)
+    attention_mask = torch.zeros((len(sequences), longest), dtype=torch.long)
+    for position, sequence in enumerate(sequences):
+        input_ids[position, :len(sequence)] = torch.as_tensor(sequence, dtype=torch.long)
+        attention_mask[position, :len(sequence)] = 1
+    return {"input_ids": input_ids, "attention_mask": attention_mask}
 
 
 def collate_labels(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from rmkit.core.checks import InputError, Seen, refuse
-from rmkit.data.chat import OverLong, encode
+from rmkit.data.chat import OverLong, encode_rows
 from rmkit.data.pairs import Messages, Pair, check_columns, parse_pair
 from rmkit.data.quarantine import Quarantine
 from rmkit.data.sources import SUFFIXES, Fault, Row, read_rows
@@ -27,6 +27,7 @@ TYPES = {
     "prompt": MESSAGES,
     "chosen": MESSAGES,
     "rejected": MESSAGES,
+    "responses": pyarrow.list_(MESSAGES),
     "source": pyarrow.string(),
     "gold_gap": pyarrow.float64(),
     "planted": pyarrow.bool_(),
@@ -141,12 +142,12 @@ class RowReader:
             return Fault("gold_gap in some rows only", "the first usable row decides")
         cut = False
         if self.tokenizer is not None:
-            try:
-                cuts = [encode(self.tokenizer, pair["prompt"], pair[side], self.max_length).prompt_tokens_cut
-                        for side in ("chosen", "rejected")]
-            except InputError as error:
-                return Fault("over-long response" if isinstance(error, OverLong) else "not encoded", str(error))
-            cut = any(cuts)
+            row_of_one = [(pair["prompt"], [pair["chosen"], pair["rejected"]])]
+            for encoded in encode_rows(self.tokenizer, row_of_one, self.max_length)[0]:
+                if isinstance(encoded, InputError):
+                    kind = "over-long response" if isinstance(encoded, OverLong) else "not encoded"
+                    return Fault(kind, str(encoded))
+                cut = cut or encoded.prompt_tokens_cut > 0
         if self.ids.execute("INSERT OR IGNORE INTO ids VALUES (?)", (pair["id"],)).rowcount == 0:
             return Fault("duplicate id", pair["id"])
         self.has_gold_gap = "gold_gap" in pair

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import tempfile
 from array import array
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from rmkit.core.checks import InputError
-from rmkit.data.chat import OverLong, encode
+from rmkit.data.chat import encode_rows, take
+from rmkit.data.collate import AT_ONCE
 from rmkit.data.pages import release, store
 from rmkit.data.tables import SIDES, stream_rows
 
@@ -31,18 +32,24 @@ class Conversations:
         sizes = array("i")  # in the file, where each conversation is one number and its tokens
         with tempfile.TemporaryFile() as file, contextlib.closing(sqlite3.connect("")) as known:
             known.execute("CREATE TABLE known (text BLOB PRIMARY KEY, number INTEGER) WITHOUT ROWID")  # in a file too
-            rows = stream_rows(pairs, ("id", *SIDES))
-            for place, row in enumerate(tqdm(rows, "Tokenising pairs", len(pairs), unit="pair")):
-                for side, name in enumerate(("chosen", "rejected")):
-                    text = hashlib.sha256(json.dumps([row["prompt"], row[name]], sort_keys=True).encode()).digest()
-                    found = known.execute("SELECT number FROM known WHERE text = ?", (text,)).fetchone()
-                    if found is None:
-                        found = (len(sizes),)
-                        known.execute("INSERT INTO known VALUES (?, ?)", (text, *found))
-                        input_ids, start = encode_side(row, name, tokenizer, max_length)
-                        file.write(np.array([start, *input_ids], np.int32).tobytes())
-                        sizes.append(1 + len(input_ids))
-                    number[side, place] = found[0]
+            rows = iter(tqdm(stream_rows(pairs, ("id", *SIDES)), "Tokenising pairs", len(pairs), unit="pair"))
+            count = 0
+            for start in range(0, len(pairs), AT_ONCE):
+                new = []
+                for place, row in enumerate(islice(rows, AT_ONCE), start):
+                    sides = []
+                    for side, name in enumerate(("chosen", "rejected")):
+                        number[side, place] = find_number(known, [row["prompt"], row[name]], count)
+                        if number[side, place] == count:  # a new one
+                            sides.append(row[name])
+                            count += 1
+                    new.append((row, sides))
+                encoded = encode_rows(tokenizer, [(row["prompt"], sides) for row, sides in new], max_length)
+                for (row, _), conversations in zip(new, encoded, strict=True):
+                    for conversation in conversations:
+                        tokens = take(conversation, f"pair {row['id']}")
+                        file.write(np.array([tokens.response_start, *tokens.input_ids], np.int32).tobytes())
+                        sizes.append(1 + len(tokens.input_ids))
             file.flush()
             self.file = np.memmap(file, np.int32, mode="r")
         self.ends = store(np.cumsum(sizes, dtype=np.int64))
@@ -62,18 +69,15 @@ class Conversations:
         return self.by_number[find_slice(self.last_place, number)]
 
 
+def find_number(known: sqlite3.Connection, conversation: list[Any], count: int) -> int:
+    """A conversation's number; one that is not known yet is given the number `count`."""
+    text = hashlib.sha256(json.dumps(conversation, sort_keys=True).encode()).digest()
+    found = known.execute("SELECT number FROM known WHERE text = ?", (text,)).fetchone()
+    if found is None:
+        known.execute("INSERT INTO known VALUES (?, ?)", (text, count))
+    return count if found is None else int(found[0])
+
+
 def find_slice(ends: NDArray[Any], number: int) -> slice:
     """Where the part of this number lies, of parts that lie one behind the other and end at `ends`."""
     return slice(ends[number - 1] if number else 0, ends[number])
-
-
-def encode_side(
-    row: dict[str, Any], side: str, tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> tuple[list[int], int]:
-    """Token ids of one side of a pair and the position where its response begins; a fault names the pair."""
-    try:
-        encoded = encode(tokenizer, row["prompt"], row[side], max_length)
-    except InputError as error:
-        kind = OverLong if isinstance(error, OverLong) else InputError
-        raise kind(f"pair {row['id']}: {error}") from None
-    return encoded.input_ids, encoded.response_start

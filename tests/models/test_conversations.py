@@ -6,13 +6,17 @@ from datasets import Dataset
 
 from rmkit.data import pages
 from rmkit.data.chat import encode
+from rmkit.models import conversations
 from rmkit.models.conversations import Conversations
 from rmkit.models.reward import load_tokenizer
 
 
-@pytest.mark.parametrize("large", [0, 2**24])
-def test_every_place_has_its_tokens_and_every_conversation_its_places(tiny_base, tiny_pairs, large, monkeypatch):
+@pytest.mark.parametrize(("large", "at_once"), [(0, 4), (2**24, 32)])
+def test_every_place_has_its_tokens_and_every_conversation_its_places(
+    tiny_base, tiny_pairs, large, at_once, monkeypatch
+):
     monkeypatch.setattr(pages, "LARGE", large)  # given back after each reading, or never
+    monkeypatch.setattr(conversations, "AT_ONCE", at_once)
     rows = tiny_pairs.to_list()
     turned = [{**row, "id": f"turned {row['id']}", "chosen": row["rejected"], "rejected": row["chosen"]}
               for row in rows[3:9]]

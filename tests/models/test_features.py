@@ -93,8 +93,13 @@ def test_a_conversation_that_pairs_share_is_read_once(deep_base, tiny_pairs, mon
     repeated = [{**row, "id": f"again {row['id']}", "chosen": row["rejected"], "rejected": row["chosen"]}
                 for row in rows]
     read = []
-    genuine = conversations.encode
-    monkeypatch.setattr(conversations, "encode", lambda *arguments: read.append(1) or genuine(*arguments))
+    genuine = conversations.encode_rows
+
+    def note(tokenizer, rows, max_length):
+        read.extend(response for _, responses in rows for response in responses)
+        return genuine(tokenizer, rows, max_length)
+
+    monkeypatch.setattr(conversations, "encode_rows", note)
     found = extract_features(Dataset.from_list(rows + repeated), deep_base)
     assert len(read) == 8
     np.testing.assert_array_equal(found.chosen[4:], found.rejected[:4])
