@@ -16,7 +16,8 @@ from rmkit.core.checks import InputError
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stages import digest
 from rmkit.data.chat import encode
-from rmkit.models.reward import load_tokenizer, score_with
+from rmkit.models.reward import load_tokenizer
+from rmkit.models.scoring import score_with
 from rmkit.ratings.accuracy import pair_accuracy
 
 COMMON = {"bf16": True, "report_to": "none", "save_strategy": "no", "disable_tqdm": True}
@@ -123,7 +124,7 @@ def measure_arguments(model: Path, world: Arguments, parts: Mapping[str, NDArray
         }
         for first, second in couples
     ])
-    scores = score_with(model, rows, max_length=UKP_SETTINGS["max_length"], batch_size=32, trust_remote_code=False)
+    scores = score_with(model, rows, max_length=UKP_SETTINGS["max_length"])
     rewards = np.full(len(world.texts), np.nan)
     for places, values in zip(zip(*couples, strict=True), scores, strict=True):
         rewards[list(places)] = values

@@ -31,7 +31,8 @@ from rmkit.core.seeds import derive_seed
 from rmkit.core.stages import write_json
 from rmkit.data.tables import load_split, write_table
 from rmkit.models.features import extract_features
-from rmkit.models.reward import load_reward_model, load_tokenizer, score_pairs
+from rmkit.models.reward import load_reward_model, load_tokenizer
+from rmkit.models.scoring import score_pairs
 from rmkit.preferences import calibrate_scale, plant_noise, repair
 from rmkit.ratings.accuracy import pair_accuracy
 from rmkit.ratings.ranking import auroc
@@ -173,7 +174,7 @@ def find_gaps(model: Path, pairs: Dataset) -> NDArray[np.float64]:
     """The model's gaps [pair]."""
     tokenizer = load_tokenizer(model)
     loaded = load_reward_model(model, tokenizer)
-    chosen, rejected = score_pairs(loaded, tokenizer, pairs, max_length=MAX_LENGTH, batch_size=128)
+    chosen, rejected = score_pairs(loaded, tokenizer, pairs, max_length=MAX_LENGTH)
     return chosen - rejected
 
 

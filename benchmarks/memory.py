@@ -34,8 +34,8 @@ HEADS = {"kind": "heads", "members": 10, "folds": 5, "heads.epochs": 1, "heads.b
 FULL = {"kind": "full", "members": 2, "folds": 0, **{f"train.{key}": value for key, value in TRAINING.items()}}
 COMMANDS: dict[str, list[Any]] = {
     "train": ["train", TRAINING],
-    "heads": ["vote", {**HEADS, "batch_size": 256}],
-    "full": ["vote", {**FULL, "batch_size": 256}],
+    "heads": ["vote", HEADS],
+    "full": ["vote", FULL],
 }
 INTERVAL = 0.1  # seconds between two looks
 MIB = 1024  # KiB

@@ -42,3 +42,38 @@ def tiny_base(tmp_path_factory, tiny_pairs):
     tokenizer.save_pretrained(folder)
     build_language_model(tokenizer, hidden=32, layers=2).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_samples():
+    """10 prompts with 2 to 5 different responses each."""
+    rows = []
+    for number in range(10):
+        thing, colours = THINGS[number % 5], [COLOURS[(number + k) % 6] for k in range(2 + number % 4)]
+        rows.append({
+            "prompt": [{"role": "user", "content": f"Is the {COLOURS[number % 6]} {thing} {COLOURS[number % 3]}?"}],
+            "responses": [
+                [{"role": "assistant", "content": f"It is {colour}{' and grey' * k}."}]
+                for k, colour in enumerate(colours)
+            ],
+        })
+    return Dataset.from_list(rows)
+
+
+@pytest.fixture(scope="session")
+def samples_file(tiny_samples, tmp_path_factory):
+    path = tmp_path_factory.mktemp("samples") / "samples.parquet"
+    tiny_samples.to_parquet(path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def tiny_reward_model(tmp_path_factory, tiny_base):
+    """The folder of a reward model on `tiny_base`, with a head by chance."""
+    from rmkit.models.reward import load_reward_model, load_tokenizer
+
+    folder = tmp_path_factory.mktemp("reward model")
+    tokenizer = load_tokenizer(tiny_base)
+    tokenizer.save_pretrained(folder)
+    load_reward_model(tiny_base, tokenizer, seed=0).save_pretrained(folder)
+    return folder

@@ -15,6 +15,11 @@ COMMANDS = {
     "repair": "flip, smooth, soften or drop the labels to distrust",
     "train": "train a reward model with DeepSpeed",
     "evaluate": "measure reward models on unrepaired pairs",
+    "score": "give rewards to any number of responses to each prompt",
+    "sample": "draw a policy's responses to prompts",
+    "reinforce": "optimise a policy against a reward model",
+    "iterate": "rounds of sampling, MetaRM and policy optimisation",
+    "judge": "put pairs or samples to a judge, and measure it",
     "audit": "write the report as one HTML file",
     "run": "all of these, from one YAML file",
 }

@@ -37,5 +37,10 @@ class Quarantine:
         """Set a row aside."""
         self.reasons[fault.reason] += 1
         self.first.setdefault(fault.reason, f"{row.file}:{row.line}")
-        entry = {"file": row.file, "line": row.line, **fault._asdict(), "row": row.raw}
-        self.file.write(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
+        self.file.write(format_entry(row, fault))
+
+
+def format_entry(row: Row, fault: Fault) -> str:
+    """The line of a row set aside."""
+    entry = {"file": row.file, "line": row.line, **fault._asdict(), "row": row.raw}
+    return json.dumps(entry, ensure_ascii=False, default=str) + "\n"

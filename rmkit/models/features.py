@@ -15,11 +15,12 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrained
 
 from rmkit.core.checks import Seen, refuse
 from rmkit.core.stages import digest, fingerprint, write_json
+from rmkit.data.groups import TOKENS, cut_batches
 from rmkit.data.pages import release, reserve
 from rmkit.data.tables import SIDES, stream_rows
 from rmkit.models.conversations import Conversations
 from rmkit.models.pooling import POOLING, pool_means, pool_surprise
-from rmkit.models.reward import first_line, load_tokenizer, quiet
+from rmkit.models.reward import check_positions, first_line, load_tokenizer, quiet
 
 CAUSAL = ("ForCausalLM", "LMHeadModel")  # how the names of causal language models end
 
@@ -36,7 +37,7 @@ def extract_features(
     model_path: str | Path,
     *,
     max_length: int = 512,
-    batch_size: int = 32,
+    tokens_at_once: int = TOKENS,
     cache_dir: str | Path | None = None,
     trust_remote_code: bool = False,
 ) -> Features:
@@ -44,12 +45,13 @@ def extract_features(
 
     See `rmkit.models.pooling` for what a feature is: means of the response's states, and for a causal language model
     what surprised it too. `pairs` has `id`, `prompt`, `chosen`, `rejected`; their order
-    is kept. Prompts are cut from the left to fit `max_length` tokens. A conversation that several pairs share is
+    is kept. Prompts are cut from the left to fit `max_length` tokens. Batches have at most `tokens_at_once` tokens,
+    padding included, or one conversation. A conversation that several pairs share is
     read once. With `cache_dir`, the result is kept there under a key of the backbone, the texts and `max_length`,
     and a second call maps it from disk instead of computing it.
 
     Raises `InputError` when there is no such backbone, for an encoder-decoder, for a response that does not fit
-    (`OverLong`), and for features that are not finite.
+    (`OverLong`) or is longer than the backbone has positions, and for features that are not finite.
     """
     if not len(pairs):
         refuse("pairs", "at least one pair", Seen("none"), "Check what was read.")
@@ -59,7 +61,8 @@ def extract_features(
     tokenizer = load_tokenizer(model_path, trust_remote_code=trust_remote_code)
     conversations = Conversations(pairs, tokenizer, max_length)
     backbone = load_backbone(model_path, tokenizer, trust_remote_code=trust_remote_code)
-    batches = pool_batches(backbone, conversations, tokenizer.pad_token_id, batch_size)
+    check_positions(backbone, conversations.longest)
+    batches = pool_batches(backbone, conversations, tokenizer.pad_token_id, tokens_at_once)
     if path is None:
         return split_sides(fill(None, len(pairs), conversations, batches))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,13 +108,13 @@ def load_backbone(
 
 @torch.inference_mode()
 def pool_batches(
-    backbone: PreTrainedModel, conversations: Conversations, pad: int, batch_size: int
+    backbone: PreTrainedModel, conversations: Conversations, pad: int, tokens_at_once: int
 ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
     """Which conversations, and their features [conversation, feature], longest first (it fails early)."""
     order = conversations.longest_first
     with tqdm(total=len(order), desc="Extracting features", unit="response") as bar:
-        for start in range(0, len(order), batch_size):
-            rows = order[start:start + batch_size]
+        for batch in cut_batches(conversations.count_tokens(order), tokens_at_once, padded=True):
+            rows = order[batch]
             sequences = conversations.read(rows)
             longest = len(sequences[0][0])
             input_ids = torch.full((len(rows), longest), pad)

@@ -5,7 +5,9 @@ cost. Attention is a function registered with transformers, which goes segment b
 rotary positions and its key-value groups stay what they are, and so does the checkpoint.
 """
 
+import contextlib
 import inspect
+from collections.abc import Iterator
 from types import MethodType
 from typing import Any
 
@@ -155,14 +157,36 @@ def forward(
     if segments is None:
         return type(self).forward(self, input_ids, attention_mask, position_ids, **others)
     assert input_ids is not None
-    states = getattr(self, self.base_model_prefix)(
-        input_ids,
-        attention_mask=input_ids.new_ones(1, 1, 1, 1),  # one of four axes is taken as it is: no other is built
-        position_ids=position_ids,
-        use_cache=False,
-        plan=Plan(segments),
-    ).last_hidden_state
+    body = getattr(self, self.base_model_prefix)
+    with narrow(body.layers[-1].mlp, last, input_ids.shape[1]):
+        states = body(
+            input_ids,
+            attention_mask=input_ids.new_ones(1, 1, 1, 1),  # one of four axes is taken as it is: no other is built
+            position_ids=position_ids,
+            use_cache=False,
+            plan=Plan(segments),
+        ).last_hidden_state
     return SequenceClassifierOutputWithPast(logits=self.score(states[0, last]))
+
+
+@contextlib.contextmanager
+def narrow(block: nn.Module, last: Tensor | None, length: int) -> Iterator[None]:
+    """Let the final layer's MLP read the places `last` of a row of `length`: of the others nothing is read any more.
+
+    Not where gradients are wanted: a layer that is recomputed for them would read the whole row.
+    """
+    if torch.is_grad_enabled():
+        yield
+        return
+    before = block.register_forward_pre_hook(lambda module, states: states[0][:, last])
+    after = block.register_forward_hook(
+        lambda module, states, output: output.new_zeros(1, length, output.shape[2]).index_copy(1, last, output)
+    )
+    try:
+        yield
+    finally:
+        before.remove()
+        after.remove()
 
 
 def accept_packed(model: PreTrainedModel) -> None:

@@ -1,15 +1,12 @@
-"""Reward models: `AutoModelForSequenceClassification` with one label, and the rewards it gives."""
+"""Reward models: `AutoModelForSequenceClassification` with one label, loaded and initialised."""
 
 import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
-from datasets import Dataset
 from torch import nn
-from tqdm import tqdm
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -21,8 +18,6 @@ from transformers.utils import logging
 from rmkit.core.checks import Seen, refuse
 from rmkit.core.seeds import derive_seed
 from rmkit.data.chat import set_default_template
-from rmkit.data.collate import PairCollator, encode_pairs
-from rmkit.data.tables import read_column
 
 # Tokens that model families keep aside for padding; one in the vocabulary is taken before a new one is added.
 PAD_TOKENS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]")
@@ -93,14 +88,12 @@ def load_reward_model(
     return model
 
 
-def score_with(
-    path: str | Path, pairs: Dataset, *, max_length: int, batch_size: int, trust_remote_code: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """`score_pairs` by the reward model at `path`, on the accelerator where there is one."""
-    tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
-    model = load_reward_model(path, tokenizer, trust_remote_code=trust_remote_code)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return score_pairs(model.eval().to(device), tokenizer, pairs, max_length=max_length, batch_size=batch_size)
+def check_positions(model: PreTrainedModel, longest: int) -> None:
+    """Refuse sequences of `longest` tokens where the model has positions for fewer."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if positions is not None and longest > positions:
+        refuse("max_length", f"at most the model's {positions} positions", Seen(f"a sequence of {longest} tokens"),
+               f"Set max_length to {positions}.")
 
 
 def find_head(model: nn.Module) -> nn.Linear:
@@ -113,41 +106,6 @@ def find_head(model: nn.Module) -> nn.Linear:
     if not heads:
         refuse("model", "a linear head with one output", Seen(type(model).__name__), "Use load_reward_model.")
     return heads[-1]
-
-
-@torch.inference_mode()
-def score_pairs(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Dataset,
-    *,
-    max_length: int,
-    batch_size: int = 32,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rewards of the chosen and of the rejected responses, each float64 [pair], in the order of `pairs`.
-
-    Pairs of like length share a batch; a reward does not depend on what it is batched with (to rounding). Raises
-    `InputError` when a reward is not finite, and `OverLong` when a response alone exceeds `max_length` tokens.
-    """
-    encoded = encode_pairs(pairs, tokenizer, max_length)
-    encoded = encoded.remove_columns([name for name in ("target", "margin") if name in encoded.column_names])
-    collate = PairCollator(tokenizer)
-    rewards = np.empty((2, len(encoded)), dtype=np.float64)
-    order = np.argsort(-read_column(encoded, "length", np.int32), kind="stable")  # longest first: it fails early
-    was_training = model.training
-    model.eval()
-    with tqdm(total=len(order), desc="Scoring pairs", unit="pair") as bar:
-        for start in range(0, len(order), batch_size):
-            rows = order[start:start + batch_size]
-            batch = collate([encoded[int(row)] for row in rows])
-            logits = model(**{name: tensor.to(model.device) for name, tensor in batch.items()}).logits
-            rewards[:, rows] = logits[:, 0].double().cpu().numpy().reshape(2, len(rows))
-            bar.update(len(rows))
-    model.train(was_training)
-    if not np.isfinite(rewards).all():
-        count = int((~np.isfinite(rewards)).any(axis=0).sum())
-        refuse("rewards", "finite numbers", Seen(f"{count} of {len(order)} pairs without"), "Check the weights.")
-    return rewards[0], rewards[1]
 
 
 @contextlib.contextmanager

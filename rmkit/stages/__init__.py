@@ -12,6 +12,11 @@ HOMES = {
     "repair": "repairing",
     "train": "training",
     "evaluate": "evaluating",
+    "score": "scoring",
+    "sample": "sampling",
+    "reinforce": "reinforcing",
+    "iterate": "iterating",
+    "judge": "judging",
     "audit": "auditing",
     "run": "running",
 }

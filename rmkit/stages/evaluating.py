@@ -10,10 +10,11 @@ from datasets import Dataset
 from rmkit.core.checks import Seen, refuse
 from rmkit.core.configuration import as_dict
 from rmkit.core.stages import open_stage, write_json
+from rmkit.data.groups import TOKENS
 from rmkit.data.tables import SIDES, load_split, write_table
 from rmkit.evaluation.metrics import evaluate_pairs
 from rmkit.evaluation.tables import format_comparison
-from rmkit.models.reward import score_with
+from rmkit.models.scoring import score_with
 
 
 @dataclass
@@ -21,7 +22,7 @@ class EvaluateConfig:
     """Reward models (`models`: name -> folder or hub name) measured on `split` of the stage folder `data`.
 
     `votes` is a votes folder over the same pairs; with it, accuracy is also given by strength. The bootstrap that
-    gives the intervals draws prompts, `resamples` times.
+    gives the intervals draws prompts, `resamples` times. Models read `tokens_at_once` tokens, or one response.
     """
 
     data: str
@@ -30,7 +31,7 @@ class EvaluateConfig:
     split: str = "test"
     votes: str | None = None
     max_length: int = 1024
-    batch_size: int = 32
+    tokens_at_once: int = TOKENS
     resamples: int = 1000
     seed: int = 0
     trust_remote_code: bool = False
@@ -43,8 +44,8 @@ class EvaluateConfig:
                 refuse("models", "names of letters, digits, dots, dashes and underscores", name, "Files are named so.")
         if self.resamples < 1:
             refuse("resamples", "at least 1", self.resamples, "1000 is usual.")
-        if self.batch_size < 1:
-            refuse("batch_size", "at least 1", self.batch_size, "32 is usual.")
+        if self.tokens_at_once < 1:
+            refuse("tokens_at_once", "at least 1", self.tokens_at_once, f"{TOKENS} is usual.")
 
 
 def evaluate(config: EvaluateConfig) -> Path:
@@ -60,7 +61,7 @@ def evaluate(config: EvaluateConfig) -> Path:
             metrics = {}
             for name, path in config.models.items():
                 chosen, rejected = score_with(
-                    path, pairs, max_length=config.max_length, batch_size=config.batch_size,
+                    path, pairs, max_length=config.max_length, tokens_at_once=config.tokens_at_once,
                     trust_remote_code=config.trust_remote_code,
                 )
                 columns = {"id": pairs["id"][:], "rewards_chosen": chosen, "rewards_rejected": rejected}

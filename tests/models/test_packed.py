@@ -171,3 +171,21 @@ def test_refuses_attention_that_it_does_not_compute():
     query = torch.zeros(1, 1, 2, 4)
     with pytest.raises(InputError, match="softcap"):
         packed.attend(torch.nn.Module(), query, query, query, None, plan=Plan(Segments((2,), (0,))), softcap=30.0)
+
+
+@pytest.mark.parametrize("kind", PACKED_MODELS)
+def test_without_gradients_the_final_mlp_reads_the_last_tokens_alone(kind):
+    model = build(kind).eval()
+    with torch.inference_mode():
+        expected = model(**pad(GROUPS)).logits
+    seen = []
+    accept_packed(model)
+    for layer in model.model.layers:
+        layer.mlp.register_forward_hook(lambda module, states, output: seen.append(states[0].shape[1]))
+    row = pack(GROUPS)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(**row).logits, expected, rtol=TOLERANCE, atol=TOLERANCE)
+    assert seen == [row["input_ids"].shape[1], len(expected)]
+    seen.clear()
+    model(**row)
+    assert seen == [row["input_ids"].shape[1]] * 2

@@ -89,7 +89,7 @@ def test_the_baselines_folder_is_not_where_it_writes(configure, gold_run, tmp_pa
     ({"models": {}}, "models: expected at least one"),
     ({"models": {"a/b": "x"}}, "models: expected names of letters"),
     ({"resamples": 0}, "resamples"),
-    ({"batch_size": 0}, "batch_size"),
+    ({"tokens_at_once": 0}, "tokens_at_once"),
 ])
 def test_settings_are_checked_before_anything_starts(configure, settings, match):
     with pytest.raises(InputError, match=match):

@@ -21,7 +21,7 @@ from rmkit.core.checks import InputError
 from rmkit.core.configuration import load_config
 from rmkit.core.stages import read_record
 from rmkit.data.tables import load_split
-from rmkit.models.reward import score_pairs
+from rmkit.models.scoring import score_pairs
 from rmkit.stages.training import TrainConfig, load_model, spell_overrides, train
 from rmkit.training.zero import default_config
 
@@ -39,16 +39,19 @@ def run(words, *more, path=None):
 
 
 @pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)
-def test_recipe(path, words):
-    folder = run(words, "--max_steps", "2", path=path)
+def test_recipe(path, words, samples_file):
+    meta = ["--meta_data", samples_file] if path.stem == "metarm" else []
+    folder = run(words, "--max_steps", "2", *meta, path=path)
     record = read_record(folder)
     assert [entry["step"] for entry in record["log_history"] if "loss" in entry] == [1, 2]
-    assert record["config"]["contrastive"] == (path.stem if path.stem != "train" else "none")
+    assert record["config"]["contrastive"] == (path.stem if path.stem not in ("train", "metarm") else "none")
+    assert ("meta_difference" in record["log_history"][0]) == bool(meta)
     AutoModelForSequenceClassification.from_pretrained(folder)
 
 
 def test_there_are_recipes():
-    assert {"train", "simcse", "simcse_difference", "swav", "swav_difference"} <= {path.stem for path in TRAINING}
+    names = {"train", "simcse", "simcse_difference", "swav", "swav_difference", "metarm"}
+    assert names <= {path.stem for path in TRAINING}
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])

@@ -15,7 +15,7 @@ from rmkit.core.seeds import derive_seed
 from rmkit.core.stages import open_stage, write_json
 from rmkit.data.tables import number_prompts, write_table
 from rmkit.models.folds import assign_folds
-from rmkit.models.reward import score_with
+from rmkit.models.scoring import score_with
 from rmkit.stages.voting.electing import Rewards, VoteConfig, member_config
 from rmkit.stages.voting.membership import BEGUN, find_folder, member_settings, read_member
 from rmkit.stages.training import train
@@ -106,7 +106,7 @@ def write_lessons(lessons: Dataset, rows: NDArray[np.intp], folder: Path) -> Pat
 def score(config: VoteConfig, place: Path, rows: Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rewards of both sides of `rows` by the model in `place`."""
     return score_with(
-        place, rows, max_length=config.max_length, batch_size=config.batch_size,
+        place, rows, max_length=config.max_length, tokens_at_once=config.tokens_at_once,
         trust_remote_code=config.trust_remote_code,
     )
 

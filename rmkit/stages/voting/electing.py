@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rmkit.core.checks import Seen, refuse
 from rmkit.core.configuration import build
 from rmkit.core.seeds import derive_seed
+from rmkit.data.groups import TOKENS
 from rmkit.data.tables import number_prompts
 from rmkit.models.adapters import AdaptersConfig
 from rmkit.models.features import Features, extract_features
@@ -33,7 +34,7 @@ class VoteConfig:
     were trained on the other folds (cross-fitted), which an estimate of the noise rate needs; 0: by members that were
     trained on it (in-sample, the paper's way). `loss`: what the voters are trained under; "symmetric" finds wrong
     labels better, "bradley_terry" is the paper's. Validation and test pairs are scored by members that have not
-    seen them.
+    seen them. Pairs are read `tokens_at_once` tokens at a time, or one response.
 
     Members of kind "full" are trained one after another, or each by a job of its own, on any machine: `member` (0 to
     `members` - 1) makes that one alone, in the folder `output_dir`-members/N, and `merge` makes the vote out of what
@@ -49,7 +50,7 @@ class VoteConfig:
     folds: int = 5
     loss: VoterLoss = "symmetric"
     max_length: int = 1024
-    batch_size: int = 32
+    tokens_at_once: int = TOKENS
     seed: int = 0
     trust_remote_code: bool = False
     heads: dict[str, Any] = field(default_factory=dict)
@@ -64,8 +65,8 @@ class VoteConfig:
             refuse("members", "2 or more", self.members, "The paper takes 10.")
         if self.folds == 1 or self.folds < 0:
             refuse("folds", "0 (in-sample), or 2 or more", self.folds, "5 is usual.")
-        if self.batch_size < 1:
-            refuse("batch_size", "at least 1", self.batch_size, "32 is usual.")
+        if self.tokens_at_once < 1:
+            refuse("tokens_at_once", "at least 1", self.tokens_at_once, f"{TOKENS} is usual.")
         for kind, section in SECTIONS.items():
             if kind != self.kind and getattr(self, section):
                 refuse(section, f"no keys with kind {self.kind!r}", getattr(self, section), "Remove them.")
@@ -149,7 +150,7 @@ def voter_features(config: VoteConfig, rows: Dataset, folder: Path) -> Features:
         rows,
         config.model_name_or_path,
         max_length=config.max_length,
-        batch_size=config.batch_size,
+        tokens_at_once=config.tokens_at_once,
         cache_dir=folder / FEATURES,
         trust_remote_code=config.trust_remote_code,
     )

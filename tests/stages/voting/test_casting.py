@@ -16,7 +16,7 @@ from rmkit.core.seeds import derive_seed
 from rmkit.core.stages import read_record
 from rmkit.data.tables import load_split
 from rmkit.models.folds import assign_folds
-from rmkit.models.reward import score_with
+from rmkit.models.scoring import score_with
 from rmkit.stages.voting import casting
 from rmkit.stages.auditing import AuditConfig, audit
 from rmkit.stages.repairing import RepairConfig, repair
@@ -48,7 +48,7 @@ def test_cross_fitted_members_never_saw_the_pair(configure, tmp_path, monkeypatc
             assert not set(seen) & {pairs["id"][int(row)] for row in held_out} and len(seen) + len(held_out) == 24
             assert read_record(place)["rows"] == len(seen)
             expected, _ = score_with(
-                place, pairs.select(held_out), max_length=128, batch_size=32, trust_remote_code=False)
+                place, pairs.select(held_out), max_length=128)
             np.testing.assert_allclose(np.array(pairs["rewards_chosen"][:])[held_out, member], expected, atol=1e-5)
     assert not list(tmp_path.glob("votes-members/*/lessons"))
 

@@ -6,7 +6,7 @@ import pytest
 from rmkit.core.checks import InputError
 from rmkit.core.stages import read_record
 from rmkit.data.tables import load_split
-from rmkit.models.reward import score_with
+from rmkit.models.scoring import score_with
 from rmkit.ratings.ranking import auroc
 from rmkit.stages.voting import VoteConfig, vote
 
@@ -67,7 +67,7 @@ def test_full_members_differ_and_are_the_models_in_their_folders(configure, pair
         votes = load_split(folder, split)
         for member, place in enumerate(members):
             expected = score_with(
-                place, load_split(pairs_folder, split), max_length=128, batch_size=5, trust_remote_code=False)
+                place, load_split(pairs_folder, split), max_length=128, tokens_at_once=300)
             for name, values in zip(("rewards_chosen", "rewards_rejected"), expected, strict=True):
                 np.testing.assert_allclose(np.array(votes[name][:])[:, member], values, atol=1e-5)
         rewards = np.array(votes["rewards_chosen"][:])
@@ -83,7 +83,7 @@ def test_full_members_differ_and_are_the_models_in_their_folders(configure, pair
     ({"heads": {"members": 1}}, "members: expected a key of this section alone"),
     ({"kind": "full", "train": {"seed": 1}}, "seed: expected a key of this section alone"),
     ({"kind": "full", "train": {"lr_scheduler_type": "cosin"}}, "training arguments"),
-    ({"batch_size": 0}, "batch_size"),
+    ({"tokens_at_once": 0}, "tokens_at_once"),
     ({"member": 0}, "member: expected members of kind full, got heads, which are trained together"),
     ({"merge": True}, "merge: expected members of kind full"),
     ({"kind": "full", "members": 10, "member": 10}, "member: expected one of 0 to 9, the members being 10, got 10"),

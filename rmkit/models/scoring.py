@@ -1,0 +1,155 @@
+"""Scoring: the rewards of responses, in batches within a budget of tokens, the longest first.
+
+A causal model reads packed rows, without padding, in which the responses to a prompt share one copy of it; any other
+model reads padded batches of sequences of like length. The rewards are the same either way.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+from numpy.typing import NDArray
+from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rmkit.core.checks import Seen, refuse
+from rmkit.data.collate import pad_right
+from rmkit.data.groups import TOKENS, cut_batches, encode_groups
+from rmkit.data.packing import pack
+from rmkit.data.pages import release, release_pages, scratch_array, store
+from rmkit.data.tables import SIDES, read_column
+from rmkit.models.packed import ATTENTION, accept_packed, tell_why_padded, unwrap
+from rmkit.models.reward import load_reward_model, load_tokenizer
+
+
+def score_with(
+    path: str | Path, pairs: Dataset, *, max_length: int, tokens_at_once: int = TOKENS, trust_remote_code: bool = False
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """`score_pairs` by the reward model at `path`, on the accelerator where there is one."""
+    model, tokenizer = load_scorer(path, trust_remote_code=trust_remote_code)
+    return score_pairs(model, tokenizer, pairs, max_length=max_length, tokens_at_once=tokens_at_once)
+
+
+def load_scorer(
+    path: str | Path, *, dtype: str = "float32", trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The reward model at `path`, on the accelerator where there is one, and its tokenizer."""
+    tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
+    model = load_reward_model(path, tokenizer, dtype=dtype, trust_remote_code=trust_remote_code)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return model.eval().to(device), tokenizer
+
+
+def score_pairs(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Dataset,
+    *,
+    max_length: int,
+    tokens_at_once: int = TOKENS,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rewards of the chosen and of the rejected responses, each float64 [pair], in the order of `pairs`.
+
+    Prompts are cut from the left to fit `max_length` tokens. A reward does not depend on what it is batched with (to
+    rounding). Raises `InputError` when a reward is not finite, and `OverLong` when a response alone exceeds
+    `max_length`, naming the pair.
+    """
+    columns = [name for name in ("id", *SIDES) if name in pairs.column_names]
+    rewards = score_rows(model, tokenizer, pairs.select_columns(columns), max_length, tokens_at_once)
+    return rewards[0::2], rewards[1::2]
+
+
+def score_responses(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Dataset,
+    *,
+    max_length: int,
+    tokens_at_once: int = TOKENS,
+) -> list[NDArray[np.float64]]:
+    """Rewards of every row's `responses` (messages each) to its `prompt`: float64 [response] for each row.
+
+    The rest is as for `score_pairs`.
+    """
+    rewards = score_rows(
+        model, tokenizer, rows.select_columns(["prompt", "responses"]), max_length, tokens_at_once
+    )
+    return np.split(rewards, np.cumsum([len(responses) for responses in rows["responses"]])[:-1])
+
+
+def score_rows(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Dataset, max_length: int, tokens_at_once: int
+) -> NDArray[np.float64]:
+    """Rewards of all responses to all rows' prompts, one behind the other."""
+    shared_tokens = choose_sharing(model, max_length, tokens_at_once)
+    units = encode_groups(rows, tokenizer, max_length, shared_tokens=shared_tokens)
+    return score_units(model, tokenizer, units, max_length=max_length, tokens_at_once=tokens_at_once)
+
+
+def choose_sharing(model: PreTrainedModel, max_length: int, tokens_at_once: int) -> int | None:
+    """The `shared_tokens` of `cut_units` for this model."""
+    return None if tell_why_padded(model, max_length) else tokens_at_once
+
+
+@torch.inference_mode()
+def score_units(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    units: Dataset,
+    *,
+    max_length: int,
+    tokens_at_once: int = TOKENS,
+) -> NDArray[np.float64]:
+    """Rewards of all sequences in units of `cut_units`, float64 [sequence]; the model is left as it was.
+
+    Raises `InputError` when a reward is not finite.
+    """
+    padded = choose_sharing(model, max_length, tokens_at_once) is None
+    sizes = read_column(units, "tokens", np.int32)
+    ends = store(np.cumsum(read_column(units, "sequences", np.int32), dtype=np.int64))
+    order = store(np.argsort(-sizes, kind="stable").astype(np.int32))  # longest first: it fails early
+    rewards = scratch_array((int(ends[-1]) if len(ends) else 0,), np.float64)
+    with prepared(model, packed=not padded), tqdm(total=len(rewards), desc="Scoring", unit="response") as bar:
+        for batch in cut_batches(sizes[order], tokens_at_once, padded=padded):
+            numbers = order[batch]
+            groups = units[numbers]["input_ids"]
+            sequences = [sequence for group in groups for sequence in group]
+            tokens = pad_right(sequences, tokenizer) if padded else pack(groups)
+            on_device = {name: part.to(model.device) if isinstance(part, torch.Tensor) else part
+                         for name, part in tokens.items()}
+            found = model(**on_device).logits[:, 0].double().cpu().numpy()
+            if not np.isfinite(found).all():
+                broken = int(np.count_nonzero(~np.isfinite(found)))
+                refuse("rewards", "finite numbers", Seen(f"{broken} of {len(found)} responses without"),
+                       "Check the weights.")
+            starts = [ends[number] - len(group) for number, group in zip(numbers, groups, strict=True)]
+            for start, group in zip(starts, groups, strict=True):
+                rewards[start:start + len(group)], found = found[:len(group)], found[len(group):]
+            bar.update(len(sequences))
+            release_pages()
+            for mapped in (ends, order, rewards):
+                release(mapped)
+    return rewards
+
+
+@contextlib.contextmanager
+def prepared(model: PreTrainedModel, *, packed: bool) -> Iterator[None]:
+    """A model that scores, on packed rows or padded ones, and is as it was afterwards."""
+    plain = unwrap(model)
+    training, attention, forward = model.training, plain.config._attn_implementation, vars(plain).get("forward")
+    changes = packed and attention != ATTENTION
+    model.eval()
+    try:
+        if changes:
+            accept_packed(model)
+        yield
+    finally:
+        if changes:
+            plain.set_attn_implementation(attention)
+            del plain.forward
+            if forward is not None:
+                plain.forward = forward
+        model.train(training)
