@@ -29,7 +29,7 @@ RATE = 0.3
 LONGEST = 45  # tokens of an argument
 MAX_LENGTH = 64  # with the end of the prompt
 TOPICS = 16  # of the training topics, drawn per seed
-LORA = AdaptersConfig(epochs=2)
+LORA = AdaptersConfig()
 
 Gaps = NDArray[np.float64]  # [member, pair]
 
@@ -150,8 +150,10 @@ def adapt_all(model: Any) -> nn.Module:
 
 def vote_with_adapters(world: World, part: str, seed: int, config: AdaptersConfig) -> Gaps:
     """Gaps of all members on the pairs of `part`."""
-    voters = train_adapters(world.pairs["train"], BACKBONE, config, max_length=MAX_LENGTH, seed=seed)
-    chosen, rejected = voters.score(world.pairs[part])
+    features = {name: extract_features(world.pairs[name], BACKBONE, max_length=MAX_LENGTH)
+                for name in dict.fromkeys(("train", part))}
+    voters = train_adapters(world.pairs["train"], features["train"], BACKBONE, config, max_length=MAX_LENGTH, seed=seed)
+    chosen, rejected = voters.score(world.pairs[part], features[part])
     return chosen - rejected
 
 

@@ -46,7 +46,7 @@ from rmkit.models.features import extract_features
 from rmkit.ratings.ranking import auroc, rank_correlation
 
 TUNING = 100  # the seed whose validation topics choose the learning rates
-TUNED = {"lora": (1e-3, 2e-3, 3e-3), "full": (1e-4, 3e-4, 1e-3)}
+TUNED = {"lora": (5e-4, 1e-3, 2e-3), "full": (1e-4, 3e-4, 1e-3)}
 
 
 class Cells:

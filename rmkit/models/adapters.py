@@ -2,16 +2,19 @@
 
 Every member is a model of its own, with its own initialisation and its own order of the data; what members share is
 the frozen backbone. Its lower layers, the trunk, give the same states for all members and are run once; the top
-layers, where the adapters are, run on the rows of all members at once.
+layers, where the adapters are, run on the rows of all members at once. To what the adapted model says a member adds
+what a head of its own makes of the frozen features (`rmkit.models.heads`): they are the same for all members too, and
+a few adapted layers alone find far fewer flips in as many steps (benchmarks/ensembles.py).
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import safetensors.torch
 import torch
 from datasets import Dataset
 from numpy.typing import ArrayLike, NDArray
@@ -22,12 +25,14 @@ from transformers import PreTrainedTokenizerBase
 from rmkit.core.checks import Seen, refuse
 from rmkit.core.seeds import derive_seed
 from rmkit.losses import PAIR_LOSSES
-from rmkit.models.heads import VoterLoss
-from rmkit.models.lessons import read_numbers
+from rmkit.models.features import Features
+from rmkit.models.heads import Heads, VoterLoss
+from rmkit.models.lessons import Lessons, measure, read_lessons
 from rmkit.models.reward import load_reward_model, load_tokenizer
 from rmkit.models.stack import AdapterStack
 from rmkit.models.windows import Rows, Window, Windows, draw_turns, split_batch
 
+HEADS = "heads.safetensors"
 WINDOW = 16  # batches whose conversations are held at once
 
 
@@ -38,6 +43,7 @@ class AdaptersConfig:
     rank, alpha: LoRA's; an adapter's part is scaled by alpha / rank.
     layers: how many of the top layers are adapted; a sixth of them, at least one, where not given. Ten members then
         cost between two and three times one LoRA run on all layers; twice the layers, twice that.
+    hidden: units of each member's head on the frozen features.
     epochs: passes over the pairs; the learning rate falls linearly to zero over them.
     weight_decay: AdamW's, decoupled.
     tokens_at_once: in one forward, over its members; it bounds the memory and changes nothing else.
@@ -47,6 +53,7 @@ class AdaptersConfig:
     rank: int = 8
     alpha: float = 16.0
     layers: int | None = None
+    hidden: int = 64
     loss: VoterLoss = "symmetric"
     epochs: int = 3
     batch_size: int = 64
@@ -55,7 +62,7 @@ class AdaptersConfig:
     tokens_at_once: int = 4096
 
     def __post_init__(self) -> None:
-        for name in ("members", "rank", "epochs", "batch_size", "tokens_at_once"):
+        for name in ("members", "rank", "hidden", "epochs", "batch_size", "tokens_at_once"):
             if getattr(self, name) < 1:
                 refuse(name, "at least 1", getattr(self, name), f"Raise {name}.")
         for name, usual in (("alpha", 16), ("learning_rate", 0.001)):
@@ -69,34 +76,31 @@ class AdaptersConfig:
 
 @dataclass(frozen=True)
 class Adapters:
-    """Members on the base at `path`, as `train_adapters` gives them."""
+    """Members on the base at `path`, as `train_adapters` gives them: a reward is the stack's and the head's, added."""
 
     stack: AdapterStack
+    heads: Heads
     tokenizer: PreTrainedTokenizerBase
     path: str | Path
     max_length: int
     config: AdaptersConfig
 
     def cut(self, pairs: Dataset, *, keep: bool) -> Windows:
-        """`pairs` in windows that the members can read; refused where one is longer than the base has positions."""
-        windows = Windows(
+        """`pairs` in windows that the members can read."""
+        return Windows(
             pairs, self.tokenizer, self.max_length, size=WINDOW * self.config.batch_size,
             trunk=self.stack.run_trunk, device=self.stack.model.device, keep=keep,
         )
-        positions = getattr(self.stack.model.config.get_text_config(), "max_position_embeddings", None)
-        if positions is not None and windows.longest > positions:
-            refuse("max_length", f"at most the model's {positions} positions",
-                   Seen(f"a pair of {windows.longest} tokens"), f"Set max_length to {positions}.")
-        return windows
 
     @torch.no_grad()
-    def score(self, pairs: Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def score(self, pairs: Dataset, features: Features) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Rewards of chosen and rejected, each [member, pair], in reward units, not rescaled between members.
 
-        Raises `InputError` when a reward is not finite, and `OverLong` for a response that does not fit.
+        `features`: those of the pairs, as `extract_features` gives them on the members' base. Raises `InputError`
+        when a reward is not finite, and `OverLong` for a response that does not fit.
         """
         members = self.stack.members
-        rewards = np.empty((2, members, len(pairs)))
+        rewards = np.stack([self.heads.score(side) for side in features])
         windows = self.cut(pairs, keep=False)
         for window in tqdm((windows[number] for number in range(len(windows))), "Scoring pairs", len(windows),
                            unit="window"):
@@ -108,18 +112,20 @@ class Adapters:
             ]
             found = torch.cat(parts, dim=1).double().cpu().numpy()
             for side in range(2):
-                rewards[side][:, window.rows] = found[:, window.places[side]]
+                rewards[side][:, window.rows] += found[:, window.places[side]]
         if not np.isfinite(rewards).all():
             refuse("rewards", "finite numbers", Seen("NaN or infinity"), "Lower learning_rate.")
         return rewards[0], rewards[1]
 
     def save(self, folder: str | Path) -> None:
-        """Each member as a PEFT adapter of its own: folder/0, folder/1, ..."""
+        """Each member's adapted part as a PEFT adapter of its own (folder/0, folder/1, ...), and heads.safetensors."""
         self.stack.save(folder, self.path)
+        safetensors.torch.save_file(vars(self.heads), Path(folder) / HEADS)
 
 
 def train_adapters(
     pairs: Dataset,
+    features: Features,
     path: str | Path,
     config: AdaptersConfig,
     *,
@@ -133,6 +139,7 @@ def train_adapters(
 
     Args:
         pairs: with `prompt`, `chosen`, `rejected`; prompts are cut from the left to fit `max_length` tokens.
+        features: those of the pairs, as `extract_features` gives them on the base at `path`.
         target: [pair], probability in [0, 1] that `chosen` is truly preferred; 1 where not given.
         margin: [pair], reward units, subtracted from the gap; 0 where not given.
         seed: member m has the same start and the same order of the data whatever the number of members.
@@ -143,33 +150,28 @@ def train_adapters(
     `OverLong` for a response that does not fit.
 
     Source: LoRA, arXiv 2106.09685; voting as in arXiv 2401.06080, Section 2.2, which fine-tunes whole models that
-    differ by data order. Here adapters on the top layers differ by data order and initialisation; the order of the
-    windows of pairs (`rmkit.models.windows`) is the same for all members, their ways through each are their own.
+    differ by data order. Here adapters on the top layers, each with a head on frozen features, differ by data order
+    and initialisation; the order of the windows of pairs (`rmkit.models.windows`) is the same for all members, their
+    ways through each are their own.
     """
-    if len(pairs) < 2:
-        refuse("pairs", "at least two", Seen(f"{len(pairs)}"), "One pair teaches nothing.")
-    targets = read_numbers("target", 1.0 if target is None else target, len(pairs))
-    if not bool(((targets >= 0) & (targets <= 1)).all()):
-        refuse("target", "probabilities in [0, 1]", Seen(f"{targets.min():g} to {targets.max():g}"), "Repair them.")
-    margins = read_numbers("margin", 0.0 if margin is None else margin, len(pairs))
+    lessons = read_lessons(*features, target, margin)
     tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
     model = load_reward_model(path, tokenizer, seed=seed, trust_remote_code=trust_remote_code)
     seeds = [derive_seed(seed, "member", member) for member in range(config.members)]
     stack = AdapterStack(model, seeds, rank=config.rank, alpha=config.alpha, layers=config.layers)
     stack.model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
-    adapters = Adapters(stack, tokenizer, path, max_length, config)
-    fit(adapters, pairs, targets, margins, seeds, seed)
-    return adapters
+    heads = Heads.start(*measure(lessons), config.hidden, [derive_seed(own, "start") for own in seeds])
+    adapters = Adapters(stack, heads, tokenizer, path, max_length, config)
+    fit(adapters, pairs, lessons, seeds, seed)
+    return replace(adapters, heads=heads.detach())
 
 
-def fit(
-    adapters: Adapters, pairs: Dataset, target: Tensor, margin: Tensor, seeds: Sequence[int], seed: int
-) -> None:
+def fit(adapters: Adapters, pairs: Dataset, lessons: Lessons, seeds: Sequence[int], seed: int) -> None:
     """Train all members; `seeds` [member] decide each one's order of the data, `seed` the order of the windows."""
-    stack, config = adapters.stack, adapters.config
+    stack, heads, config = adapters.stack, adapters.heads, adapters.config
     windows = adapters.cut(pairs, keep=True)
     optimizer = torch.optim.AdamW(
-        stack.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        [*stack.parameters(), *heads.parameters], lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     steps = config.epochs * sum(-(-len(rows) // config.batch_size) for rows in windows.rows)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1.0 / steps, total_iters=max(1, steps - 1))
@@ -184,12 +186,14 @@ def fit(
                     rewards = stack.run_members(
                         *gather(window, part.conversations, part.longest), members=part.members
                     )
-                    sides = torch.from_numpy(part.places).to(rewards.device)
+                    own = heads.select(part.members).run(lessons.gather(part.rows)).to(rewards.device)
+                    sides = torch.from_numpy(np.concatenate(part.places, axis=1)).to(rewards.device)
+                    chosen, rejected = (rewards.gather(1, sides) + own).chunk(2, dim=1)
                     losses = PAIR_LOSSES[config.loss](
-                        rewards.gather(1, sides[0]).flatten(),
-                        rewards.gather(1, sides[1]).flatten(),
-                        target=target[part.rows].flatten().to(rewards.device),
-                        margin=margin[part.rows].flatten().to(rewards.device),
+                        chosen.flatten(),
+                        rejected.flatten(),
+                        target=lessons.target[part.rows].flatten().to(rewards.device),
+                        margin=lessons.margin[part.rows].flatten().to(rewards.device),
                         reduction="sum",  # over members too: no member's gradient sees another
                     )
                     (losses / pairs_of_step.shape[1]).backward()

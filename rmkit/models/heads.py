@@ -69,6 +69,29 @@ class Heads:
     bias: Tensor
     output: Tensor
 
+    @classmethod
+    def start(cls, mean: Tensor, deviation: Tensor, hidden: int, seeds: Sequence[int]) -> "Heads":
+        """Untrained heads, each drawn under its seed."""
+        draws = [torch.Generator().manual_seed(seed) for seed in seeds]
+        weight = torch.stack([torch.randn(len(mean), hidden, generator=draw) for draw in draws]) / len(mean)**0.5
+        output = torch.stack([torch.randn(hidden, 1, generator=draw) for draw in draws]) / hidden**0.5
+        return cls(mean, deviation, *(part.requires_grad_() for part in (weight, torch.zeros(len(draws), 1, hidden),
+                                                                         output)))
+
+    @property
+    def parameters(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What is trained."""
+        return self.weight, self.bias, self.output
+
+    def run(self, features: Features) -> Tensor:
+        """Rewards [member, row] of features [member, row, feature], which are overwritten."""
+        states = standardise(features, self.mean, self.deviation)
+        return (gelu(torch.baddbmm(self.bias, states, self.weight)) @ self.output)[..., 0]
+
+    def detach(self) -> "Heads":
+        """The same heads, not to be trained any more."""
+        return Heads(self.mean, self.deviation, *(part.detach() for part in self.parameters))
+
     def score(self, features: Features) -> NDArray[np.float64]:
         """Rewards [member, pair] of `features` [pair, feature], in reward units, not rescaled between members."""
         rewards = scratch_array((len(self.weight), len(features)), np.float64)
@@ -94,7 +117,7 @@ class Heads:
 
     def select(self, members: slice) -> "Heads":
         """Some of the members."""
-        return Heads(self.mean, self.deviation, self.weight[members], self.bias[members], self.output[members])
+        return Heads(self.mean, self.deviation, *(part[members] for part in self.parameters))
 
 
 def train_heads(
@@ -161,15 +184,11 @@ def cross_fit(
 
 def fit(lessons: Lessons, parts: Sequence[NDArray[np.int32]], config: HeadsConfig, seed: int) -> Heads:
     """`config.members` heads for each part, which is an array of pairs to train on; heads [part * member]."""
-    mean, deviation = measure(lessons)
-    width, hidden = len(mean), config.hidden
     names = [(part, member) for part in range(len(parts)) for member in range(config.members)]
-    starts = [torch.Generator().manual_seed(derive_seed(seed, "start", *name)) for name in names]
-    weight = torch.stack([torch.randn(width, hidden, generator=start) for start in starts]) / width**0.5
-    output = torch.stack([torch.randn(hidden, 1, generator=start) for start in starts]) / hidden**0.5
-    bias = torch.zeros(len(names), 1, hidden)
-    parameters = [parameter.requires_grad_() for parameter in (weight, bias, output)]
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    heads = Heads.start(*measure(lessons), config.hidden, [derive_seed(seed, "start", *name) for name in names])
+    optimizer = torch.optim.AdamW(
+        heads.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
     per_epoch = max(1, math.ceil(max(len(part) for part in parts) / config.batch_size))
     steps = per_epoch * config.epochs
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1.0 / steps, total_iters=max(1, steps - 1))
@@ -178,8 +197,7 @@ def fit(lessons: Lessons, parts: Sequence[NDArray[np.int32]], config: HeadsConfi
     for rows, weights in tqdm(
         draw_batches(rows_of, orders, per_epoch, config.epochs), total=steps, desc="Training heads", unit="step"
     ):
-        features = standardise(lessons.gather(rows), mean, deviation)
-        rewards = (gelu(torch.baddbmm(bias, features, weight)) @ output)[..., 0]
+        rewards = heads.run(lessons.gather(rows))
         losses = PAIR_LOSSES[config.loss](
             rewards[:, :rows.shape[1]].flatten(),
             rewards[:, rows.shape[1]:].flatten(),
@@ -191,4 +209,4 @@ def fit(lessons: Lessons, parts: Sequence[NDArray[np.int32]], config: HeadsConfi
         (losses * weights.flatten()).sum().backward()  # a sum over heads: no head's gradient sees another
         optimizer.step()
         schedule.step()
-    return Heads(mean, deviation, *(parameter.detach() for parameter in parameters))
+    return heads.detach()

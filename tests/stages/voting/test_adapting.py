@@ -2,16 +2,19 @@
 
 import numpy as np
 import pytest
+import safetensors.torch
 
 from rmkit.core.checks import InputError
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stages import read_record
 from rmkit.data.tables import load_split
 from rmkit.models.adapters import AdaptersConfig, train_adapters
+from rmkit.models.features import extract_features
 from rmkit.models.folds import assign_folds
-from rmkit.models.reward import load_reward_model, load_tokenizer, score_pairs
-from rmkit.stages.voting import adapting
-from rmkit.stages.voting import VoteConfig, vote
+from rmkit.models.heads import Heads
+from rmkit.models.reward import load_reward_model, load_tokenizer
+from rmkit.models.scoring import score_pairs
+from rmkit.stages.voting import VoteConfig, adapting, vote
 from rmkit.training.lora import merge_lora
 
 pytestmark = pytest.mark.filterwarnings(
@@ -40,19 +43,26 @@ def read_rewards(folder, split):
     return [np.array(rows[name][:]).T for name in ("rewards_chosen", "rewards_rejected")]
 
 
+def score(trained, pairs):
+    return trained.score(pairs, extract_features(pairs, trained.path, max_length=128))
+
+
 def test_in_sample_members_score_every_pair_and_are_kept_as_peft_adapters(configure, tiny_pairs, tiny_base):
     folder = vote(configure(folds=0))
     record = read_record(folder)
     assert (record["voting"], record["kind"], record["members"]) == ("in-sample", "lora", 2)
     tokenizer = load_tokenizer(tiny_base)
+    heads = Heads(**safetensors.torch.load_file(folder / "adapters" / "all" / "heads.safetensors"))
     for split, pairs in (("train", tiny_pairs), ("validation", tiny_pairs.select(range(9)))):
         rewards = read_rewards(folder, split)
+        features = extract_features(pairs, tiny_base, max_length=128)
+        own = [heads.score(side) for side in features]
         for member in range(2):
             base = load_reward_model(tiny_base, tokenizer, seed=7)
             model = merge_lora(base, folder / "adapters" / "all" / str(member))
             expected = score_pairs(model, tokenizer, pairs, max_length=128)
             for side in range(2):
-                np.testing.assert_allclose(rewards[side][member], expected[side], atol=1e-5)
+                np.testing.assert_allclose(rewards[side][member], expected[side] + own[side][member], atol=1e-5)
     assert np.abs(rewards[0][0] - rewards[0][1]).max() > 1e-3
 
 
@@ -64,11 +74,12 @@ def test_cross_fitted_members_never_saw_the_pair(configure, tiny_pairs, tiny_bas
     for fold in range(3):
         held_out = np.flatnonzero(fold_of_pair == fold)
         lessons = tiny_pairs.select(np.flatnonzero(fold_of_pair != fold))
-        trained = train_adapters(lessons, tiny_base, config, max_length=128, seed=0)
-        for side, expected in enumerate(trained.score(tiny_pairs.select(held_out))):
+        features = extract_features(lessons, tiny_base, max_length=128)
+        trained = train_adapters(lessons, features, tiny_base, config, max_length=128, seed=0)
+        for side, expected in enumerate(score(trained, tiny_pairs.select(held_out))):
             np.testing.assert_allclose(read_rewards(folder, "train")[side][:, held_out], expected, atol=1e-5)
         if fold == 0:
-            for side, expected in enumerate(trained.score(tiny_pairs.select(range(9)))):
+            for side, expected in enumerate(score(trained, tiny_pairs.select(range(9)))):
                 np.testing.assert_allclose(read_rewards(folder, "validation")[side], expected, atol=1e-5)
 
 
