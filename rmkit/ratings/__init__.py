@@ -1,1 +1,70 @@
-"""Ratings as arrays: pair accuracy, calibration, rank quality and grouped bootstrap. numpy, scipy, scikit-learn."""
+"""Ratings as arrays: battles to ratings, agreement, biases, accuracy, calibration, ranking and intervals.
+
+numpy, scipy and scikit-learn alone. Verdicts are 1 (the first), -1 (the second), 0 (a tie) or NaN (none: not asked,
+or an answer no one could read), and what is NaN is left out and counted, never taken for a tie.
+"""
+
+from rmkit.ratings.accuracy import PairAccuracy, pair_accuracy
+from rmkit.ratings.kappa import Agreement, agreement, cohen_kappa, fleiss_kappa, show_percent
+from rmkit.ratings.battles import (
+    Battles,
+    PositionWeights,
+    battle_matrix,
+    count_battles,
+    count_verdicts,
+    position_weights,
+)
+from rmkit.ratings.biases import LengthBias, PositionBias, length_bias, position_bias
+from rmkit.ratings.bootstrap import Interval, bootstrap_interval, share_interval
+from rmkit.ratings.elo import Ratings, bradley_terry
+from rmkit.ratings.calibration import (
+    PreferenceCalibration,
+    brier_score,
+    calibration_error,
+    log_loss,
+    preference_calibration,
+)
+from rmkit.ratings.consistency import Saturation, SelfConsistency, score_saturation, self_consistency
+from rmkit.ratings.leagues import League, rate_league
+from rmkit.ratings.ranking import PromptCorrelation, auroc, kendall_tau, prompt_correlation, rank_correlation
+
+__all__ = [
+    "Agreement",
+    "Battles",
+    "Interval",
+    "League",
+    "LengthBias",
+    "PairAccuracy",
+    "PositionBias",
+    "PositionWeights",
+    "PreferenceCalibration",
+    "PromptCorrelation",
+    "Ratings",
+    "Saturation",
+    "SelfConsistency",
+    "agreement",
+    "auroc",
+    "battle_matrix",
+    "bootstrap_interval",
+    "bradley_terry",
+    "brier_score",
+    "calibration_error",
+    "cohen_kappa",
+    "count_battles",
+    "count_verdicts",
+    "fleiss_kappa",
+    "kendall_tau",
+    "length_bias",
+    "log_loss",
+    "pair_accuracy",
+    "position_bias",
+    "position_weights",
+    "preference_calibration",
+    "prompt_correlation",
+    "rank_correlation",
+    "rate_league",
+    "score_saturation",
+    "self_consistency",
+    "share_interval",
+    "show_percent",
+]

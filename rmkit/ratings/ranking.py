@@ -1,12 +1,14 @@
 """Ranking quality, where the libraries' own answer to an undefined case is a warning and NaN."""
 
+from typing import Literal, NamedTuple
+
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy.stats import spearmanr
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import kendalltau, spearmanr
 from sklearn.metrics import roc_auc_score
 
-from rmkit.core.checks import Seen, refuse
 from rmkit.core.arrays import finite_array, same_shape
+from rmkit.core.checks import Seen, refuse
 
 
 def rank_correlation(first: ArrayLike, second: ArrayLike) -> float:
@@ -14,12 +16,57 @@ def rank_correlation(first: ArrayLike, second: ArrayLike) -> float:
 
     Raises `InputError` for wrong or different shapes, NaN, and where one side is constant (undefined).
     """
+    return float(spearmanr(*read_sides(first, second)).statistic)
+
+
+def kendall_tau(first: ArrayLike, second: ArrayLike) -> float:
+    """Kendall's tau-b of two arrays over the same places: concordant less discordant pairs, corrected for equals.
+
+    Raises `InputError` as `rank_correlation` does.
+    """
+    return float(kendalltau(*read_sides(first, second)).statistic)
+
+
+class PromptCorrelation(NamedTuple):
+    """Mean correlation over prompts, None without any; prompts counted, and left out as one side was constant."""
+
+    mean: float | None
+    prompts: int
+    undefined: int
+
+
+def prompt_correlation(
+    first: ArrayLike, second: ArrayLike, *, measure: Literal["spearman", "kendall"] = "spearman"
+) -> PromptCorrelation:
+    """Correlation of two scorings of each prompt's responses, averaged over prompts, as judges are compared.
+
+    `first`, `second` over [prompt, response], NaN where there is no response or no score: such places are left out.
+    Prompts of which fewer than two places, or one and the same score, are left count as undefined.
+
+    Raises `InputError` for wrong or different shapes, and another measure.
+
+    Source: arXiv 2407.19594, whose tables average Spearman's over prompts; what it does with constants is not said.
+    """
+    left, right = (np.asarray(side, dtype=np.float64) for side in (first, second))
+    same_shape("second", right, "first", left)
+    measures = {"spearman": rank_correlation, "kendall": kendall_tau}
+    if left.ndim != 2 or measure not in measures:
+        refuse("first and measure", "an array over [prompt, response], and spearman or kendall",
+               Seen(f"shape {left.shape}, {measure}"), "Give each prompt a row.")
+    known = ~(np.isnan(left) | np.isnan(right))
+    sides = [(row[use], other[use]) for row, other, use in zip(left, right, known, strict=True)]
+    found = [measures[measure](*pair) for pair in sides if all(len(side) and np.ptp(side) for side in pair)]
+    return PromptCorrelation(float(np.mean(found)) if found else None, len(found), len(left) - len(found))
+
+
+def read_sides(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both sides over [place], refused where there is no order to compare."""
     left, right = finite_array("first", first, ("place",)), finite_array("second", second, ("place",))
     same_shape("second", right, "first", left)
     for name, side in (("first", left), ("second", right)):
         if np.ptp(side) == 0:
             refuse(name, "at least two different values", Seen(f"{side[0]:g} throughout"), "No order, no correlation.")
-    return float(spearmanr(left, right).statistic)
+    return left, right
 
 
 def auroc(scores: ArrayLike, positive: ArrayLike) -> float:

@@ -4,7 +4,7 @@ from sklearn.metrics import brier_score_loss
 from sklearn.metrics import log_loss as sklearn_log_loss
 
 from rmkit.core.checks import InputError
-from rmkit.ratings.calibration import brier_score, calibration_error, log_loss
+from rmkit.ratings.calibration import brier_score, calibration_error, log_loss, preference_calibration
 
 
 def calibrated(scale=1.0, pairs=20000, seed=0):
@@ -72,3 +72,35 @@ def test_refuse(measure, gaps):
 def test_refuses_no_bins():
     with pytest.raises(InputError, match="bins"):
         calibration_error([1.0], bins=0)
+
+
+def test_stated_preferences_against_labels_are_the_gaps_calibration():
+    gaps = np.random.default_rng(0).normal(0.5, 2, 300)
+    first = np.random.default_rng(1).random(300) < 0.5
+    stated = 1 / (1 + np.exp(-np.where(first, gaps, -gaps)))
+    found = preference_calibration(stated, first)
+    assert found.error == pytest.approx(calibration_error(gaps), abs=1e-12)
+    assert found.brier == pytest.approx(brier_score(gaps), abs=1e-12)
+    assert found.size.sum() == 300 and found.missing == 0
+    assert found.error == pytest.approx((np.abs(found.confidence - found.outcome) * found.size).sum() / 300)
+
+
+def test_stated_preferences_against_vote_shares():
+    votes = np.array([0.9, 0.6, 0.2])
+    assert preference_calibration(votes, votes)[:2] == (0, 0)
+    found = preference_calibration([1.0, 0.6, np.nan, 0.1], [0.8, 0.6, 1.0, 0.1], bins=2)
+    assert found.brier == pytest.approx(0.2**2 / 3)
+    assert found.confidence == pytest.approx([0.6, 0.95]) and found.outcome == pytest.approx([0.6, 0.85])
+    assert (found.size.tolist(), found.missing) == ([1, 2], 1)
+    assert preference_calibration([0.5, 0.5], [1.0, 0.9]).error == 0  # it prefers neither
+    turned = preference_calibration([0.0, 0.4, 0.9], [0.2, 0.4, 0.9], bins=2)
+    assert turned.error == pytest.approx(preference_calibration([1.0, 0.6, 0.1], [0.8, 0.6, 0.1], bins=2).error)
+
+
+@pytest.mark.parametrize(
+    ("stated", "outcomes", "names"),
+    [([1.2], [1], "stated.*1.2"), ([0.5], [-1], "outcomes"), ([np.nan], [1], "stated.*none"), ([0.5], [1, 1], "shape")],
+)
+def test_preference_calibration_refuses(stated, outcomes, names):
+    with pytest.raises(InputError, match=names):
+        preference_calibration(stated, outcomes)

@@ -1,0 +1,239 @@
+"""Ratings against scikit-learn for speed, and against known truth: weighted battles, planted biases, leagues.
+
+    python benchmarks/ratings.py [--seeds 5] [--leagues 500] [--work runs/ratings]
+
+Speed: Bradley-Terry of 20,000 prompts with 11 judgments, in one call, and as a loop of 20,000 LogisticRegression fits;
+both sides in turns, in process CPU time. All else is simulated: judges whose biases are known, and leagues of 3,000
+battles in which some players are mostly shown first. Finished parts are kept in --work.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from results import summarise, write_results
+from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
+from tqdm import tqdm
+
+from rmkit.core.seeds import derive_seed
+from rmkit.core.stages import write_json
+from rmkit.ratings import (
+    PositionWeights,
+    battle_matrix,
+    bradley_terry,
+    count_battles,
+    count_verdicts,
+    length_bias,
+    position_bias,
+    position_weights,
+    prompt_correlation,
+    rate_league,
+    share_interval,
+)
+
+RIDGE = 0.01
+JUDGMENTS = 11
+FIRST = 0.7  # planted: the one shown first wins so often
+LONGER = 0.65  # planted: so often wins the longer one
+TURNS = 10
+JUDGES = 200  # simulated, for the coverage of the biases' intervals
+BATTLES = 3000
+PLAYERS = (4, 6, 8)
+CHUNK = 50  # leagues
+EVEN = PositionWeights(np.array(0.5), np.array(0.5))
+
+
+def draw_verdicts(prompts: int, generator: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Verdicts [prompt, judgment, judgment] in both orders, first wins 70 %, and the truth [prompt, judgment]."""
+    truth = generator.normal(0, 1, (prompts, JUDGMENTS))
+    gaps = truth[:, :, None] - truth[:, None, :]
+    place = find_place(gaps[:, ~np.eye(JUDGMENTS, dtype=bool)])
+    drawn = np.where(generator.random(gaps.shape) < expit(gaps + place), 1.0, -1.0)
+    drawn[:, np.eye(JUDGMENTS, dtype=bool)] = np.nan
+    return drawn, truth
+
+
+def find_place(gaps: NDArray[np.float64]) -> float:
+    """The position term in logits under which the first wins 70 % of battles between these gaps, by bisection."""
+    low, high = 0.0, 10.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if expit(gaps + middle).mean() < FIRST else (low, middle)
+    return low
+
+
+def measure_speed(prompts: int, show: Callable[..., Any]) -> dict[str, Any]:
+    """Both sides on the same battles, in turns."""
+    verdicts, _ = draw_verdicts(prompts, np.random.default_rng(0))
+    battles = battle_matrix(verdicts, position_weights(verdicts))
+    winner, loser = np.nonzero(~np.eye(JUDGMENTS, dtype=bool))
+    signs = np.zeros((len(winner), JUDGMENTS))
+    signs[np.arange(len(winner)), winner], signs[np.arange(len(winner)), loser] = 1, -1
+    rows, outcomes = np.concatenate([signs, -signs]), np.repeat([1, 0], len(winner))
+
+    def fit_one(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        model = LogisticRegression(C=1 / RIDGE, fit_intercept=False, solver="newton-cholesky", tol=1e-10)
+        weights = np.tile(matrix[winner, loser], 2) / 2
+        return np.asarray(model.fit(rows, outcomes, sample_weight=weights).coef_[0])
+
+    ours, theirs, walls = [], [], []
+    apart = 0.0
+    for turn in show(np.array_split(np.arange(prompts), TURNS), desc="Speed", unit="turn"):
+        wall, start = time.perf_counter(), time.process_time()
+        found = bradley_terry(battles, ridge=RIDGE).ratings
+        ours.append(time.process_time() - start)
+        walls.append(time.perf_counter() - wall)
+        wall, start = time.perf_counter(), time.process_time()
+        loop = np.stack([fit_one(battles[prompt]) for prompt in turn])
+        theirs.append((time.process_time() - start) / len(turn) * prompts)
+        walls.append((time.perf_counter() - wall) / len(turn) * prompts)
+        apart = max(apart, float(np.abs(loop - found[turn]).max()))
+    return {
+        "prompts": prompts,
+        "seconds": statistics.median(ours),
+        "scikit_learn_seconds": statistics.median(theirs),
+        "ratio": statistics.median(loop / call for call, loop in zip(ours, theirs, strict=True)),
+        "wall_ratio": statistics.median(loop / call for call, loop in zip(walls[::2], walls[1::2], strict=True)),
+        "largest_difference": apart,
+    }
+
+
+def measure_order(seed: int) -> dict[str, dict[str, float]]:
+    """Spearman's with the truth, mean over 1,000 prompts, of each way to rate, for each schedule."""
+    generator = np.random.default_rng(derive_seed(seed, "order"))
+    verdicts, truth = draw_verdicts(1000, generator)
+    upper = np.triu(np.ones((JUDGMENTS, JUDGMENTS), dtype=bool), 1)
+    coin = generator.random(verdicts.shape) < 0.5
+    schedules = {
+        "both orders": np.ones_like(coin),
+        "both orders, 30 % unparsed": generator.random(verdicts.shape) >= 0.3,
+        "one order, at random": np.where(upper, coin, ~coin.swapaxes(1, 2)),
+        "one order, the same first in all its pairs": np.broadcast_to(upper, coin.shape),
+    }
+    found = {}
+    for name, asked in schedules.items():
+        seen = np.where(asked, verdicts, np.nan)
+        ways = {
+            "unweighted": bradley_terry(battle_matrix(seen, EVEN), ridge=RIDGE),
+            "weighted": bradley_terry(battle_matrix(seen, position_weights(seen)), ridge=RIDGE),
+            "position term": bradley_terry(count_verdicts(seen), ridge=RIDGE, position=True),
+        }
+        found[name] = {  # rounded, so that equal ratings stay equal whatever the last digits of arithmetic
+            way: float(prompt_correlation(rated.ratings.round(6), truth).mean or 0) for way, rated in ways.items()
+        }
+    return found
+
+
+def measure_biases(seed: int) -> dict[str, dict[str, float]]:
+    """What is measured of a judge that takes the first 40 % of the time, else half the time the longer, or the better.
+
+    So the first wins 70 %, and the longer 65 %: quality and length have nothing to do with each other.
+    """
+    generator = np.random.default_rng(derive_seed(seed, "biases"))
+    quality, difference = generator.normal(0, 1, 1000), generator.normal(0, 100, 1000).round() + 0.5
+
+    def decide(sign: int) -> NDArray[np.float64]:
+        """Verdicts for the one shown first: that of the pair (sign 1), or the other one (sign -1)."""
+        better = np.where(generator.random(1000) < expit(sign * quality), 1.0, -1.0)
+        biased = np.where(generator.random(1000) < (LONGER - 0.5) / (1 - FIRST), np.sign(sign * difference), better)
+        return np.where(generator.random(1000) < 2 * FIRST - 1, 1.0, biased)
+
+    there, back = decide(1), decide(-1)
+    both, groups = np.concatenate([there, back]), np.tile(np.arange(1000), 2)
+    pair = np.concatenate([there, -back])
+    apart = np.tile(difference, 2)
+    found = {"position": position_bias(there, back).first, "length": length_bias(pair, apart).longer}
+    hits = {"position": both == 1, "length": pair == np.sign(apart)}
+    return {name: {"measured": float(found[name] or 0), **share_interval(
+        hits[name], np.ones(2000), groups, seed=seed)._asdict()} for name in found}
+
+
+def measure_leagues(players: int, seeds: range) -> dict[str, list[float]]:
+    """Errors and coverage of ratings, a value per league."""
+    figures: dict[str, list[float]] = {name: [] for name in (
+        "error", "largest_error", "plain_error", "plain_largest_error", "covered", "position_error", "position_covered"
+    )}
+    place = float(logit(FIRST))
+    for seed in seeds:
+        generator = np.random.default_rng(derive_seed(seed, "league", players))
+        truth = generator.normal(0, 1, players)
+        truth -= truth.mean()
+        pairs = np.array(np.nonzero(np.triu(np.ones((players, players)), 1)))
+        one, other = pairs[:, generator.integers(0, pairs.shape[1], BATTLES)]
+        eager = generator.normal(0, 2, players)  # how soon each player stands first
+        ahead = generator.random(BATTLES) < expit(eager[one] - eager[other])
+        first, second = np.where(ahead, one, other), np.where(ahead, other, one)
+        verdicts = np.where(generator.random(BATTLES) < expit(truth[first] - truth[second] + place), 1.0, -1.0)
+        league = rate_league(first, second, verdicts, players=players, ridge=RIDGE, position=True, seed=seed)
+        plain = bradley_terry(count_battles(first, second, verdicts, players=players), ridge=RIDGE).ratings
+        error, off = np.abs(league.ratings[0] - truth), np.abs(plain - truth)
+        assert league.position is not None
+        for name, value in (
+            ("error", error.mean()), ("largest_error", error.max()),
+            ("plain_error", off.mean()), ("plain_largest_error", off.max()),
+            ("covered", ((league.ratings[1] <= truth) & (truth <= league.ratings[2])).mean()),
+            ("position_error", league.position[0] - place),
+            ("position_covered", league.position[1] <= place <= league.position[2]),
+        ):
+            figures[name].append(float(value))
+    return figures
+
+
+def keep(path: Path, compute: Callable[[], Any]) -> Any:
+    """What the file holds, computed first where there is none."""
+    if not path.exists():
+        write_json(path, compute())
+    return json.loads(path.read_text())
+
+
+def main() -> None:
+    """Compute what is missing and write benchmarks/results/ratings.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--leagues", type=int, default=500, help="simulated leagues of each size")
+    parser.add_argument("--prompts", type=int, default=20000, help="prompts whose rating is timed")
+    parser.add_argument("--work", type=Path, default=Path("runs/ratings"), help="finished parts")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    seeds = list(range(options.seeds))
+    speed = keep(options.work / f"speed-{options.prompts}.json", lambda: measure_speed(options.prompts, tqdm))
+    order = [keep(options.work / f"order-{seed}.json", lambda seed=seed: measure_order(seed))
+             for seed in tqdm(seeds, desc="Order", unit="seed")]
+    judges = keep(options.work / "biases.json", lambda: [measure_biases(seed) for seed in tqdm(range(JUDGES))])
+    leagues: dict[str, dict[str, Any]] = {}
+    cells = [(players, start) for players in PLAYERS for start in range(0, options.leagues, CHUNK)]
+    for players, start in tqdm(cells, desc="Leagues", unit="chunk"):
+        chunk = range(start, min(start + CHUNK, options.leagues))
+        part = keep(options.work / f"leagues-{players}-{chunk.start}-{chunk.stop}.json",
+                    lambda players=players, chunk=chunk: measure_leagues(players, chunk))
+        for name, values in part.items():
+            leagues.setdefault(str(players), {}).setdefault(name, []).extend(values)
+    planted = {"position": FIRST, "length": LONGER}
+    figures = {
+        "speed": speed,
+        "ridge": RIDGE,
+        "order": {schedule: {way: summarise([found[schedule][way] for found in order]) for way in ways}
+                  for schedule, ways in order[0].items()},
+        "biases": {name: {
+            "planted": true,
+            "first_judges": [judge[name] for judge in judges[:options.seeds]],
+            "covered": statistics.fmean(judge[name]["low"] <= true <= judge[name]["high"] for judge in judges),
+            "judges": len(judges),
+        } for name, true in planted.items()},
+        "leagues": {size: {name: {"mean": statistics.fmean(values), "std": statistics.stdev(values)}
+                           for name, values in found.items()} for size, found in leagues.items()},
+        "league_count": options.leagues,
+    }
+    print(json.dumps({name: value for name, value in figures.items() if name != "biases"}, indent=1))
+    print(write_results("ratings", figures, seeds=seeds))
+
+
+if __name__ == "__main__":
+    main()
