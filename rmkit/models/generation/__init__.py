@@ -1,0 +1,25 @@
+"""Generation: completions of prompts, by a model in this process or by an OpenAI-compatible server, as one interface.
+
+A completion follows from its request (prompt, sampling, seed), not from what else is asked for. One that failed is a
+`Failure` with its reason, never an empty text.
+"""
+
+from rmkit.models.generation.generator import Generator
+from rmkit.models.generation.in_process import TransformersGenerator, load_generator
+from rmkit.models.generation.outcomes import Completion, Failure, Outcome, Token
+from rmkit.models.generation.requests import Prompt, Request, Sampling
+from rmkit.models.generation.server import ServerGenerator
+
+__all__ = [
+    "Completion",
+    "Failure",
+    "Generator",
+    "Outcome",
+    "Prompt",
+    "Request",
+    "Sampling",
+    "ServerGenerator",
+    "Token",
+    "TransformersGenerator",
+    "load_generator",
+]
