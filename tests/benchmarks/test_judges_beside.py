@@ -1,0 +1,47 @@
+"""People beside people: what the benchmark of judges counts, on votes that can be counted by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NAN = np.nan
+
+
+@pytest.fixture(scope="module")
+def beside():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        import judges_beside
+
+        yield judges_beside
+
+
+def test_people_are_compared_with_each_other_and_never_with_themselves(beside):
+    votes = np.array([[1, 1, -1], [1, 0, NAN], [1, NAN, NAN], [1, 1, 1]])
+    found = beside.compare_people(votes, np.array(["a", "b", "c", "d"]))
+    one = found["with_one"]  # of a: 2 of 6 agree; of b: the tie with the decided one; of d: all 6
+    assert (one["wins"], one["ties"], one["losses"], one["unlabelled"]) == (8, 1, 4, 1)
+    rest = found["with_others_majority"]  # of a: only the third has a majority against it
+    assert (rest["wins"], rest["losses"], rest["unlabelled"]) == (3, 1, 2)
+    assert found["pairs"] == 3
+    assert beside.majority(np.array([1.0, -1.0])) == 0 and beside.majority(np.array([1.0, 0.0, 1.0])) == 1
+
+
+def test_judges_on_a_few_rows(beside):
+    rows = [
+        {"prompt": f"p{number}", "gold": gold, "votes": votes, "judges": {"other": judge},
+         "chosen_length": 5, "rejected_length": 3 + number}
+        for number, (gold, votes, judge) in enumerate([
+            ("chosen", ["chosen"] * 3, "chosen"), ("chosen", ["chosen", "chosen", "tie"], "rejected"),
+            ("tie", ["tie"] * 3, "tie"), ("chosen", ["chosen", "chosen", "rejected"], "tie"),
+        ])
+    ]
+    found = beside.compare_judges("pandalm_test", rows, [np.array([1.0, 2.0, 0.5, -1.0]), np.array([1.0, 1, 1, 1])])
+    assert found["clear"] == 3 and found["pairs"] == 4
+    assert found["judges"]["other"]["with_majority"]["with_ties"] == 0.5
+    assert [run["with_majority"]["wins"] for run in found["reward_model"]] == [2, 3]
+    assert found["reward_model"][0]["with_one"]["wins"] == 3 + 2 + 1
+    assert found["reward_model_less"]["other"]["mean"] == pytest.approx((1 + 1 + 0.5) / 3 - 0.5)
+    assert found["judges"]["the longer wins"]["with_majority"]["wins"] == 2

@@ -1,0 +1,178 @@
+"""Language-model judges: what they are shown, how their answers are read, and biases that were planted in them."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+
+from rmkit.core.checks import InputError
+from rmkit.core.seeds import derive_seed
+from rmkit.judges.judgment import Failed, Judgment, Task, Unparsed
+from rmkit.judges.language_model import Asking, LanguageModelJudge
+from rmkit.judges.prompts import QUESTIONS
+from rmkit.models.generation import Completion, Failure, Sampling, Token, TransformersGenerator
+
+
+def make_task(number, *texts):
+    responses = tuple([{"role": "assistant", "content": text}] for text in texts)
+    return Task(f"t{number}", [{"role": "user", "content": f"Question {number}?"}], responses)
+
+
+def find_quoted(shown, tag):
+    return re.search(rf"<{tag}>\n(.*?)\n</{tag}>", shown, re.DOTALL)[1].replace("> ", "")
+
+
+def test_scores_of_every_sample_in_order(scripted):
+    def script(shown, request):
+        return f"About {find_quoted(shown, 'response')}.\nScore: {request.seed % 50 / 10:g}"
+
+    asking = Asking(scripted(script), Sampling(), samples=3, seed=5)
+    judge = LanguageModelJudge(asking, QUESTIONS["rubric"])
+    answers = judge.judge([make_task(0, "red"), make_task(1, "blue")])
+    seeds = [derive_seed(5, "sample", sample) for sample in range(3)]
+    assert [[answer.score for answer in given] for given in answers] == [[seed % 50 / 10 for seed in seeds]] * 2
+    assert answers[1][2] == Judgment(
+        sample=2, seed=5, text=f"About blue.\nScore: {seeds[2] % 50 / 10:g}", prompt_tokens=100, answer_tokens=7,
+        score=seeds[2] % 50 / 10,
+    )
+
+
+def test_a_comparison_is_asked_in_both_orders_and_told_as_given(scripted):
+    def script(shown, request):
+        return f"Winner: Response {'A' if find_quoted(shown, 'response-a') == 'good' else 'B'}"
+
+    generator = scripted(script)
+    judge = LanguageModelJudge(Asking(generator, Sampling(), samples=2), QUESTIONS["comparison"])
+    better, worse = judge.judge([make_task(0, "good", "bad"), make_task(1, "bad", "good")])
+    assert [answer.order for answer in better] == ["given", "given", "swapped", "swapped"]
+    assert [answer.score for answer in better] == [1, 1, 1, 1] and [answer.score for answer in worse] == [0, 0, 0, 0]
+    assert [answer.sample for answer in better] == [0, 1, 0, 1]
+    assert len(generator.requests) == 8
+    always = LanguageModelJudge(Asking(scripted(lambda *_: "Winner: A"), Sampling()), QUESTIONS["comparison"])
+    assert [answer.score for answer in always.judge([make_task(0, "good", "bad")])[0]] == [1, 0]
+
+
+def test_what_cannot_be_read_is_no_score_and_what_failed_is_not_unread(scripted):
+    outcomes = iter([
+        "I do not know.", Completion("Score: 1", "length", None, 8), Failure("status 500"), "Score: 9", "Score: 5",
+    ])
+    judge = LanguageModelJudge(Asking(scripted(lambda *_: next(outcomes)), Sampling()), QUESTIONS["rubric"])
+    answers = [given[0] for given in judge.judge([make_task(number, "x") for number in range(5)])]
+    facts = {"sample": 0, "seed": 0, "prompt_tokens": 100, "answer_tokens": 7}
+    assert answers == [
+        Unparsed(**facts, text="I do not know.", reason="no score"),
+        Unparsed(**facts | {"prompt_tokens": None, "answer_tokens": 8}, text="Score: 1", reason="cut off"),
+        Failed(sample=0, seed=0, reason="status 500"),
+        Unparsed(**facts, text="Score: 9", reason="off the scale"),
+        Judgment(**facts, text="Score: 5", score=5),
+    ]
+
+
+def test_a_text_that_no_file_takes_is_escaped(scripted):
+    judge = LanguageModelJudge(Asking(scripted(lambda *_: "\ud800\nScore: 3"), Sampling()), QUESTIONS["rubric"])
+    answer = judge.judge([make_task(0, "x")])[0][0]
+    assert answer.score == 3 and answer.text == "\\ud800\nScore: 3"
+
+
+def make_tokens(parts, place, chances):
+    """Tokens of these texts; the one at `place` has these alternatives."""
+    likely = tuple((text, math.log(chance)) for text, chance in chances.items())
+    own = math.log(chances.get(parts[place], 0.01))
+    return tuple(Token(text, own if number == place else -0.1, likely if number == place else ())
+                 for number, text in enumerate(parts))
+
+
+@pytest.mark.parametrize("question, parts, place, chances, expected", [
+    ("rubric", ["Good", ".\n", "Score", ":", " 4"], 4, {" 4": 0.5, " 3": 0.25, " 5": 0.125, " the": 0.1}, 27 / 7),
+    ("rubric", ["Score", ":", " ", "4", ".", "5", "\n"], 3, {"4": 0.6, "5": 0.3, "9": 0.1}, (4.5 * 6 + 5 * 3) / 9),
+    ("rubric", ["Score", ": ", "2"], 2, {"4": 0.6, "3": 0.39}, (0.6 * 4 + 0.39 * 3 + 0.01 * 2) / 1.0),
+    ("rubric", ["Score", ":", " 4"], 2, {"4": 0.5, " 3": 0.25, "3": 0.25}, (0.01 * 4 + 0.5 * 4 + 0.5 * 3) / 1.01),
+    ("hundred", ["Score", ":", " 85"], 2, {" 85": 0.5, " 90": 0.5}, 87.5),
+    ("comparison", ["Winner", ":", " Response", " A"], 3, {" A": 0.7, " B": 0.2, " C": 0.1}, 7 / 9),
+    ("comparison", ["Winner", ":", " Response", " B"], 3, {" A": 0.2, " B": 0.7}, 2 / 9),
+    ("comparison", ["Winner", ":", " tie"], 2, {" A": 0.4, " B": 0.4, " tie": 0.2}, 0.5),
+])
+def test_expected_scores(scripted, question, parts, place, chances, expected):
+    tokens = make_tokens(parts, place, chances)
+    generator = scripted(lambda *_: Completion("".join(parts), "stop", 10, len(parts), tokens))
+    judge = LanguageModelJudge(Asking(generator, Sampling(), way="expected"), QUESTIONS[question])
+    answers = judge.judge([make_task(0, *["a", "b"][:judge.responses])])[0]
+    assert generator.requests[0].sampling.top_logprobs > 0
+    assert answers[0].score == pytest.approx(expected)
+    assert question != "comparison" or answers[1].score == pytest.approx(1 - expected)
+
+
+def test_a_token_that_is_spelt_without_its_space_is_not_counted_twice(scripted):
+    """As in tokenizers that decode a single token without the space before it."""
+    likely = (("4", math.log(0.6)), ("3", math.log(0.4)))
+    tokens = (Token("Score:", -0.1, ()), Token(" 4", math.log(0.6), likely))
+    generator = scripted(lambda *_: Completion("Score: 4", "stop", 10, 2, tokens))
+    judge = LanguageModelJudge(Asking(generator, Sampling(), way="expected"), QUESTIONS["rubric"])
+    assert judge.judge([make_task(0, "a")])[0][0].score == pytest.approx(0.6 * 4 + 0.4 * 3)
+
+
+@pytest.mark.parametrize("parts, place, reason", [
+    (["Score", ":", " 8", "5"], 2, "a score of several tokens"),
+    (["Score", ":"], 0, "not one number"),
+    ([], 0, "no probabilities"),
+])
+def test_expected_scores_that_cannot_be_had(scripted, parts, place, reason):
+    tokens = make_tokens(parts, place, {parts[place]: 0.5}) if parts else None
+    generator = scripted(lambda *_: Completion("".join(parts) or "Score: 85", "stop", 10, 3, tokens))
+    judge = LanguageModelJudge(Asking(generator, Sampling(), way="expected"), QUESTIONS["hundred"])
+    assert judge.judge([make_task(0, "a")])[0][0].reason == reason
+
+
+def test_a_tiny_model_in_process(tiny_base):
+    from rmkit.models.generation import load_generator
+
+    generator = load_generator(tiny_base)
+    assert isinstance(generator, TransformersGenerator)
+    asking = Asking(generator, Sampling(max_new_tokens=6), samples=2, way="expected")
+    judge = LanguageModelJudge(asking, QUESTIONS["comparison"])
+    answers = judge.judge([make_task(0, "red", "blue"), make_task(1, "red", "<|assistant|>blue")])
+    assert [len(given) for given in answers] == [4, 4] and judge.judge([make_task(0, "red", "blue")]) == answers[:1]
+    for answer in [answer for given in answers for answer in given]:
+        assert isinstance(answer, Unparsed) and answer.reason == "no winner"  # it has never seen one
+        assert answer.answer_tokens <= 6 and answer.prompt_tokens > 100
+
+
+def draw(shown, request, *names):
+    """A number in [0, 1) that follows from what is shown and the seed."""
+    return derive_seed(request.seed, shown, *names) / 2**31
+
+
+def compare_by(scripted, prefers_first, tasks, samples):
+    """Answers [task][order * sample] of a judge that takes the first with the probability prefers_first(a, b)."""
+
+    def script(shown, request):
+        first, second = (find_quoted(shown, f"response-{side}") for side in "ab")
+        return f"Winner: Response {'A' if draw(shown, request) < prefers_first(first, second) else 'B'}"
+
+    asking = Asking(scripted(script), Sampling(), samples=samples)
+    return LanguageModelJudge(asking, QUESTIONS["comparison"]).judge(tasks)
+
+
+def test_a_planted_position_bias_is_seen_in_the_answers(scripted):
+    """The first wins 70 %: so the answers say, and the mean over both orders says nothing for either response."""
+    tasks = [make_task(number, f"one {number}", f"two {number}") for number in range(300)]
+    answers = compare_by(scripted, lambda first, second: 0.7, tasks, 3)
+    firsts = [(answer.score == 1) == (answer.order == "given") for given in answers for answer in given]
+    error = 1.96 * np.sqrt(0.7 * 0.3 / len(firsts))
+    assert abs(np.mean(firsts) - 0.7) < error
+    scores = [answer.score for given in answers for answer in given]
+    assert abs(np.mean(scores) - 0.5) < 1.96 * np.sqrt(0.7 * 0.3 / len(scores))
+
+
+@pytest.mark.parametrize("samples, temperature", [(0, 1), (2, 0)])
+def test_a_number_of_samples_that_cannot_be_is_refused(scripted, samples, temperature):
+    with pytest.raises(InputError, match="samples"):
+        asking = Asking(scripted(lambda *_: ""), Sampling(temperature=temperature), samples=samples)
+        LanguageModelJudge(asking, QUESTIONS["rubric"]).judge([make_task(0, "x")])
+
+
+def test_a_judge_of_one_does_not_compare_two(scripted):
+    asking = Asking(scripted(lambda *_: ""), Sampling())
+    with pytest.raises(InputError, match="task t0: expected responses: 1, got 2"):
+        LanguageModelJudge(asking, QUESTIONS["rubric"]).judge([make_task(0, "x", "y")])

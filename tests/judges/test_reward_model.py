@@ -1,0 +1,113 @@
+"""Reward models as judges: scales that are stated, the conservative score, and members compared with each other."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rmkit.core.checks import InputError
+from rmkit.judges.judgment import Scale, Task
+from rmkit.judges.members import compare_members
+from rmkit.judges.reward_model import (
+    RewardModelJudge, Rewards, RewardScale, measure_scale, summarise_members,
+)
+from rmkit.ratings import bradley_terry, count_verdicts
+
+FIVE = Scale(0, 5)
+
+
+class Lengths:
+    """Two members: one counts characters, the other asks for the opposite, far away and on another scale."""
+
+    def score(self, tasks):
+        sizes = np.array([len(task.responses[0][-1]["content"]) for task in tasks], dtype=float)
+        return Rewards(np.stack([sizes, 1000 - 50 * sizes]), np.full(len(tasks), 7))
+
+
+def make_tasks(*texts):
+    prompt = [{"role": "user", "content": "?"}]
+    return [Task(text, prompt, ([{"role": "assistant", "content": text}],)) for text in texts]
+
+
+def test_each_member_judges_on_the_stated_scale():
+    scale = RewardScale(FIVE, (2.0, 900.0), (1.0, 50.0))
+    judge = RewardModelJudge(Lengths(), scale)
+    answers = judge.judge(make_tasks("ab", "abc"))
+    assert [[answer.reward for answer in given] for given in answers] == [[2, 900], [3, 850]]
+    high = 5 / (1 + np.exp(-1))
+    assert [answer.score for answer in answers[0]] == [2.5, 2.5]
+    assert [answer.score for answer in answers[1]] == pytest.approx([high, 5 - high])
+    assert [(answer.sample, answer.prompt_tokens, answer.text) for answer in answers[1]] == [(0, 7, None), (1, 7, None)]
+    assert judge.scale == FIVE and judge.responses == 1
+
+
+@given(st.integers(0, 10**6))
+def test_a_measured_scale_takes_offset_and_reach_of_each_member_away(seed):
+    draw = np.random.default_rng(seed)
+    rewards = draw.normal(size=(3, 20))
+    moved = rewards * draw.uniform(0.1, 50, (3, 1)) + draw.normal(0, 100, (3, 1))
+    first, second = (measure_scale(each, FIVE).place(each) for each in (rewards, moved))
+    assert first == pytest.approx(second, abs=1e-9)
+    assert (np.argsort(first) == np.argsort(rewards)).all() and FIVE.holds(first.min()) and FIVE.holds(first.max())
+
+
+def test_the_conservative_score():
+    found = summarise_members([[1, 2], [3, 2], [5, 2]], k=0.5)
+    assert found.mean.tolist() == [3, 2] and found.spread == pytest.approx([np.sqrt(8 / 3), 0])
+    assert found.conservative == pytest.approx([3 - 0.5 * np.sqrt(8 / 3), 2])
+    assert summarise_members([[1, 2]], k=3).conservative.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("call, match", [
+    (lambda: measure_scale([[1, 2], [3, 3]], FIVE), "one from member 1"),
+    (lambda: RewardScale(FIVE, (0.0,), (1.0,)).place([[1.0], [2.0]]), "1 members"),
+    (lambda: summarise_members([[1.0]], k=-1), "k: expected"),
+    (lambda: summarise_members([[np.nan]], k=1), "finite"),
+    (lambda: compare_members([[1]], [[0]], rule="agreement"), "at least 2"),
+    (lambda: compare_members([[1]] * 2, [[0]] * 2, rule="strength"), "at least 3"),
+    (lambda: compare_members([[1]] * 3, [[0]] * 3, rule="strength", target=[1]), "none for the rule strength"),
+    (lambda: compare_members([[1]] * 3, [[0]] * 3, rule="agreement", target=[2]), "a probability"),
+    (lambda: compare_members([[1]] * 3, [[0, 1]] * 3, rule="agreement"), "rewards_rejected"),
+])
+def test_what_is_refused(call, match):
+    with pytest.raises(InputError, match=match):
+        call()
+
+
+def test_members_by_agreement_with_labels():
+    gaps = np.array([[2, 1, -1.0], [1, -3, 0], [-1, 0, 2]])
+    found = compare_members(gaps, np.zeros_like(gaps), rule="agreement", target=[1, 0, 0.5])
+    assert found[0, 0, 1] == 0 and found[0, 0, 2] == found[0, 1, 2] == 1  # right, right, wrong
+    assert found[1, 1, 0] == found[1, 1, 2] == found[1, 2, 0] == 1  # wrong, right, undecided
+    off = ~np.eye(3, dtype=bool)
+    assert not found[2][off].any() and np.isnan(found[:, ~off]).all()
+    assert (found == -found.transpose(0, 2, 1))[:, off].all()
+
+
+def test_members_by_the_strength_of_the_others():
+    """A slow obvious reference: the log-likelihood of the mean preference of everyone but the two."""
+    gaps = np.random.default_rng(3).normal(size=(5, 7)) * 2
+    found = compare_members(gaps + 1, np.ones_like(gaps), rule="strength")
+    for pair in range(7):
+        for m in range(5):
+            for n in range(5):
+                if m == n:
+                    continue
+                believed = 1 / (1 + np.exp(-np.mean([gaps[o, pair] for o in range(5) if o not in (m, n)])))
+                told = [believed * -np.log1p(np.exp(-gap)) + (1 - believed) * -np.log1p(np.exp(gap))
+                        for gap in (gaps[m, pair], gaps[n, pair])]
+                assert found[pair, m, n] == np.sign(told[0] - told[1])
+
+
+@pytest.mark.parametrize("rule", ["agreement", "strength"])
+def test_the_better_members_are_rated_higher(rule):
+    """Members that see the true gap through noise of 0.3, 0.6, 1, 2 and 4, on 800 pairs."""
+    draw = np.random.default_rng(0)
+    truth = draw.normal(0, 1.5, 800)
+    noise = np.array([0.3, 0.6, 1, 2, 4])
+    gaps = truth + draw.normal(size=(5, 800)) * noise[:, None]
+    labels = {"target": (truth > 0).astype(float)} if rule == "agreement" else {}
+    verdicts = compare_members(gaps, np.zeros_like(gaps), rule=rule, **labels)
+    counted = count_verdicts(verdicts)
+    ratings = bradley_terry(type(counted)(*(part.sum(axis=0) for part in counted)), ridge=0.01).ratings
+    assert (np.argsort(-ratings) == np.arange(5)).all()
