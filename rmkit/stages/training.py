@@ -16,19 +16,23 @@ from rmkit.core.configuration import as_dict
 from rmkit.core.seeds import seed_everything
 from rmkit.core.stages import Stage, read_record, versions
 from rmkit.data.collate import encode_pairs
+from rmkit.data.sources import find_files
 from rmkit.data.tables import find_split, load_split, read_column, stream_blocks
-from rmkit.models.reward import load_reward_model, load_tokenizer
+from rmkit.models.reward import check_positions, load_reward_model, load_tokenizer
 from rmkit.training.card import write_card
 from rmkit.training.checkpoint import find_last_complete, tell_disk_faults
 from rmkit.training.launch import launch
 from rmkit.training.lora import add_lora, merge_lora
+from rmkit.training.metarm import check_meta, load_meta_set
 from rmkit.training.ranks import is_first_rank, open_stage_on_ranks, tell_lost_ranks
-from rmkit.training.trainer import RewardConfig, RewardTrainer, check_reward_settings
+from rmkit.training.settings import RewardConfig, check_reward_settings
+from rmkit.training.trainer import RewardTrainer
 from rmkit.training.zero import deepspeed_environment, default_config, leave_zero, release_engine, under_launcher
 
 SECRETS = ("hub_token",)
 IMMATERIAL = ("ddp_timeout",)  # to the model: a run goes on from its checkpoints when they change
 ADAPTER = "adapter"
+META = "meta"  # the meta set as it was used, and what was not
 Arguments = TypeVar("Arguments", bound=TrainingArguments)
 
 
@@ -41,7 +45,9 @@ class TrainConfig(RewardConfig):
     `deepspeed`: "auto" for rmkit's ZeRO-2 configuration, a JSON file (recipes/deepspeed), or null for plain torch.
     `processes`: how many to start on this machine, by the deepspeed launcher; `launcher` is the beginning of another
     command to start them with, such as "torchrun --nproc_per_node 2". Started by a launcher already, neither
-    matters. `evaluation_data` gives the pairs that `eval_strategy` and the end of training measure: the validation
+    matters. `meta_data` gives prompts with several responses each, without labels, for MetaRM's step: JSON lines,
+    Parquet, a `datasets` folder or a hub name, rows of `prompt` and `responses`; `meta_learning_rate` comes with it.
+    `evaluation_data` gives the pairs that `eval_strategy` and the end of training measure: the validation
     pairs of a stage's folder, or a file. `lora_rank` trains adapters, merged into the saved model. An interrupted
     run goes on from its last complete checkpoint (`save_steps`). Under ZeRO-3 each process loads and holds its part of
     the model; the first one alone has it whole, in the host's memory, while it saves it or merges adapters into it.
@@ -52,6 +58,7 @@ class TrainConfig(RewardConfig):
     model_name_or_path: str
     output_dir: str = field()
     evaluation_data: str | None = None
+    meta_data: str | None = None
     processes: int = 1
     launcher: str | None = None
     deepspeed: dict | str | None = "auto"
@@ -64,6 +71,7 @@ class TrainConfig(RewardConfig):
     def __post_init__(self) -> None:
         """Checks alone: Hugging Face's own would start devices and process groups while a file is being read."""
         check_reward_settings(self)
+        check_meta(self, self.meta_data is not None)
         if self.processes < 1:
             refuse("processes", "at least 1", self.processes, "One process trains too.")
         if self.eval_strategy != "no" and not self.evaluation_data:
@@ -90,6 +98,9 @@ def train(config: TrainConfig) -> Path:
     if config.evaluation_data:
         find_split(config.evaluation_data, "validation")
         inputs["evaluation_data"] = config.evaluation_data
+    if config.meta_data:
+        find_files(config.meta_data)
+        inputs["meta_data"] = config.meta_data
     if config.resume_from_checkpoint:
         inputs["resume_from_checkpoint"] = config.resume_from_checkpoint
     if (config.processes > 1 or config.launcher) and not under_launcher():
@@ -114,12 +125,19 @@ def fit(stage: Stage, config: TrainConfig, arguments: RewardConfig) -> None:
     eval_dataset = None
     if config.evaluation_data:
         eval_dataset = encode_pairs(load_split(config.evaluation_data, "validation"), tokenizer, config.max_length)
+    meta_dataset = None
+    if config.meta_data:
+        place = stage.directory / META
+        meta_dataset, stage.record["meta_data"] = load_meta_set(config.meta_data, place, tokenizer, config.max_length)
     model = load_model(config, tokenizer)
-    check_positions(model, train_dataset)
+    for dataset in (train_dataset, meta_dataset):
+        if dataset is not None:
+            check_positions(model, int(read_column(dataset, "length", "int32").max()))
     if config.lora_rank:
         model = add_lora(model, rank=config.lora_rank, alpha=config.lora_alpha, dropout=config.lora_dropout)
     trainer = RewardTrainer(
-        model, arguments, processing_class=tokenizer, train_dataset=train_dataset, eval_dataset=eval_dataset
+        model, arguments, processing_class=tokenizer, train_dataset=train_dataset, eval_dataset=eval_dataset,
+        meta_dataset=meta_dataset,
     )
     checkpoint = config.resume_from_checkpoint or find_last_complete(stage.directory, arguments.world_size)
     try:
@@ -192,15 +210,6 @@ def build_arguments(config: TrainConfig, kind: type[Arguments], deepspeed: dict 
         return kind(**values)
     except (ValueError, ImportError) as error:
         refuse("train", "training arguments that fit together and this machine", Seen(error), "Change these keys.")
-
-
-def check_positions(model: PreTrainedModel, dataset: Dataset) -> None:
-    """Refuse sequences longer than the model has positions for."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    longest = int(read_column(dataset, "length", "int32").max())
-    if positions is not None and longest > positions:
-        refuse("max_length", f"at most the model's {positions} positions", Seen(f"a pair of {longest} tokens"),
-               f"Set max_length to {positions}.")
 
 
 def describe_repair(data: str, pairs: Dataset) -> dict[str, Any]:

@@ -19,6 +19,12 @@ def is_first_rank() -> bool:
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
+def wait_for_ranks() -> None:
+    """Go on when all processes have come so far."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
 @contextlib.contextmanager
 def open_stage_on_ranks(
     directory: str | Path, name: str, config: Mapping[str, Any], inputs: Mapping[str, str | Path]

@@ -1,10 +1,9 @@
 """`RewardTrainer`: `transformers.Trainer` for pairs, with targets, margins and a contrastive term."""
 
-import inspect
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -15,67 +14,23 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
-    TrainingArguments,
 )
 
 from rmkit.core.checks import Seen, refuse
 from rmkit.data.collate import PairCollator, encode_pairs
 from rmkit.data.packing import PairPacker
+from rmkit.data.samples import encode_samples
 from rmkit.data.tables import read_column
 from rmkit.losses import PAIR_LOSSES, reward_center_penalty
 from rmkit.training.checkpoint import CheckpointSealer
 from rmkit.training.contrastive import VARIANTS, VIEWS, ContrastiveTerm
+from rmkit.training.metarm import MetaStep, check_meta
 from rmkit.training.order import EpochSetter, PairOrder
 from rmkit.training.rows import choose_collator, take_tokens
+from rmkit.training.settings import RewardConfig
 from rmkit.training.statistics import PairStatistics
-from rmkit.training.zero import join_process_group
 
 PROTOTYPES = "prototypes.safetensors"
-
-
-@dataclass
-class RewardConfig(TrainingArguments):
-    """Hugging Face's training arguments, with defaults for reward models, and what a reward model has beyond them.
-
-    `contrastive_beta`, `contrastive_temperature` and `prototypes` default to the variant's own in the paper.
-    """
-
-    loss: str = "bradley_terry"
-    flip_rate: float | None = None  # the share of wrong labels that loss "corrected" must be told
-    center_rewards_coefficient: float = 0.0
-    max_length: int = 1024
-    packing: bool = True  # where the model can: no padding, and one copy of what chosen and rejected begin with
-    contrastive: Literal["none", "simcse", "simcse_difference", "swav", "swav_difference"] = "none"
-    contrastive_beta: float | None = None
-    contrastive_temperature: float | None = None
-    prototypes: int | None = None
-    dropout: float = 0.05  # of the contrastive views
-    learning_rate: float = 1e-5
-    num_train_epochs: float = 1.0
-    logging_steps: float = 10
-    save_total_limit: int | None = 1
-    train_sampling_strategy: str = "group_by_length"
-    remove_unused_columns: bool = False
-    dataloader_pin_memory: bool = False
-    ddp_find_unused_parameters: bool | None = False  # without DeepSpeed; looking for them breaks SwAV's prototypes
-
-    def __post_init__(self) -> None:
-        check_reward_settings(self)
-        if self.deepspeed:
-            join_process_group(self.ddp_timeout_delta, "gloo" if self.use_cpu else None)
-        super().__post_init__()
-
-
-def check_reward_settings(config: RewardConfig) -> None:
-    """Refuse a loss or a contrastive setting that cannot be trained with."""
-    if config.loss not in PAIR_LOSSES:
-        refuse("loss", f"one of {', '.join(PAIR_LOSSES)}", config.loss, "Choose one of these.")
-    if (config.flip_rate is not None) != ("flip_rate" in inspect.signature(PAIR_LOSSES[config.loss]).parameters):
-        refuse("flip_rate", "a rate with the loss that is corrected by it, and none with any other",
-               Seen(f"{config.flip_rate} with loss {config.loss!r}"), "Set both, or neither.")
-    if config.contrastive != "none" and not 0 < config.dropout < 1:
-        refuse("dropout", "a rate above 0 and below 1 (without dropout the two views are the same)", config.dropout,
-               "The paper takes 0.05.")
 
 
 class RewardTrainer(Trainer):
@@ -83,7 +38,8 @@ class RewardTrainer(Trainer):
 
     One forward per batch: chosen and rejected, and with a contrastive term both of their dropout views, are its
     rows, or segments of one packed row; the preference loss covers both views. A step's loss is the mean over its
-    pairs.
+    pairs. With a `meta_dataset` (a prompt and its `responses` in each row, or what `encode_samples` made of them) it is
+    taken at theta', see `MetaStep`; so are the rewards that are logged.
     """
 
     args: RewardConfig
@@ -98,8 +54,10 @@ class RewardTrainer(Trainer):
         processing_class: PreTrainedTokenizerBase,
         train_dataset: Dataset | None = None,
         eval_dataset: Dataset | None = None,
+        meta_dataset: Dataset | None = None,
         **others: Any,
     ) -> None:
+        check_meta(args, meta_dataset is not None)
         extra = {} if args.flip_rate is None else {"flip_rate": args.flip_rate}
         self.pair_loss = partial(PAIR_LOSSES[args.loss], **extra)
         self.contrastive: ContrastiveTerm | None = None
@@ -135,8 +93,34 @@ class RewardTrainer(Trainer):
         self.loss_is_scaled_for_ga = False  # compute_loss gives a batch's mean
         self.statistics = PairStatistics()
         self.epochs = EpochSetter()
+        self.meta: MetaStep | None = None
+        if meta_dataset is not None:
+            if "input_ids" not in meta_dataset.column_names:
+                meta_dataset = encode_samples(meta_dataset, processing_class, args.max_length)
+            packed = isinstance(collator, PairPacker)
+            self.meta = MetaStep(meta_dataset, args, processing_class, packed=packed)
         self.add_callback(sealer)
         self.add_callback(self.epochs)
+
+    def train(self, *args: Any, **settings: Any) -> Any:
+        """Train; however it ends, the parameters are not left at MetaRM's ascent."""
+        try:
+            return super().train(*args, **settings)
+        finally:
+            if self.meta is not None:
+                self.meta.end()
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """The loss of a micro-batch, its gradient added; with a meta set, where MetaRM's ascent leads to."""
+        if self.meta is None:
+            return super().training_step(model, inputs, num_items_in_batch)
+        self.meta.begin(self.model, model, self.optimizer, self.state.global_step)
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if self.accelerator.sync_gradients:
+            self.meta.ascent.restore()
+        return loss
 
     def compute_loss(
         self,
@@ -166,6 +150,8 @@ class RewardTrainer(Trainer):
         """Add what was seen of the rewards since the last time to the training logs."""
         if "loss" in logs:
             logs = {**logs, **self.statistics.drain(self.accelerator.gather)}
+            if self.meta is not None:
+                logs |= self.meta.drain(self.accelerator.gather)
         super().log(logs, start_time)
 
     def prediction_step(

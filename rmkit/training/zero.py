@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import importlib
+import itertools
 import os
 import socket
 import warnings
@@ -12,7 +13,10 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+from rmkit.core.checks import Seen, refuse
 
 Stage = Literal[0, 1, 2, 3]
 
@@ -98,6 +102,60 @@ def release_engine(engine: Any) -> None:
     """
     if engine is not None:
         engine.destroy()
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether ZeRO-3 has cut the model's parameters."""
+    return any(hasattr(parameter, "ds_id") for parameter in model.parameters())
+
+
+class Shards:
+    """This process' shards of the trainable parameters under ZeRO-3: a `rmkit.training.ascent.Holding`.
+
+    What DeepSpeed's own step does to them: all parameters are let go, the shards are written, and the small ones that
+    it keeps whole on every process are gathered anew. Without the last, these would silently stay what they were. In
+    float32 the optimizer steps on the very same shards, so they have to be restored before it does.
+    """
+
+    def __init__(self, engine: Any) -> None:
+        self.engine = engine
+        self.optimizer = engine.optimizer
+        if engine.zero_hpz_partition_size() > 1 or self.optimizer.params_in_nvme_and_cpu:
+            refuse("deepspeed", "ZeRO-3 with its shards in memory, and no second copy of them, for MetaRM",
+                   Seen("zero_hpz_partition_size or offload_param to nvme"), "Leave these out.")
+        self.gradients = self.optimizer.grad_partitions_flat_buffer  # of all shards; the next step's will lie there too
+        self.gradients.zero_()  # of the last step's, which stay for what has no gradient now
+
+    def forward(self, **tokens: Any) -> Any:
+        """The outputs, through the engine, which gathers the parameters."""
+        return self.engine(**tokens)
+
+    def differentiate(self, value: Tensor) -> None:
+        """Add to the shards' gradients; no boundary, at which a step would take them."""
+        self.engine.set_gradient_accumulation_boundary(False)
+        self.engine.backward(value, scale_wrt_gas=False)
+
+    def open(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each shard with its gradient, in float32; afterwards no gradient is left for the optimizer."""
+        self.release()
+        start = 0
+        for parameter in itertools.chain.from_iterable(self.optimizer.fp16_groups):
+            shard = parameter.ds_tensor
+            gradient = self.gradients[start:start + shard.numel()].to(shard.device, torch.float32)
+            start += shard.numel()
+            yield shard.data, gradient
+        self.gradients.zero_()
+        self.optimizer.zero_grad()
+
+    def close(self) -> None:
+        """Gather what is kept whole."""
+        whole = self.optimizer.persistent_parameters
+        if whole:
+            whole[0].all_gather(whole)
+
+    def release(self) -> None:
+        """Let go of all whole parameters."""
+        self.optimizer.parameter_offload.partition_all_parameters()
 
 
 def leave_zero() -> None:

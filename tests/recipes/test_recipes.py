@@ -64,6 +64,7 @@ def test_recipe(path, shrink, tmp_path):
     assert read_record(tmp_path / "out/votes")["loss"] == recipe.get("vote", {}).get("loss", "symmetric")
 
 
-def test_every_recipe_is_for_a_run_or_for_training():
-    others = [path for path in RECIPES.glob("*.yaml") if path not in RUNS]  # run by tests/stages/test_training.py
+def test_every_recipe_is_for_a_run_or_a_judge_or_for_training():
+    judges = set(RECIPES.glob("judge*.yaml"))  # run by test_judge_recipes.py
+    others = {*RECIPES.glob("*.yaml")} - {*RUNS} - judges  # run by tests/stages/test_training.py
     assert RUNS and all("learning_rate" in read_yaml(path) for path in others)

@@ -33,12 +33,13 @@ def build_trainer(tiny_base, tiny_pairs, tmp_path):
         stack.enter_context(deepspeed_environment())
         warnings.filterwarnings("ignore", r".*torch\.jit\.", DeprecationWarning)  # torch's own, on its first compile
 
-        def build(model=None, pairs=tiny_pairs, evaluation=None, **settings):
+        def build(model=None, pairs=tiny_pairs, evaluation=None, meta_dataset=None, **settings):
             arguments = RewardConfig(**{"output_dir": str(tmp_path), **SETTINGS, **settings})
             tokenizer = load_tokenizer(tiny_base)
             model = model or load_reward_model(tiny_base, tokenizer, seed=0)
             return RewardTrainer(
-                model, arguments, processing_class=tokenizer, train_dataset=pairs, eval_dataset=evaluation
+                model, arguments, processing_class=tokenizer, train_dataset=pairs, eval_dataset=evaluation,
+                meta_dataset=meta_dataset,
             )
 
         yield build
@@ -77,13 +78,25 @@ def wide_base(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
-def two_ranks(tiny_base, pairs_file, wide_base, tmp_path_factory):
-    """What `ranks_worker work` found, and under "folder" the model that stage 3 saved."""
-    out = tmp_path_factory.mktemp("two ranks")
+def launch_ranks(*words):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")  # what a tensor frees is given back, and not counted
-        launch(["ranks_worker", "work", str(tiny_base), pairs_file, str(wide_base), str(out)], processes=2)
+        launch(["ranks_worker", *map(str, words)], processes=2)
+
+
+@pytest.fixture(scope="session")
+def two_ranks(tiny_base, pairs_file, wide_base, tmp_path_factory):
+    """What `ranks_worker work` found, and under "folder" the model that stage 3 saved."""
+    out = tmp_path_factory.mktemp("two ranks")
+    launch_ranks("work", tiny_base, pairs_file, wide_base, out)
     return json.loads((out / "results.json").read_text()) | {"folder": out}
+
+
+@pytest.fixture(scope="session")
+def ascended_ranks(tiny_base, pairs_file, samples_file, tmp_path_factory):
+    """The folder of the models that `ranks_worker ascend` trained."""
+    out = tmp_path_factory.mktemp("ascended ranks")
+    launch_ranks("ascend", tiny_base, pairs_file, samples_file, out)
+    return out

@@ -1,4 +1,4 @@
-"""What each rank of the launched tests does: `python -m ranks_worker work BASE PAIRS WIDE OUT`, or `fail`."""
+"""What each rank of the launched tests does: `python -m ranks_worker work BASE PAIRS WIDE OUT`, `ascend`, or `fail`."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from datasets import Dataset
 from rmkit.models.reward import load_reward_model, load_tokenizer
 from rmkit.training.ranks import is_first_rank
 from rmkit.training.trainer import RewardConfig, RewardTrainer
-from rmkit.training.zero import deepspeed_environment, default_config, leave_zero
+from rmkit.training.zero import Shards, deepspeed_environment, default_config, leave_zero
 
 BATCH = 8  # pairs in a step, on however many processes
 TIMEOUT = 345  # seconds; one that nobody else would set
@@ -34,7 +34,7 @@ NAMES = ("loss", "accuracy", "margin_accuracy", "gap", "reward_mean", "reward_mi
 CPU = torch.device("cpu")
 
 
-def train(base, pairs, out, config, *, micro, checkpointing=False, save=False, model=None, **settings):
+def train(base, pairs, out, config, *, micro, checkpointing=False, save=False, model=None, samples=None, **settings):
     """One run's numbers: every step's, the gradient's norm before clipping, and each pair's rewards at the end.
 
     `micro`: pairs in a forward, which decides how many are accumulated. The epoch's last batch is short.
@@ -49,7 +49,8 @@ def train(base, pairs, out, config, *, micro, checkpointing=False, save=False, m
     model = model or load_reward_model(base, tokenizer, seed=0)
     dataset = Dataset.from_parquet(pairs)
     trainer = RewardTrainer(
-        model, arguments, processing_class=tokenizer, train_dataset=dataset.select(range(22)), eval_dataset=dataset
+        model, arguments, processing_class=tokenizer, train_dataset=dataset.select(range(22)), eval_dataset=dataset,
+        meta_dataset=None if samples is None else Dataset.from_parquet(samples),
     )
     trainer.train()
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
@@ -76,6 +77,20 @@ def cells(processes):
         for stage in (3, 0, 1, 2)
         for micro, checkpointing in ((BATCH // processes, stage % 2 == 0), (1, stage % 2 == 1))
     }
+
+
+META = {"max_steps": 20, "meta_learning_rate": 0.05, "meta_batch_size": 6}
+
+
+def ascend(base, pairs, samples, out):
+    """MetaRM at every stage, the model of each saved in `out`; and by a mutant that leaves out a stage-3 gathering."""
+    with deepspeed_environment():
+        RewardConfig(output_dir=out, deepspeed=default_config(0), **SETTINGS)  # so that the processes meet
+        for name, stage, micro in (("0", 0, 4), ("1", 1, 2), ("2", 2, 4), ("3", 3, 2), ("mutant", 3, 4)):
+            if name == "mutant":
+                Shards.close = Shards.release = lambda self: None
+            train(base, pairs, str(Path(out) / name), default_config(stage), micro=micro, checkpointing=stage == 1,
+                  save=True, samples=samples, **META)
 
 
 def load(base):
@@ -117,6 +132,9 @@ def main():
         if is_first_rank():
             raise RuntimeError("the first rank has failed")
         raise SystemExit(0)
+    if sys.argv[1] == "ascend":
+        ascend(*sys.argv[2:])
+        return
     base, pairs, wide, out = sys.argv[2:]
     with deepspeed_environment():
         arguments = RewardConfig(output_dir=out, deepspeed=default_config(3), **SETTINGS)

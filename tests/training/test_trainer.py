@@ -6,7 +6,7 @@ import torch
 
 from rmkit.core.checks import InputError
 from rmkit.losses import bradley_terry_loss
-from rmkit.models.reward import score_pairs
+from rmkit.models.scoring import score_pairs
 from rmkit.training.statistics import PairStatistics
 from rmkit.training.trainer import RewardConfig
 

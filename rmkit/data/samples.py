@@ -1,0 +1,166 @@
+"""Samples: several responses to each prompt, without labels (MetaRM's meta set), read and encoded."""
+
+import contextlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset, Features, List, Value
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from rmkit.core.checks import InputError, Seen, refuse
+from rmkit.data.chat import OverLong, encode_rows, take
+from rmkit.data.collate import pad_right
+from rmkit.data.packing import pack
+from rmkit.data.pages import release_pages
+from rmkit.data.pairs import Messages, Unusable, read_messages, read_prompt, read_response, strip
+from rmkit.data.quarantine import Quarantine
+from rmkit.data.reading import PairWriter
+from rmkit.data.sources import Fault, Row, read_rows
+
+NAMES = ("responses", "completions")  # of the column, ours and TRL's
+SPLIT = "samples"
+ENCODED = Features({"input_ids": List(List(Value("int32"))), "length": Value("int32")})
+
+
+@dataclass
+class SampleReading:
+    """What became of a meta set: rows in, out and set aside by reason; responses left out of the rows, by reason."""
+
+    rows_in: int = 0
+    rows_out: int = 0
+    responses: int = 0
+    quarantined: dict[str, int] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        without = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items()) or "none"
+        return (f"meta set: rows in {self.rows_in} = rows out {self.rows_out} + quarantined "
+                f"{sum(self.quarantined.values())}; {self.responses} responses, left out {without}")
+
+
+def read_samples(
+    data: str, directory: Path, *, tokenizer: PreTrainedTokenizerBase, max_length: int, split: str = "train"
+) -> SampleReading:
+    """Stream the rows of `data` into `directory`/samples.parquet, the rest into `directory`/quarantine.jsonl.
+
+    A row has a `prompt` (as pairs have it) and `responses` (or `completions`): a list of texts or of messages. Equal
+    responses of a row are one (space around them does not count), empty ones and those that do not fit into
+    `max_length` tokens are left out; a row with fewer than two that are left goes into quarantine. Raises
+    `InputError` when nothing is left.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        quarantine = stack.enter_context(Quarantine(directory / "quarantine.jsonl"))
+        writer = stack.enter_context(PairWriter(directory / f"{SPLIT}.parquet", ("id", "prompt", "responses")))
+        reading = SampleReading(quarantined=quarantine.reasons)
+        for row in tqdm(read_rows(data, split), f"Reading {data}", unit=" rows", disable=None):
+            reading.rows_in += 1
+            left_out: Counter[str] = Counter()
+            samples = parse_samples(row, tokenizer, max_length, left_out)
+            if isinstance(samples, Fault):
+                quarantine.add(row, samples)
+                continue
+            writer.write(samples)
+            reading.rows_out += 1
+            reading.responses += len(samples["responses"])
+            reading.left_out += left_out
+        if not reading.rows_out:
+            refuse(f"meta_data {data}", "a row with a prompt and two different responses",
+                   Seen(f"{reading}; {dict(quarantine.reasons)}"), f"See {quarantine.path}.")
+    return reading
+
+
+def parse_samples(
+    row: Row, tokenizer: PreTrainedTokenizerBase, max_length: int, left_out: Counter[str]
+) -> dict[str, Any] | Fault:
+    """The prompt of a row and its different responses, those left out counted in `left_out`; or the row's fault."""
+    if isinstance(row.content, Fault):
+        return row.content
+    try:
+        prompt, responses = read_columns(row.content)
+    except Unusable as unusable:
+        return Fault(*unusable.args)
+    kept: dict[tuple[tuple[str, str], ...], Messages] = {}
+    encoded = encode_rows(tokenizer, [(prompt, responses)], max_length)[0]
+    for response, found in zip(responses, encoded, strict=True):
+        key = tuple(strip(message) for message in response)
+        if not any(content for _, content in key):
+            left_out["empty"] += 1
+        elif key in kept:
+            left_out["equal to another"] += 1
+        elif isinstance(found, OverLong):
+            left_out["over-long"] += 1
+        elif isinstance(found, InputError):
+            return Fault("not encoded", str(found))
+        else:
+            kept[key] = response
+    if len(kept) < 2:
+        return Fault("fewer than two different responses", f"{len(kept)} of {len(responses)}")
+    return {"id": f"{Path(row.file).name}:{row.line}", "prompt": prompt, "responses": list(kept.values())}
+
+
+def read_columns(content: Mapping[str, Any]) -> tuple[Messages, list[Messages]]:
+    """The prompt and all responses of a row."""
+    if content.get("prompt") is None:
+        raise Unusable("missing prompt")
+    prompt = read_prompt(content["prompt"])
+    values = next((content[name] for name in NAMES if content.get(name) is not None), None)
+    if not isinstance(values, list):
+        raise Unusable("missing responses", f"expected a list in {' or '.join(NAMES)}, got {type(values).__name__}")
+    sides = [value if isinstance(value, str) else read_messages(value, "responses") for value in values]
+    responses = [read_response(side, prompt, "responses") for side in sides]
+    try:
+        "".join(text for part in (prompt, *responses) for message in part for text in message.values()).encode()
+    except UnicodeEncodeError as error:
+        raise Unusable("bad Unicode", str(error)) from None
+    return prompt, responses
+
+
+def encode_samples(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
+    """Token ids of every prompt with each of its responses: `input_ids` [response, token], `length`, the longest.
+
+    Raises `InputError` for a row with fewer than two different responses, or one that cannot be encoded.
+    """
+    return dataset.map(
+        encode_block,
+        batched=True,
+        fn_kwargs={"tokenizer": tokenizer, "max_length": max_length},
+        remove_columns=dataset.column_names,
+        features=ENCODED,
+        load_from_cache_file=False,
+        desc="Tokenising samples",
+    )
+
+
+def encode_block(rows: Mapping[str, list], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list]:
+    """Token ids of a block of prompts with their responses; the memory that they were read into is given back."""
+    encoded: dict[str, list] = {name: [] for name in ENCODED}
+    for prompt, responses in zip(rows["prompt"], rows["responses"], strict=True):
+        found = encode_rows(tokenizer, [(prompt, responses)], max_length)[0]
+        sequences = [take(one, f"samples of {prompt!r:.80}").input_ids for one in found]
+        if len({tuple(sequence) for sequence in sequences}) < 2:
+            refuse(f"samples of {prompt!r:.80}", "at least two different responses", len(sequences),
+                   "`read_samples` leaves such rows out.")
+        encoded["input_ids"].append(sequences)
+        encoded["length"].append(max(map(len, sequences)))
+    release_pages()
+    return encoded
+
+
+def collate_samples(
+    rows: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, *, packed: bool
+) -> dict[str, Any]:
+    """Rows of `encode_samples` as one packed row or one padded batch, all responses to a prompt behind each other.
+
+    `present`: [prompt, response] bool, True where a prompt has so many responses; the rest as for pairs.
+    """
+    groups = [row["input_ids"] for row in rows]
+    counts = torch.tensor([len(group) for group in groups])
+    tokens = pack(groups) if packed else pad_right([sequence for group in groups for sequence in group], tokenizer)
+    release_pages()
+    return {**tokens, "present": torch.arange(int(counts.max())) < counts[:, None]}

@@ -1,0 +1,153 @@
+"""The MetaRM step: the preference gradient is taken where the model tells fresh responses apart a little better."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from rmkit.core.checks import Seen, refuse
+from rmkit.core.seeds import derive_seed
+from rmkit.data.samples import SPLIT, collate_samples, encode_samples, read_samples
+from rmkit.data.tables import load_split, read_column
+from rmkit.losses import difference_loss
+from rmkit.training.ascent import Ascent, Holding, WholeModel
+from rmkit.training.order import PairOrder
+from rmkit.training.ranks import is_first_rank, wait_for_ranks
+from rmkit.training.rows import take_tokens
+from rmkit.training.settings import RewardConfig
+from rmkit.training.zero import Shards, is_sharded
+
+
+class MetaStep:
+    """Before an optimizer step: theta' = theta + meta_learning_rate * gradient of J at theta; before it steps: theta.
+
+    J is `difference_loss` over `meta_batch_size` prompts of `samples` (of `encode_samples`), on all processes together.
+    All micro-batches of the step take their preference gradient at theta', and the optimizer applies it at theta: it
+    sees no other gradient, and neither does clipping. First order: theta' counts as a constant. Which prompts, and
+    their dropout, follow from the seed and the step's number alone, so that a resumed run goes on with the same ones.
+
+    Source: arXiv 2401.06080, Eq. (11) to (14), and MetaRM, arXiv 2405.00438, Algorithm 1. They descend by plain
+    gradient descent; here by the trainer's optimizer.
+    """
+
+    def __init__(
+        self, samples: Dataset, args: RewardConfig, tokenizer: PreTrainedTokenizerBase, *, packed: bool
+    ) -> None:
+        assert args.meta_learning_rate is not None
+        self.samples, self.args, self.tokenizer, self.packed = samples, args, tokenizer, packed
+        self.rate: float = args.meta_learning_rate
+        pairs = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        prompts = args.meta_batch_size or pairs
+        if prompts % args.world_size:
+            refuse("meta_batch_size", f"a multiple of the {args.world_size} processes", prompts, "Change it.")
+        seed = derive_seed(args.seed if args.data_seed is None else args.data_seed, "meta")
+        self.order = PairOrder(len(samples), batch=prompts, seed=seed, lengths=read_column(samples, "length", "int32"))
+        self.epoch: list[int] = []
+        self.ascent = Ascent()
+        self.step = -1
+        self.optimizer: Any = None
+        self.seen: list[Tensor] = []
+
+    def begin(self, model: nn.Module, wrapped: Any, optimizer: Any, step: int) -> None:
+        """Ascend if step `step` has not begun yet and is one with an ascent; `wrapped` is the engine around `model`."""
+        if step == self.step:
+            return
+        self.step = step
+        while hasattr(optimizer, "optimizer"):  # out of what accelerate and DeepSpeed put around it
+            optimizer = optimizer.optimizer
+        if optimizer is not self.optimizer:
+            # Some of DeepSpeed's engines step within the last backward, on the very parameters that were moved.
+            optimizer.register_step_pre_hook(lambda *_: self.ascent.restore())
+            self.optimizer = optimizer
+        if step % self.args.meta_every == 0:
+            self.climb(model, wrapped, step // self.args.meta_every)
+
+    def climb(self, model: nn.Module, wrapped: Any, number: int) -> None:
+        """Ascent `number`. Raises `InputError` where there is a gradient and no parameter is changed by it."""
+        wrapped.train()
+        sharded = is_sharded(model)
+        holding: Holding = Shards(wrapped) if sharded else WholeModel(model)
+        device, process = self.args.device, self.args.process_index
+        seed = derive_seed(self.args.seed, "ascent", number)
+        batches = self.draw(number)
+        count = sum(map(len, batches))
+        with keep_random_state(device):
+            torch.manual_seed(derive_seed(seed, process))
+            for rows in batches:
+                batch = collate_samples([self.samples[row] for row in rows], self.tokenizer, packed=self.packed)
+                batch = {name: value.to(device) if torch.is_tensor(value) else value for name, value in batch.items()}
+                logits = holding.forward(**take_tokens(batch, views=1)).logits[:, 0].float()
+                rewards = logits.new_zeros(batch["present"].shape).masked_scatter(batch["present"], logits)
+                difference = difference_loss(rewards, mask=batch["present"], reduction="sum")
+                self.seen.append(torch.stack([difference.detach(), difference.new_tensor(len(rows))]))
+                holding.differentiate(difference / count)
+        generator = None
+        if self.args.bf16 or next(model.parameters()).dtype is torch.bfloat16:
+            # Processes that each hold all parameters have to round alike.
+            generator = torch.Generator(device).manual_seed(derive_seed(seed, process) if sharded else seed)
+        wanted, moved = self.ascent.climb(holding, self.rate, generator=generator)
+        if wanted and not moved and self.rate:
+            refuse("meta_learning_rate", "a step that changes a parameter",
+                   Seen(f"{self.rate}, which rounding takes away whole"), "Raise it, or train in float32.")
+
+    def draw(self, number: int) -> list[list[int]]:
+        """This process' rows of `samples` in ascent `number`, by forward: no more of those than there are for pairs."""
+        epoch, place = divmod(number, self.order.steps)
+        if epoch != self.order.epoch or not self.epoch:
+            self.order.epoch = epoch
+            self.epoch = list(self.order)
+        batch = self.epoch[place * self.order.batch:(place + 1) * self.order.batch]
+        mine = batch[self.args.process_index::self.args.world_size]
+        forwards = min(self.args.gradient_accumulation_steps, len(mine))
+        return [mine[forward::forwards] for forward in range(forwards)]
+
+    def end(self) -> None:
+        """Back to theta, however the training ended; another one may begin."""
+        self.ascent.restore()
+        self.step = -1
+
+    def drain(self, gather: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """The mean of J over the prompts of all processes since the last call; `gather` stacks rows over processes."""
+        if not self.seen:
+            return {}
+        total = gather(torch.stack(self.seen).sum(dim=0)[None]).sum(dim=0)
+        self.seen = []
+        return {"meta_difference": (total[0] / total[1]).item()}
+
+
+def load_meta_set(
+    data: str, folder: Path, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> tuple[Dataset, dict[str, Any]]:
+    """What can be used of the meta set `data`, encoded; and on the first process, what became of its rows.
+
+    The first process reads it into `folder`, from which all load it.
+    """
+    facts = {}
+    if is_first_rank():
+        reading = read_samples(data, folder, tokenizer=tokenizer, max_length=max_length)
+        print(reading)
+        facts = asdict(reading)
+    wait_for_ranks()
+    samples = load_split(folder / f"{SPLIT}.parquet", SPLIT, columns=("prompt", "responses"))
+    return encode_samples(samples, tokenizer, max_length), facts
+
+
+def check_meta(args: RewardConfig, given: bool) -> None:
+    """Refuse a meta set without a step size, and the reverse, and a precision that the ascent does not know."""
+    if given != (args.meta_learning_rate is not None):
+        refuse("meta_learning_rate and meta_data", "both or neither",
+               Seen(f"{args.meta_learning_rate} with{'' if given else 'out'} a meta set"),
+               "The paper's step size is its learning rate, 5e-6; it tries 1e-6 and 1e-5 too.")
+
+
+@contextlib.contextmanager
+def keep_random_state(device: torch.device) -> Iterator[None]:
+    """Whatever the block draws, what is drawn after it stays the same."""
+    with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
+        yield

@@ -1,0 +1,72 @@
+"""The settings of a training: Hugging Face's training arguments, and what a reward model has beyond them."""
+
+import inspect
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from transformers import TrainingArguments
+
+from rmkit.core.checks import Seen, refuse
+from rmkit.losses import PAIR_LOSSES
+from rmkit.training.zero import join_process_group
+
+
+@dataclass
+class RewardConfig(TrainingArguments):
+    """Hugging Face's training arguments, with defaults for reward models, and what a reward model has beyond them.
+
+    `contrastive_beta`, `contrastive_temperature` and `prototypes` default to the variant's own in the paper.
+    """
+
+    loss: str = "bradley_terry"
+    flip_rate: float | None = None  # the share of wrong labels that loss "corrected" must be told
+    center_rewards_coefficient: float = 0.0
+    max_length: int = 1024
+    packing: bool = True  # where the model can: no padding, and one copy of what chosen and rejected begin with
+    contrastive: Literal["none", "simcse", "simcse_difference", "swav", "swav_difference"] = "none"
+    contrastive_beta: float | None = None
+    contrastive_temperature: float | None = None
+    prototypes: int | None = None
+    dropout: float = 0.05  # of the contrastive views
+    meta_learning_rate: float | None = None  # of MetaRM's ascent; no default: a meta set comes with a choice of it
+    meta_batch_size: int | None = None  # prompts of an ascent, on all processes; by default as many as a step has pairs
+    meta_every: int = 1  # steps from one ascent to the next; those between are plain
+    learning_rate: float = 1e-5
+    num_train_epochs: float = 1.0
+    logging_steps: float = 10
+    save_total_limit: int | None = 1
+    train_sampling_strategy: str = "group_by_length"
+    remove_unused_columns: bool = False
+    dataloader_pin_memory: bool = False
+    ddp_find_unused_parameters: bool | None = False  # without DeepSpeed; looking for them breaks SwAV's prototypes
+
+    def __post_init__(self) -> None:
+        check_reward_settings(self)
+        if self.deepspeed:
+            join_process_group(self.ddp_timeout_delta, "gloo" if self.use_cpu else None)
+        super().__post_init__()
+
+
+def check_reward_settings(config: RewardConfig) -> None:
+    """Refuse a loss or a contrastive setting that cannot be trained with."""
+    if config.loss not in PAIR_LOSSES:
+        refuse("loss", f"one of {', '.join(PAIR_LOSSES)}", config.loss, "Choose one of these.")
+    if (config.flip_rate is not None) != ("flip_rate" in inspect.signature(PAIR_LOSSES[config.loss]).parameters):
+        refuse("flip_rate", "a rate with the loss that is corrected by it, and none with any other",
+               Seen(f"{config.flip_rate} with loss {config.loss!r}"), "Set both, or neither.")
+    if config.contrastive != "none" and not 0 < config.dropout < 1:
+        refuse("dropout", "a rate above 0 and below 1 (without dropout the two views are the same)", config.dropout,
+               "The paper takes 0.05.")
+    if config.meta_learning_rate is None and (config.meta_batch_size is not None or config.meta_every != 1):
+        refuse("meta_learning_rate", "MetaRM's step size, beside its other settings", Seen("none"),
+               "Set it, or leave meta_batch_size and meta_every out.")
+    if config.meta_learning_rate is not None:
+        if not 0 <= config.meta_learning_rate < math.inf:
+            refuse("meta_learning_rate", "a finite number, 0 or more", config.meta_learning_rate, "The paper: 5e-6.")
+        if min(config.meta_every, 1 if config.meta_batch_size is None else config.meta_batch_size) < 1:
+            seen = Seen(f"{config.meta_every} and {config.meta_batch_size}")
+            refuse("meta_every and meta_batch_size", "at least 1", seen,
+                   "Leave them out for an ascent at every step on as many prompts as it has pairs.")
+        if config.fp16:
+            refuse("fp16", "float32 or bf16 with MetaRM's ascent", Seen("fp16"), "Set bf16 instead.")

@@ -1,0 +1,64 @@
+"""MetaRM on two processes, at every ZeRO stage: the parameters of plain torch on one."""
+
+import warnings
+
+import pytest
+import ranks_worker
+import safetensors.torch
+from ranks_worker import BATCH, META
+
+from rmkit.training.zero import deepspeed_environment, default_config
+
+TOLERANCE = 1e-5
+
+
+def load(folder):
+    return safetensors.torch.load_file(folder / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def train(tiny_base, pairs_file, samples_file, tmp_path_factory):
+    """train(config, samples=..., **settings) -> the weights after training in this process."""
+
+    def run(config, samples=samples_file, **settings):
+        folder = tmp_path_factory.mktemp("one process")
+        with deepspeed_environment(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r".*torch\.jit\.", DeprecationWarning)
+            ranks_worker.train(str(tiny_base), pairs_file, str(folder), config, micro=BATCH, save=True, samples=samples,
+                               **{**META, **settings})
+        return load(folder)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def reference(train):
+    """Plain torch: one process, whole batches."""
+    return train(None)
+
+
+def differ(run, other):
+    """The largest difference of a parameter's entries, in shares of the parameter's largest."""
+    return max(((run[name] - other[name]).abs().max() / other[name].abs().max()).item() for name in other)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_two_processes(ascended_ranks, reference, stage):
+    assert differ(load(ascended_ranks / str(stage)), reference) < TOLERANCE
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_one_process(train, reference, stage):
+    assert differ(train(default_config(stage)), reference) < TOLERANCE
+
+
+def test_the_ascent_shows_at_this_tolerance(train, reference):
+    """The twin: without it, or by half of it, other parameters come out."""
+    plain = {"meta_learning_rate": None, "meta_batch_size": None}
+    assert differ(train(None, samples=None, **plain), reference) > 1000 * TOLERANCE
+    assert differ(train(None, meta_learning_rate=META["meta_learning_rate"] / 2), reference) > 100 * TOLERANCE
+
+
+def test_shards_that_are_not_gathered_anew_are_caught(ascended_ranks, reference):
+    """What stage 3 keeps whole stays at theta where the ascent writes the shards alone: wrong, and nothing says so."""
+    assert differ(load(ascended_ranks / "mutant"), reference) > 100 * TOLERANCE
