@@ -1,0 +1,261 @@
+"""What MetaRM is worth when the policy has moved: reward models judge responses of policies away from SFT.
+
+    python benchmarks/metarm.py [--seeds 5] [--work runs/metarm]
+
+In the gold world, where every response's true quality is known. The SFT policy is the world's own writer. A policy at a
+distance from it is the one that RLHF aims at: the best of reward - beta KL, with the plain model as reward. It is drawn
+by choosing among 64 responses of the SFT policy with probabilities that grow as exp(reward / beta); beta is such
+that the mean KL over prompts is the one named. Each MetaRM is trained on the plain model's pairs, in the same order,
+with 5 responses of one of these policies to each prompt of a meta set, without labels; then both tell apart pairs of
+the policy's responses to other prompts. The ascent's step size is the one that is best over all distances with a seed
+of its own. The gold worlds of benchmarks/gold.py are used. What is finished is kept in --work and not computed again.
+"""
+
+import argparse
+import json
+import random
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from contrastive import estimate_mean
+from contrastive_tasks import GOLD_SETTINGS, Task, make_gold_task, speak
+from datasets import Dataset
+from gold import MAX_LENGTH, keep
+from numpy.typing import NDArray
+from results import summarise, write_results
+from scipy.optimize import brentq
+from tqdm import tqdm
+
+from rmkit.core.seeds import derive_seed
+from rmkit.core.stages import digest
+from rmkit.data.gold.requests import draw_request, write_prompt
+from rmkit.data.gold.responses import write_response
+from rmkit.data.gold.reward import gold_reward
+from rmkit.data.tables import write_table
+from rmkit.models.scoring import load_scorer, score_responses
+from rmkit.ratings.accuracy import pair_accuracy
+from rmkit.stages.training import TrainConfig, train
+
+LEARNING_RATE = 1e-3  # the best of benchmarks/contrastive.py for plain Bradley-Terry
+POOL = 64  # responses of the SFT policy to a prompt
+PROMPTS = {"meta": 320, "test": 240}
+DISTANCES = (0.5, 1.5, 2.5)  # mean KL from SFT in nats; none can pass log 64 = 4.2
+SAMPLES = 5  # of the meta set and of the test, to a prompt
+STEP_SIZES = (0.03, 0.3, 3.0)
+MIDDLE = 1.5
+VARIANTS: dict[str, dict[str, Any]] = {  # of the ascent, at the middle distance
+    "full": {"meta_batch_size": 16},
+    "quarter": {"meta_batch_size": 4},
+    "full, each 4th step": {"meta_batch_size": 16, "meta_every": 4},
+}
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Prompts, responses [prompt][response] of the SFT policy, their gold rewards and the plain model's, alike."""
+
+    prompts: list[str]
+    responses: list[list[str]]
+    gold: NDArray[np.float64]
+    rewards: NDArray[np.float64]
+
+
+def draw_pool(prompts: int, seed: int, name: str) -> Pool:
+    """The SFT policy's different responses to new prompts; the plain model has not seen them yet."""
+    rng = random.Random(derive_seed(seed, "metarm", name))
+    texts, pools, gold = [], [], []
+    for _ in range(prompts):
+        request = draw_request(rng)
+        texts.append(write_prompt(request, rng))
+        found: dict[str, None] = {}
+        while len(found) < POOL:
+            found[write_response(request, rng.random(), rng)] = None
+        pools.append(list(found))
+        gold.append([gold_reward(request, response) for response in found])
+    return Pool(texts, pools, np.array(gold), np.zeros((prompts, POOL)))
+
+
+def score(model: Path, prompts: Sequence[str], responses: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+    """The model's rewards [prompt, response]."""
+    rows = [
+        {"prompt": speak("user", prompt), "responses": [speak("assistant", response) for response in group]}
+        for prompt, group in zip(prompts, responses, strict=True)
+    ]
+    return np.stack(score_responses(*load_scorer(model), Dataset.from_list(rows), max_length=MAX_LENGTH))
+
+
+def weigh(rewards: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
+    """The policy's log-probabilities [prompt, response] of choosing each response of the pool."""
+    tilted = rewards / beta
+    top = tilted.max(axis=1, keepdims=True)
+    return np.asarray(tilted - top - np.log(np.exp(tilted - top).sum(axis=1, keepdims=True)))
+
+
+def measure_kl(logs: NDArray[np.float64]) -> float:
+    """Mean KL over prompts from the uniform choice among the pool, in nats."""
+    return float((np.exp(logs) * (logs + np.log(logs.shape[1]))).sum(axis=1).mean())
+
+
+def find_policy(rewards: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
+    """The log-probabilities of the policy at that mean KL from the SFT policy."""
+    beta = np.exp(brentq(lambda log: measure_kl(weigh(rewards, float(np.exp(log)))) - distance, -9.0, 9.0))
+    return weigh(rewards, float(beta))
+
+
+def draw(logs: NDArray[np.float64], seed: int) -> NDArray[np.intp]:
+    """`SAMPLES` different responses [prompt, sample] of a policy, drawn one after the other (by Gumbel's trick)."""
+    noise = np.random.default_rng(seed).gumbel(size=logs.shape)
+    return np.argsort(-(logs + noise), axis=1)[:, :SAMPLES]
+
+
+def train_model(task: Task, folder: Path, seed: int, meta: Path | None = None, **settings: Any) -> Path:
+    """A reward model on the task's pairs, with a meta set or without."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_table(task.pairs, folder / "train.parquet")
+    return train(TrainConfig(
+        data=str(folder / "train.parquet"), model_name_or_path=task.base, output_dir=str(folder / "model"), seed=seed,
+        learning_rate=LEARNING_RATE, meta_data=None if meta is None else str(meta), **GOLD_SETTINGS, **settings,
+    ))
+
+
+def measure(model: Path, pool: Pool, chosen: NDArray[np.intp]) -> dict[str, float]:
+    """How a model orders the chosen responses, pair by pair, and the spread of its differences."""
+    responses = [[group[place] for place in row] for group, row in zip(pool.responses, chosen, strict=True)]
+    rewards = score(model, pool.prompts, responses)
+    gold = np.take_along_axis(pool.gold, chosen, axis=1)
+    pairs = np.array(list(combinations(range(SAMPLES), 2)))
+    gaps, truth = (values[:, pairs[:, 0]] - values[:, pairs[:, 1]] for values in (rewards, gold))
+    differ = truth != 0
+    oriented = np.where(truth < 0, -gaps, gaps)[differ]
+    return {"accuracy": pair_accuracy(oriented).accuracy, "spread": float(gaps.std()), "pairs": int(differ.sum())}
+
+
+class Seed:
+    """One seed: its plain model, its policies, and what is measured on them."""
+
+    def __init__(self, work: Path, worlds: Path, seed: int) -> None:
+        self.work, self.seed = work / f"seed-{seed}", seed
+        self.task = make_gold_task(worlds / f"seed-{seed}", seed)
+        self.plain = self.work / "plain/model"
+        train_model(self.task, self.plain.parent, seed)  # entered as it stands where it is finished
+        self.pools = {name: self.score_pool(name, prompts) for name, prompts in PROMPTS.items()}
+        self.policies = {
+            (name, distance): find_policy(pool.rewards, distance)
+            for name, pool in self.pools.items() for distance in DISTANCES
+        }
+
+    def score_pool(self, name: str, prompts: int) -> Pool:
+        """A pool with the plain model's rewards, which are kept."""
+        pool = draw_pool(prompts, self.seed, name)
+        path = self.work / f"{name}-{prompts}.npy"
+        if not path.exists():
+            np.save(path, score(self.plain, pool.prompts, pool.responses))
+        return Pool(pool.prompts, pool.responses, pool.gold, np.load(path))
+
+    def choose(self, name: str, distance: float) -> NDArray[np.intp]:
+        """The responses of a policy to a pool's prompts."""
+        return draw(self.policies[name, distance], derive_seed(self.seed, name, distance))
+
+    def judge_plain(self) -> dict[str, Any]:
+        """The plain model on its own tests and on each policy, with the policy's KL and gold reward."""
+        found: dict[str, Any] = {"test": self.task.test(self.plain), "distances": {}}
+        pool = self.pools["test"]
+        for distance in DISTANCES:
+            weights = np.exp(self.policies["test", distance])
+            found["distances"][f"{distance:g}"] = {
+                **measure(self.plain, pool, self.choose("test", distance)),
+                "kl": measure_kl(self.policies["test", distance]),
+                "gold": float((weights * pool.gold).sum(axis=1).mean()),
+                "reward": float((weights * pool.rewards).sum(axis=1).mean()),
+            }
+        return found
+
+    def judge_meta(self, distance: float, step_size: float, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """A MetaRM with samples of the policy at `distance`, on that policy and on the plain model's own tests."""
+        key = digest(json.dumps([distance, step_size, settings, PROMPTS, SAMPLES, GOLD_SETTINGS]))[:8]
+        folder = self.work / f"meta-{key}"
+
+        def compute() -> dict[str, Any]:
+            folder.mkdir(parents=True, exist_ok=True)
+            pool = self.pools["meta"]
+            rows = [
+                {"prompt": prompt, "responses": [group[place] for place in row]} for prompt, group, row
+                in zip(pool.prompts, pool.responses, self.choose("meta", distance), strict=True)
+            ]
+            samples = folder / "samples.jsonl"
+            samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            model = train_model(self.task, folder, self.seed, samples, meta_learning_rate=step_size, **settings)
+            found = measure(model, self.pools["test"], self.choose("test", distance))
+            found |= {"test": self.task.test(model)}
+            shutil.rmtree(folder)
+            return found
+
+        return keep(folder.with_suffix(".json"), compute)
+
+
+def main() -> None:
+    """Compute what is missing and write benchmarks/results/metarm.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--work", type=Path, default=Path("runs/metarm"))
+    parser.add_argument("--worlds", type=Path, default=Path("runs/gold_benchmark"), help="gold worlds, by seed")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    seeds = list(range(options.seeds))
+    tuning = Seed(options.work, options.worlds, len(seeds))
+    tried = {
+        size: float(np.mean([tuning.judge_meta(one, size, VARIANTS["full"])["accuracy"] for one in DISTANCES]))
+        for size in tqdm(STEP_SIZES, "Step sizes")
+    }
+    best = max(tried, key=lambda size: tried[size])
+    cells = []
+    for number in tqdm(seeds, "Seeds"):
+        seed = Seed(options.work, options.worlds, number)
+        cells.append({
+            "plain": keep(seed.work / "plain.json", seed.judge_plain),
+            "meta": {f"{one:g}": seed.judge_meta(one, best, VARIANTS["full"]) for one in DISTANCES},
+            "variants": {name: seed.judge_meta(MIDDLE, best, settings) for name, settings in VARIANTS.items()},
+        })
+    print(write_results("metarm", summarise_cells(cells, tried, best), seeds=seeds))
+
+
+def summarise_cells(cells: Sequence[dict[str, Any]], tried: dict[float, float], best: float) -> dict[str, Any]:
+    """Means, spreads and paired gains over seeds."""
+
+    def gain(pick_meta: Any, pick_plain: Any) -> dict[str, Any]:
+        return estimate_mean([pick_meta(cell) - pick_plain(cell) for cell in cells])
+
+    distances: dict[str, Any] = {}
+    for one in (f"{distance:g}" for distance in DISTANCES):
+        plain = [cell["plain"]["distances"][one] for cell in cells]
+        meta = [cell["meta"][one] for cell in cells]
+        distances[one] = {
+            "plain": {name: summarise([row[name] for row in plain]) for name in plain[0]},
+            "meta": {name: summarise([row[name] for row in meta]) for name in ("accuracy", "spread")},
+            "gain": estimate_mean([mine["accuracy"] - theirs["accuracy"] for mine, theirs in
+                                   zip(meta, plain, strict=True)]),
+            "tests": {
+                test: gain(lambda cell, one=one, test=test: cell["meta"][one]["test"][test],
+                           lambda cell, test=test: cell["plain"]["test"][test])
+                for test in cells[0]["plain"]["test"]
+            },
+        }
+    middle = f"{MIDDLE:g}"
+    return {
+        "pool": POOL, "prompts": PROMPTS, "samples": SAMPLES, "learning_rate": LEARNING_RATE,
+        "tried": {f"{size:g}": accuracy for size, accuracy in tried.items()}, "meta_learning_rate": best,
+        "distances": distances,
+        "variants": {
+            name: gain(lambda cell, name=name: cell["variants"][name]["accuracy"],
+                       lambda cell: cell["plain"]["distances"][middle]["accuracy"]) for name in VARIANTS
+        },
+    }
+
+
+if __name__ == "__main__":
+    main()
