@@ -29,16 +29,16 @@ from rmkit.stages.training import TrainConfig, train
 from rmkit.stages.worlds import BASE_MODEL, GoldConfig, make_gold
 
 ROUNDS = 4
-EVALUATION = 150  # prompts that are measured, apart from those of the pairs
+EVALUATION = 120  # prompts that are measured, apart from those of the pairs
 COMMON = {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "logging_steps": 50}
 START = {"learning_rate": 1e-3, "num_train_epochs": 1, "per_device_train_batch_size": 16, "warmup_steps": 20}
 SETTINGS: dict[str, dict[str, Any]] = {
     "sample": {"samples": 4, "prompts": 320, "max_new_tokens": 80},
-    "train": {"learning_rate": 2e-4, "max_steps": 40, "per_device_train_batch_size": 32, "warmup_steps": 5, **COMMON},
-    "meta": {"meta_learning_rate": 0.1, "meta_batch_size": 32},
+    "train": {"learning_rate": 2e-4, "max_steps": 60, "per_device_train_batch_size": 32, "warmup_steps": 5, **COMMON},
+    "meta": {"meta_learning_rate": 1.0, "meta_batch_size": 32},
     "reinforce": {
-        "learning_rate": 3e-4, "max_steps": 30, "per_device_train_batch_size": 64, "num_generations": 4,
-        "max_completion_length": 80, "beta": 0.02, "logging_steps": 5, "save_steps": 15, "disable_tqdm": True,
+        "learning_rate": 4e-4, "max_steps": 20, "per_device_train_batch_size": 48, "num_generations": 4,
+        "max_completion_length": 80, "beta": 0.02, "logging_steps": 5, "save_steps": 10, "disable_tqdm": True,
     },
 }
 FIGURES = ("gold", "win_rate", "reward", "kl", "accuracy_before", "accuracy", "spread_before", "spread",

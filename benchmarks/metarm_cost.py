@@ -4,24 +4,25 @@
 
 A full ascent sees as many sequences as the pairs of a step have, all of one length; a quarter one a quarter of them.
 `paper` takes as many prompts as pairs with 5 responses each, and stands against a plain step with as many sequences.
-Time is the process' own CPU time on one thread, the median over rounds in which every arm trains. Memory is the most
-that a process held that is no file's, over what it held before training, in a process of its own for each figure.
+Time is the process' own CPU time on one thread, the median over rounds in which every arm trains. Memory is what torch
+has allocated at the highest point of a training, followed by its profiler, in a process of its own for each figure.
 What is finished is kept in --work and not measured again.
 """
 
 import argparse
-import ctypes
+import json
 import multiprocessing
 import statistics
-import threading
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from datasets import Dataset
 from gold import keep
 from results import write_results
+from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -31,7 +32,6 @@ from rmkit.training.trainer import RewardConfig, RewardTrainer
 from rmkit.training.zero import deepspeed_environment, default_config
 
 SEED = 0
-M_MMAP_THRESHOLD = -3  # of malloc.h
 ROUNDS = 3
 PAIRS = 4
 STEPS = 5  # the first one, which makes the optimizer's state, is not counted
@@ -47,7 +47,7 @@ ARMS = {
 }
 AGAINST = {"paper": "plain, as many sequences"}
 TIME_SHAPE = (256, 2)  # hidden, layers
-MEMORY_SHAPE = (384, 6)
+MEMORY_SHAPE = (256, 6)
 MEMORY_STEPS = 2
 MEMORY_ARMS = ("plain", "full")
 ENGINES: tuple[int | None, ...] = (None, 2, 3)
@@ -143,32 +143,18 @@ def compare_times(work: Path, packing: bool) -> dict[str, Any]:
 
 
 def measure_memory(base: Path, arm: str, stage: int | None) -> dict[str, int]:
-    """The peak of this process' memory while it trains, in bytes over what it held before, and its parameters'."""
-    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**16)  # what a tensor frees is given back at once
-    with deepspeed_environment():
+    """Bytes of tensors that training takes at its highest point beside the model, and those of the parameters."""
+    with deepspeed_environment(), TemporaryDirectory() as folder:
         zero = None if stage is None else default_config(stage)  # type: ignore[arg-type]
         trainer = build_trainer(base, load_tokenizer(base), arm, MEMORY_STEPS, deepspeed=zero)
         count = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in trainer.model.parameters())
-        before, peak, done = read_memory(), [0], threading.Event()
-
-        def watch() -> None:
-            while not done.wait(0.001):
-                peak[0] = max(peak[0], read_memory())
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        try:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
             trainer.train()
-        finally:
-            done.set()
-            watcher.join()
-    return {"peak": peak[0] - before, "copy": 4 * count}
-
-
-def read_memory() -> int:
-    """This process' memory that is no file's, in bytes."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return 1024 * int(status.partition("RssAnon:")[2].split()[0])
+        trace = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text())["traceEvents"]
+    peak = max(event["args"]["Total Allocated"] for event in events if event["name"] == "[memory]")
+    return {"peak": peak, "copy": 4 * count}
 
 
 def compare_memory(work: Path) -> dict[str, Any]:
