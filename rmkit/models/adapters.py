@@ -42,7 +42,7 @@ class AdaptersConfig:
 
     rank, alpha: LoRA's; an adapter's part is scaled by alpha / rank.
     layers: how many of the top layers are adapted; a sixth of them, at least one, where not given. Ten members then
-        cost between two and three times one LoRA run on all layers; twice the layers, twice that.
+        cost about twice one LoRA run on all layers (benchmarks/throughput.py); twice the layers, twice that.
     hidden: units of each member's head on the frozen features.
     epochs: passes over the pairs; the learning rate falls linearly to zero over them.
     weight_decay: AdamW's, decoupled.
