@@ -22,8 +22,7 @@ from typing import Any
 
 import numpy as np
 from contrastive_tasks import Task, make_gold_task, make_ukp_task, read_arguments
-from gold import keep
-from results import summarise, write_results
+from results import keep, summarise, write_results
 from scipy.stats import t as student
 from tqdm import tqdm
 

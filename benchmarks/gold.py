@@ -14,8 +14,6 @@ kept in --work and not computed again.
 """
 
 import argparse
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +22,10 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 from repair_study import FINAL, VOTERS, Trial, format_table, gather, run_trial, show, swap, take_votes
-from results import summarise, write_results
+from results import keep, summarise, write_results
 from tqdm import tqdm
 
 from rmkit.core.seeds import derive_seed
-from rmkit.core.stages import write_json
 from rmkit.data.tables import load_split, write_table
 from rmkit.models.features import extract_features
 from rmkit.models.reward import load_reward_model, load_tokenizer
@@ -190,14 +187,6 @@ def relabel(pairs: Dataset, fixed: Any) -> Dataset:
     """Pairs with repaired labels, the dropped ones left out."""
     repaired = exchange(pairs, fixed.swapped).add_column("target", fixed.target).add_column("margin", fixed.margin)
     return repaired.select(np.flatnonzero(fixed.keep))
-
-
-def keep(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What is in the file at `path`, computed and written there first if there is none."""
-    if not path.exists():
-        write_json(path, compute())
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
 
 
 def main() -> None:

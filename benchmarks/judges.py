@@ -14,7 +14,7 @@ import argparse
 import gzip
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,13 @@ import numpy as np
 from datasets import Dataset
 from judges_beside import Rows, compare_judges
 from numpy.typing import NDArray
-from results import summarise, write_results
+from results import keep, summarise, write_results
 from scipy.special import expit
 from tqdm import tqdm
 from transformers import AutoTokenizer
 from ukp import split_topics
 
 from rmkit.core.seeds import derive_seed
-from rmkit.core.stages import write_json
 from rmkit.models.features import extract_features
 from rmkit.models.heads import Heads, HeadsConfig, cross_fit, train_heads
 from rmkit.preferences import calibrate_scale, estimate_noise_rate, preference_strength, repair
@@ -142,13 +141,6 @@ def describe_stated(stated: NDArray[np.float64], shares: NDArray[np.float64]) ->
     """Calibration, ready for JSON."""
     found = preference_calibration(stated, shares)
     return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in found._asdict().items()}
-
-
-def keep(path: Path, compute: Callable[[], Any]) -> Any:
-    """What the file holds, computed first where there is none."""
-    if not path.exists():
-        write_json(path, compute())
-    return json.loads(path.read_text())
 
 
 def main() -> None:

@@ -25,9 +25,9 @@ import numpy as np
 from contrastive import estimate_mean
 from contrastive_tasks import GOLD_SETTINGS, Task, make_gold_task, speak
 from datasets import Dataset
-from gold import MAX_LENGTH, keep
+from gold import MAX_LENGTH
 from numpy.typing import NDArray
-from results import summarise, write_results
+from results import keep, summarise, write_results
 from scipy.optimize import brentq
 from tqdm import tqdm
 

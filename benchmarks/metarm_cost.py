@@ -20,8 +20,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from gold import keep
-from results import write_results
+from results import keep, write_results
 from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments

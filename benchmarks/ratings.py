@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from results import summarise, write_results
+from results import keep, summarise, write_results
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
 from rmkit.core.seeds import derive_seed
-from rmkit.core.stages import write_json
 from rmkit.ratings import (
     PositionWeights,
     battle_matrix,
@@ -184,13 +183,6 @@ def measure_leagues(players: int, seeds: range) -> dict[str, list[float]]:
         ):
             figures[name].append(float(value))
     return figures
-
-
-def keep(path: Path, compute: Callable[[], Any]) -> Any:
-    """What the file holds, computed first where there is none."""
-    if not path.exists():
-        write_json(path, compute())
-    return json.loads(path.read_text())
 
 
 def main() -> None:

@@ -1,13 +1,14 @@
 """The one shape of a benchmark's file of results: figures, and all that is needed to get them again."""
 
 import importlib.metadata
+import json
 import os
 import platform
 import shlex
 import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,13 @@ def write_results(name: str, figures: Mapping[str, Any], *, seeds: Sequence[int]
 def name_file(argument: str) -> str:
     """An argument as anyone could type it: a data file by its name, wherever it lies here."""
     return Path(argument).name if Path(argument).is_file() else argument
+
+
+def keep(path: Path, compute: Callable[[], Any]) -> Any:
+    """What is in the file at `path`, computed and written there first if there is none."""
+    if not path.exists():
+        write_json(path, compute())
+    return json.loads(path.read_text())
 
 
 def summarise(values: Sequence[float]) -> dict[str, Any]:

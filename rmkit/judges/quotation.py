@@ -31,8 +31,8 @@ def quote(text: str, tokens: Iterable[str] = ()) -> str:
 
     Broken by a space: "<|im_start|>" and its like, "[INST]", "</s>" and every other tag, "###" headings, role names and
     "Score" or "Winner" before a colon, also in full-width and other compatibility forms, and the tokenizer's own
-    special `tokens` where they are known. Removed: control and format characters, joiners within words of other
-    scripts excepted, and marks that stand on punctuation. Every kind of line end is one.
+    special `tokens` where they are known. Removed: control, format and private characters, joiners within words of
+    other scripts excepted, and marks that stand on punctuation. Every kind of line end is one.
     """
     shown = break_tokens(break_acting(remove_unseen(text)), tokens)
     return "\n".join(f"{MARK}{line}" if line else MARK.rstrip() for line in shown.split("\n"))
@@ -68,7 +68,7 @@ def remove_unseen(text: str) -> str:
         kind = unicodedata.category(character)
         before = shown[-1] if shown else " "
         dangling = kind == "Mn" and before.isascii() and not before.isalnum()
-        if character in "\n\t" or place in kept or not (kind in ("Cc", "Cf", "Cs") or dangling):
+        if character in "\n\t" or place in kept or not (kind.startswith("C") or dangling):
             shown.append(character)
     return "".join(shown)
 

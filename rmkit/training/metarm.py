@@ -1,8 +1,8 @@
 """The MetaRM step: the preference gradient is taken where the model tells fresh responses apart a little better."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,7 @@ def load_meta_set(
     if is_first_rank():
         reading = read_samples(data, folder, tokenizer=tokenizer, max_length=max_length)
         print(reading)
-        facts = asdict(reading)
+        facts = {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(reading).items()}
     wait_for_ranks()
     samples = load_split(folder / f"{SPLIT}.parquet", SPLIT, columns=("prompt", "responses"))
     return encode_samples(samples, tokenizer, max_length), facts

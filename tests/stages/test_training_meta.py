@@ -31,17 +31,17 @@ def run(words, **settings):
     return train(load_config(TrainConfig, None, [*words, *more]))
 
 
-def test_the_record_says_what_became_of_the_meta_set(meta_words, capsys):
+def test_the_record_says_what_became_of_the_meta_set(meta_words, tiny_samples, capsys):
     folder = run(meta_words)
     record = read_record(folder)
     assert record["meta_data"] == {
-        "rows_in": 11, "rows_out": 10, "responses": 34, "left_out": {},
+        "rows_in": 11, "rows_out": 10, "responses": sum(map(len, tiny_samples["responses"])), "left_out": {},
         "quarantined": {"fewer than two different responses": 1},
     }
     assert "rows in 11 = rows out 10 + quarantined 1" in capsys.readouterr().out
     assert (folder / "meta/quarantine.jsonl").is_file() and set(record["inputs"]) == {"data", "model", "meta_data"}
     differences = [entry["meta_difference"] for entry in record["log_history"] if "loss" in entry]
-    assert len(differences) == 3 and all(0.3 < value < 0.6 for value in differences)
+    assert len(differences) == 3 and all(0.25 <= value < 0.8 for value in differences)  # bounds of J, 2 to 5 responses
     assert "| meta_learning_rate | 0.1 |" in (folder / "README.md").read_text()
 
 
@@ -52,6 +52,7 @@ def test_every_option_at_once(meta_words, words, tmp_path):
     options = {
         "lora_rank": 4, "contrastive": "swav", "gradient_accumulation_steps": 2, "max_grad_norm": 0.5,
         "per_device_train_batch_size": 2, "activation_checkpointing": True, "center_rewards_coefficient": 0.1,
+        "optim": "sgd", "learning_rate": 0.1,  # Adam would bring the rounding of the smallest gradients to full size
     }
     plain = run(meta_words, **options, deepspeed="null")
     cut = run(meta_words, **options, deepspeed=zero, output_dir=tmp_path / "cut")

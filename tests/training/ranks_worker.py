@@ -1,5 +1,6 @@
 """What each rank of the launched tests does: `python -m ranks_worker work BASE PAIRS WIDE OUT`, `ascend`, or `fail`."""
 
+import gc
 import hashlib
 import json
 import sys
@@ -96,6 +97,7 @@ def ascend(base, pairs, samples, out):
 def load(base):
     """What this rank holds of a model, in bytes: at most while it is loaded, and then; and what its weights are."""
     tokenizer = load_tokenizer(base)
+    gc.collect()  # what an earlier model has left would be let go while this one is loaded
     before = resident()
     peak = [before]
     done = threading.Event()

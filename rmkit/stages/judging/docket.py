@@ -18,6 +18,7 @@ from rmkit.judges.judgment import Messages, Task
 from rmkit.stages.scoring import parse
 
 COLUMNS = ("id", "prompt", "responses")
+QUARANTINE = "quarantine.jsonl"
 
 
 class Row(NamedTuple):
@@ -52,7 +53,7 @@ def read_responses(data: str, split: str, folder: Path) -> Dataset:
     path = folder / "rows.parquet"
     if not path.exists():
         kept = 0
-        with Quarantine(folder / "quarantine.jsonl") as quarantine, PairWriter(path, COLUMNS) as out:
+        with Quarantine(folder / QUARANTINE) as quarantine, PairWriter(path, COLUMNS) as out:
             for row in tqdm(read_source(data, split), f"Reading {data}", unit=" rows", disable=None):
                 parsed = parse(row)
                 if isinstance(parsed, Fault):
@@ -64,7 +65,6 @@ def read_responses(data: str, split: str, folder: Path) -> Dataset:
             if not kept:
                 refuse(f"data {data}", "a row with prompt and responses", Seen(dict(quarantine.reasons)),
                        f"See {quarantine.path}.")
-            print(f"quarantined {quarantine.reasons.total()} rows: {quarantine.path}")
     return load_split(path, split, COLUMNS)
 
 

@@ -20,6 +20,7 @@ from rmkit.data.sources import find_files
 from rmkit.judges.judgment import Failed, Given, Judge, Judgment, Task, Unparsed
 from rmkit.stages.judging.appointing import JudgeConfig, appoint, pick_reference
 from rmkit.stages.judging.docket import (
+    QUARANTINE,
     Row,
     is_table,
     list_tasks,
@@ -74,7 +75,10 @@ def fill(stage: Stage, config: JudgeConfig, table: Dataset | None) -> None:
     write_judgments(journal, stage.directory / "judgments.parquet")
     report = measure_judge(config, rows, journal)
     write_json(stage.directory / "report.json", report)
-    stage.record.update(rows_in=len(rows), rows_out=len(rows), report=report)
+    aside = stage.directory / QUARANTINE
+    quarantined = len(aside.read_bytes().splitlines()) if aside.exists() else 0
+    print(f"rows in {len(rows) + quarantined} = rows out {len(rows)} + quarantined {quarantined}")
+    stage.record.update(rows_in=len(rows) + quarantined, rows_out=len(rows), quarantined=quarantined, report=report)
 
 
 def hear(config: JudgeConfig, rows: Dataset, folder: Path, journal: "Journal") -> None:

@@ -252,7 +252,7 @@ def test_responses_as_they_come(appointed, tmp_path, capsys):
     assert report["pairs"] == 0 and report["answers"]["asked"] == 2 and report["cost"]["answer_tokens"] == 10
     assert "missing responses" in (tmp_path / "out/quarantine.jsonl").read_text()
     printed = capsys.readouterr().out
-    assert "quarantined 1 rows" in printed and "agreement" not in printed
+    assert "rows in 3 = rows out 2 + quarantined 1" in printed and "agreement" not in printed
     data.write_text(json.dumps({"prompt": "2?"}))
     with pytest.raises(InputError, match="a row with prompt and responses, got .*missing responses.*quarantine.jsonl"):
         judge(configure(data, tmp_path, *LANGUAGE, output_dir=tmp_path / "none"))
