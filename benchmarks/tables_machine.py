@@ -32,15 +32,18 @@ def format_throughput() -> str:
     """rmkit beside TRL, transformers' pipeline and separate runs, and how costs grow."""
     results = read_results("throughput")
     figures = results["figures"]
-    gradients = max(contest["gradient"]["relative"] for contest in figures["training"])
+    gradients = {name: max(contest["gradient"][name] for contest in figures["training"])
+                 for name in ("relative", "packed_fp32", "padded_fp32")}
     attention = [contest["attention_left_out"]["packed"] for contest in figures["training"]]
     return "\n\n".join([
         "Llamas with random weights, one thread, both sides on the same pairs in turns; medians of the ratios of "
         f"{figures['rounds']} rounds in processor time, with their range. Both trainers in one process without "
         "DeepSpeed. TRL's defaults: random batches of 8 pairs, padded, gradient checkpointing, bf16 autocast; at its "
-        "best: length-grouped batches, no checkpointing. A packed step's gradient differs from the padded one's by "
-        f"{gradients:.1e} of its norm (fp32). Share of the peak: operations of the linear layers by seconds, over what "
-        "these products reach alone at the same shapes; of it needed: without padding, a second copy of a prompt and "
+        "best: length-grouped batches, no checkpointing. A packed step's gradient is the padded one's to "
+        f"{gradients['relative']:.0e} of its norm in float64; in fp32 rounding moves the packed one by up to "
+        f"{gradients['packed_fp32']:.1e}, the padded one by {gradients['padded_fp32']:.1e}. Share of the peak: "
+        "operations of the linear layers by seconds, over what these products reach alone at the same shapes; of it "
+        "needed: without padding, a second copy of a prompt and "
         f"recomputation. Attention itself is left out, {100 * min(attention):.0f} to {100 * max(attention):.0f} % of "
         f"what is counted for packed rows. Ensembles on UKPConvArg1, {figures['ensembles']['pairs']} pairs. "
         f"{origin(results)}",
