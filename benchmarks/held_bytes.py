@@ -28,8 +28,9 @@ from rmkit.models.reward import load_reward_model, load_tokenizer
 from rmkit.models.tiny import build_language_model, build_tokenizer
 from rmkit.training.launch import launch
 from rmkit.training.lora import add_lora
+from rmkit.training.ranks import wait_for_ranks
 from rmkit.training.trainer import RewardConfig, RewardTrainer
-from rmkit.training.zero import deepspeed_environment, default_config
+from rmkit.training.zero import close_process_group, deepspeed_environment, default_config
 
 SEED = 0
 HIDDEN, LAYERS = 128, 8
@@ -184,6 +185,8 @@ def main() -> None:
     work = Path(sys.argv[1])
     with deepspeed_environment():
         held = [train_and_count(work / "base", Training(*case)) for case in json.loads(sys.argv[2])]
+        wait_for_ranks()  # one that left while another was still at work could abort it
+        close_process_group()
     (work / f"rank-{os.environ['RANK']}.json").write_text(json.dumps(held))
 
 

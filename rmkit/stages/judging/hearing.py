@@ -61,6 +61,7 @@ def judge(config: JudgeConfig) -> Path:
                 fill(stage, config, table)
             except OSError as error:
                 refuse(f"judge: output_dir {config.output_dir}", "a disk that can be written", Seen(error), "Free it.")
+        print("rows in {rows_in} = rows out {rows_out} + quarantined {quarantined}".format(**stage.record))
         print(format_report(stage.record["report"]))
     (stage.directory / ANSWERS).unlink(missing_ok=True)  # sealed, the stage needs it no more
     return stage.directory
@@ -77,7 +78,6 @@ def fill(stage: Stage, config: JudgeConfig, table: Dataset | None) -> None:
     write_json(stage.directory / "report.json", report)
     aside = stage.directory / QUARANTINE
     quarantined = len(aside.read_bytes().splitlines()) if aside.exists() else 0
-    print(f"rows in {len(rows) + quarantined} = rows out {len(rows)} + quarantined {quarantined}")
     stage.record.update(rows_in=len(rows) + quarantined, rows_out=len(rows), quarantined=quarantined, report=report)
 
 
