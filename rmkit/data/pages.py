@@ -37,11 +37,16 @@ def release_pages() -> None:
                         advise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
 
 
+def is_mapped(array: NDArray[Any]) -> bool:
+    """Whether an array is a large one mapped from a file, so that what is read of it stays until it is released."""
+    mapping = getattr(array, "_mmap", None)
+    return mapping is not None and len(mapping) >= LARGE and hasattr(mmap, "MADV_DONTNEED")
+
+
 def release(array: NDArray[Any]) -> None:
     """Give back the pages of a large array mapped from a file; one in memory is left alone."""
-    mapping = getattr(array, "_mmap", None)
-    if mapping is not None and len(mapping) >= LARGE and hasattr(mmap, "MADV_DONTNEED"):
-        mapping.madvise(mmap.MADV_DONTNEED)
+    if is_mapped(array):
+        array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 def scratch_array(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:

@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from rmkit.core.checks import Seen, refuse
-from rmkit.data.pages import release, scratch_array
+from rmkit.data.pages import is_mapped, release, scratch_array
 
 Features = NDArray[np.float32]
 READ_AT_ONCE = 4096  # rows
-TAKEN_AT_ONCE = 256  # rows in any order, each of which can bring 64 KiB of its file into memory
+TAKEN_AT_ONCE = 32  # rows in any order, each of which can bring 64 KiB of its file into memory
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,9 @@ class Lessons:
 
 def take(features: Features, rows: NDArray[Any], into: Features) -> None:
     """Put `features` of `rows` [member, place] into an array [member, place, feature]."""
+    if not is_mapped(features):
+        into[...] = features[rows]
+        return
     members = max(1, TAKEN_AT_ONCE // rows.shape[1])
     for first in range(0, len(rows), members):
         for start in range(0, rows.shape[1], TAKEN_AT_ONCE):
@@ -130,6 +133,6 @@ def draw_batches(
             taken = np.zeros((len(counts), sizes.max()), dtype=np.intp)
             for line, (start, end) in enumerate(zip(starts, ends, strict=True)):
                 taken[line, :end - start] = drawn[line, start:end]
-            release(drawn)
+                release(drawn)  # of each line the kernel can map two megabytes
             inside = np.arange(sizes.max()) < sizes[:, None]
             yield taken, torch.from_numpy((inside / np.maximum(sizes, 1)[:, None]).astype(np.float32))
