@@ -2,7 +2,8 @@
 
     python benchmarks/metarm_cost.py [--of memory time] [--work runs/metarm_cost]
 
-A full ascent sees as many sequences as the pairs of a step have, all of one length; a quarter one a quarter of them.
+A full ascent sees as many sequences as the pairs of a step have, all of one length; a quarter one a quarter of its
+prompts.
 `paper` takes as many prompts as pairs with 5 responses each, and stands against a plain step with as many sequences.
 Time is the process' own CPU time on one thread, the median over rounds in which every arm trains. Memory is what torch
 has allocated at the highest point of a training, followed by its profiler, in a process of its own for each figure.
@@ -31,18 +32,18 @@ from rmkit.training.trainer import RewardConfig, RewardTrainer
 from rmkit.training.zero import deepspeed_environment, default_config
 
 SEED = 0
-ROUNDS = 3
-PAIRS = 4
+ROUNDS = 5
+PAIRS = 8
 STEPS = 5  # the first one, which makes the optimizer's state, is not counted
 WORDS = 60  # in a prompt, and in a response
 # pairs of a step, prompts of its ascent, responses to each, steps from one ascent to the next
 ARMS = {
     "plain": (PAIRS, 0, 0, 1),
-    "full": (PAIRS, 2, 4, 1),
-    "quarter": (PAIRS, 1, 2, 1),
-    "full, each 4th step": (PAIRS, 2, 4, 4),
+    "full": (PAIRS, 4, 4, 1),
+    "quarter": (PAIRS, 1, 4, 1),
+    "full, each 4th step": (PAIRS, 4, 4, 4),
     "paper": (PAIRS, PAIRS, 5, 1),
-    "plain, as many sequences": (14, 0, 0, 1),
+    "plain, as many sequences": (28, 0, 0, 1),
 }
 AGAINST = {"paper": "plain, as many sequences"}
 TIME_SHAPE = (256, 2)  # hidden, layers

@@ -88,7 +88,7 @@ class Ascent:
         the memory that an ascent takes beside its gradient.
         """
         self.holding = holding
-        facts = []
+        wanted = moved = False
         for values, gradient in holding.open():
             before = values.clone()
             self.saved.append((values, before))
@@ -96,12 +96,14 @@ class Ascent:
                 values.add_(gradient, alpha=rate)
             else:
                 move_at_random(values, gradient * rate, generator)
-            facts.append(torch.stack([gradient.any(), values.ne(before).any()]))
+            if not moved:  # one that moved is enough, and a look costs as much as the step
+                wanted = wanted or bool(gradient.any())
+                moved = not torch.equal(values, before)
         holding.close()
-        found = torch.stack(facts).any(dim=0).float()
         if dist.is_initialized():
+            found = torch.tensor([wanted, moved], dtype=torch.float32, device=values.device)
             dist.all_reduce(found)
-        wanted, moved = found.gt(0).tolist()
+            wanted, moved = found.gt(0).tolist()
         return wanted, moved
 
     def restore(self) -> None:
