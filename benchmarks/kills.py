@@ -3,13 +3,14 @@
     python benchmarks/kills.py [--kills 20] [--of train train_2_processes run meta_reward] [--work runs/kills]
 
 A job runs once undisturbed, on one CPU in fp32. In each trial it then runs anew and its whole process group is killed,
-one to three times in a row, each time resumed by the same command, until the trial's last start is let alone. Every
+one to three times in a row, each time resumed by the same command, until the trial's last start is let alone; the
+loop of `rmkit meta-reward`, recipes/meta_rewarding_gold.yaml as it stands, takes all its kills in one trial. Every
 third kill waits for the first checkpoint that is being written after a random moment, and strikes within 0.01 s;
-the others come at a random moment of the job's duration. What the trial leaves must be, byte for byte, what the first
-run left: the weights of `rmkit train`; of `rmkit run` those of its base model and of both reward models, with the
-tables of votes and repaired pairs; of `rmkit meta-reward` those of each iteration's policy, with its pairs, and what
-the last one says. That job has a results file of its own. A trial that is finished is kept; a benchmark that was
-stopped goes on.
+the others come at a random moment, early enough for all of them to strike. What the trial leaves must be, byte for
+byte, what the first run left: the weights of `rmkit train`; of `rmkit run` those of its base model and of both reward
+models, with the tables of votes and repaired pairs; of `rmkit meta-reward` those of each iteration's policy, with its
+pairs, and what the last one says. That job has a results file of its own. A trial that is finished is kept; a
+benchmark that was stopped goes on.
 """
 
 import argparse
@@ -48,28 +49,20 @@ RUN = {
     **{f"train.{key}": TRAINING[key] for key in ("per_device_train_batch_size", "learning_rate", "save_steps",
                                                  "logging_steps", "report_to", "disable_tqdm", "use_cpu")},
 }
-LOOP = {  # of recipes/meta_rewarding_gold.yaml, small
-    "iterations": 2, "judge_pairs": 1, "prompts_per_iteration": 12, "sample.samples": 3, "sample.max_new_tokens": 40,
-    "language.samples": 3, "meta.most": 3, "dpo.num_train_epochs": 2, "dpo.per_device_train_batch_size": 4,
-    "dpo.save_steps": 2, "dpo.use_cpu": True, "evaluation.prompts": 6,
-    **{f"school.{key}": value for key, value in {
-        "train": 20, "validation": 10, "test": 4, "prompts": 40, "evaluation": 10, "instructions": 400,
-        "judgments": 500, "verdicts": 300, "hidden": 64, "layers": 2,
-    }.items()},
-}
 WEIGHTS = "model.safetensors"
 LEFT = {
     "train": [WEIGHTS],
     "train_2_processes": [WEIGHTS],
     "run": [f"gold/{BASE_MODEL}/{WEIGHTS}", f"plain/{WEIGHTS}", f"robust/{WEIGHTS}",
             *(f"votes/{split}.parquet" for split in ("train", "validation", "test")), "repaired/train.parquet"],
-    "meta_reward": [f"school/{BASE_MODEL}/{WEIGHTS}", "measures/policy-2/responses/samples.jsonl",
-                    *(f"iteration-{number}/{name}" for number in (1, 2)
+    "meta_reward": [f"school/{BASE_MODEL}/{WEIGHTS}", "measures/policy-4/responses/samples.jsonl",
+                    *(f"iteration-{number}/{name}" for number in (1, 2, 3, 4)
                       for name in ("pairs/train.parquet", f"model/{WEIGHTS}"))],
 }
 MOST_KILLS = 3  # of one trial
+LONG = ("meta_reward",)  # jobs of which one trial takes all kills
 POLL = 0.005  # seconds
-PATIENCE = 600  # seconds that a start may take
+PATIENCE = 3600  # seconds that a start may take
 Command = Sequence[str]
 
 
@@ -85,7 +78,7 @@ def make_command(job: str, world: Path) -> list[str]:
         return [*rmkit, "run", *spell(RUN)]
     if job == "meta_reward":
         recipe = Path(__file__).resolve().parents[1] / "recipes" / "meta_rewarding_gold.yaml"
-        return [*rmkit, "meta-reward", str(recipe), *spell(LOOP)]
+        return [*rmkit, "meta-reward", str(recipe)]
     source = {"data": world / "pairs", "model_name_or_path": world / "gold" / BASE_MODEL}
     processes = {"processes": 2, "per_device_train_batch_size": 4} if job == "train_2_processes" else {}
     return [*rmkit, "train", *spell({**source, **TRAINING, **processes})]
@@ -171,7 +164,7 @@ def run_trial(command: Command, reference: Path, folder: Path, left: Sequence[st
     hits = []
     for number in range(plan["kills"]):
         at_save = (plan["first"] + number) % 3 == 2
-        moment = rng.uniform(0, plan["seconds"])
+        moment = rng.uniform(0, plan["seconds"] * min(1, 2 / plan["kills"]))
         hit = strike(command, folder, after=moment, at_save=at_save, delay=rng.uniform(0, 0.01))
         hits.append(hit)
         if hit in ("finished", "failed"):
@@ -206,7 +199,8 @@ def measure(job: str, kills: int, world: Path, work: Path, seed: int) -> dict[st
         file = place.with_suffix(".json")
         if not file.exists():
             trial_seed = derive_seed(seed, job, number)
-            wanted = min(random.Random(trial_seed).randint(1, MOST_KILLS), kills - struck)
+            most = kills if job in LONG else random.Random(trial_seed).randint(1, MOST_KILLS)
+            wanted = min(most, kills - struck)
             trial = run_trial(command, reference, place, left, kills=wanted, first=struck, seconds=seconds,
                               seed=trial_seed)
             write_json(file, trial)

@@ -1,9 +1,9 @@
 """A base model for the gold world: the tiny language model, trained on the world's own text."""
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from datasets import Dataset
@@ -16,10 +16,12 @@ from transformers import (
 )
 
 from rmkit.data.chat import encode
+from rmkit.training.checkpoint import CheckpointSealer, find_last_complete, list_complete, remove
 from rmkit.training.zero import accelerator_environment
 
 BATCH = 8  # small: what counts is the number of steps in which attention learns to look back at the prompt
 LEARNING_RATE = 2e-3
+SAVE_STEPS = 250
 MAX_LENGTH = 512  # tokens; the longest text of the gold world has about 270
 
 
@@ -31,7 +33,10 @@ def train_language_model(
     *,
     seed: int,
 ) -> None:
-    """One epoch of next-token prediction on prompts and responses; writes model and tokenizer to `output_dir`."""
+    """One epoch of next-token prediction on prompts and responses; writes model and tokenizer to `output_dir`.
+
+    Called again after it was killed, it goes on from the last complete checkpoint there, to the same weights.
+    """
     rows = [
         encode(
             tokenizer,
@@ -43,29 +48,35 @@ def train_language_model(
     ]
     for name, value in accelerator_environment().items():  # DeepSpeed, which Trainer imports, warns when left to guess
         os.environ.setdefault(name, value)
-    with TemporaryDirectory() as scratch:
-        arguments = TrainingArguments(
-            output_dir=scratch,
-            per_device_train_batch_size=BATCH,
-            learning_rate=LEARNING_RATE,
-            warmup_steps=50,
-            lr_scheduler_type="linear",
-            adam_beta2=0.98,
-            num_train_epochs=1,
-            train_sampling_strategy="group_by_length",
-            save_strategy="no",
-            report_to="none",
-            logging_steps=100,
-            seed=seed,
-            use_cpu=not torch.cuda.is_available(),
-            dataloader_pin_memory=False,
-        )
-        Trainer(
-            model,
-            arguments,
-            train_dataset=Dataset.from_dict({"input_ids": rows}),
-            data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
-            processing_class=tokenizer,
-        ).train()
+    arguments = TrainingArguments(
+        output_dir=str(output_dir),
+        per_device_train_batch_size=BATCH,
+        learning_rate=LEARNING_RATE,
+        warmup_steps=50,
+        lr_scheduler_type="linear",
+        adam_beta2=0.98,
+        num_train_epochs=1,
+        train_sampling_strategy="group_by_length",
+        save_steps=SAVE_STEPS,
+        report_to="none",
+        logging_steps=100,
+        seed=seed,
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=False,
+    )
+    trainer = Trainer(
+        model,
+        arguments,
+        train_dataset=Dataset.from_dict({"input_ids": rows}),
+        data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
+        processing_class=tokenizer,
+        callbacks=[CheckpointSealer(limit=1)],
+    )
+    checkpoint = find_last_complete(output_dir, processes=1)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     model.save_pretrained(output_dir)
     tokenizer.save_pretrained(output_dir)
+    for whole in list_complete(output_dir):
+        remove(whole)
+    for part in Path(output_dir).glob("checkpoint-*"):
+        shutil.rmtree(part)
