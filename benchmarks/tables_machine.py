@@ -83,9 +83,13 @@ def format_kills(name: str = "kills") -> str:
     results = read_results(name)
     names = {"train": "`rmkit train`", "train_2_processes": "`rmkit train`, 2 processes", "run": "`rmkit run`",
              "meta_reward": "`rmkit meta-reward`"}
-    compared = {
-        "kills": "the weights, and of `rmkit run` the tables of votes and repaired pairs too",
-        "kills_loop": "every iteration's pairs and weights, and the last policy's responses",
+    way = {
+        "kills": "a run is killed one to three times and resumed by the same command. fp32, CPU; byte for byte "
+                 "compared with one let alone: the weights, and of `rmkit run` the tables of votes and repaired pairs "
+                 "too",
+        "kills_loop": "all of them strike one run of `rmkit meta-reward recipes/meta_rewarding_gold.yaml`, its world's "
+                      "school included, which is resumed by the same command. fp32, CPU; byte for byte compared with "
+                      "one let alone: every iteration's pairs and weights, and the last policy's responses",
     }
     lines = ["| killed | kills | at start-up | while saving | elsewhere | resumed runs | bitwise equal |",
              "|---" * 7 + "|"]
@@ -95,9 +99,8 @@ def format_kills(name: str = "kills") -> str:
                  sum(figures["ends"].values()), figures["ends"]["equal"]]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n\n".join([
-        "SIGKILL for all processes at random moments, every third aimed at a checkpoint being written; a run is killed "
-        "one to three times and resumed by the same command. fp32, CPU; byte for byte compared with one let alone: "
-        f"{compared[name]}. {origin(results)}",
+        "SIGKILL for all processes at random moments, every third aimed at a checkpoint being written; "
+        f"{way[name]}. {origin(results)}",
         "\n".join(lines),
     ])
 

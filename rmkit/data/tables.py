@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow
+import pyarrow.dataset
 import pyarrow.parquet
 from datasets import Dataset
 from numpy.typing import DTypeLike, NDArray
@@ -36,7 +37,9 @@ def load_split(data: str | Path, split: str, columns: Sequence[str] = SIDES) -> 
     Raises `InputError` when there are none, and when one of `columns` is missing.
     """
     file = find_split(data, split)
-    pairs = Dataset.from_parquet(str(file))
+    # By default all of a file that was read stays in memory until its end is reached.
+    scanning = pyarrow.dataset.ParquetFragmentScanOptions(pre_buffer=False)
+    pairs = Dataset.from_parquet(str(file), fragment_scan_options=scanning)
     release_pages()  # of which opening the file reads some of every batch
     pyarrow.default_memory_pool().release_unused()
     missing = [name for name in columns if name not in pairs.column_names]

@@ -12,7 +12,7 @@ from rmkit.core.stages import Stage
 from rmkit.data.completions import COMPLETION, encode_sides, read_completions
 from rmkit.data.quarantine import Quarantine
 from rmkit.data.sources import find_files
-from rmkit.data.tables import write_table
+from rmkit.data.tables import load_split, write_table
 from rmkit.models.reward import check_positions
 from rmkit.stages.policy.opening import RankSettings, note_left_out, open_training, take_all_steps
 from rmkit.training.arguments import make_arguments, select_settings
@@ -83,4 +83,4 @@ def share_rows(stage: Stage, config: SftConfig) -> Dataset:
             write_table(Dataset.from_list(read_completions(config.data, config.split, quarantine)), file)
         stage.record["quarantined"] = quarantine.reasons
     wait_for_ranks()
-    return Dataset.from_parquet(str(file))
+    return load_split(file, "rows", ("prompt", "completion"))
