@@ -35,8 +35,10 @@ class FollowConfig:
     Their pairs are those of `data` (a folder of `rmkit read`) and of `earlier` iterations, which pass through `vote`
     and `repair` together; without `vote` (null), they are taken as they are. Each member begins with
     `model_name_or_path`, and is trained as `train` says; with `meta`, by MetaRM on the samples, or without it (null).
-    Scores run from `low` to `high`. `fresh`: whether the members' own verdicts, judged by the others, become new pairs
-    for later iterations; it takes 3 members. `vote`, `repair`, `train`, `meta` hold keys of these commands.
+    With `update`, those of the iteration `before` go on instead, by what `update` changes of `train`: as the pairs have
+    been learnt, a few steps on the samples are enough. Scores run from `low` to `high`. `fresh`: whether the members'
+    own verdicts, judged by the others, become new pairs for later iterations; it takes 3 members. `vote`, `repair`,
+    `train`, `meta` and `update` hold keys of these commands.
     """
 
     data: str
@@ -44,6 +46,7 @@ class FollowConfig:
     model_name_or_path: str
     output_dir: str
     earlier: list[str] = field(default_factory=list)
+    before: str | None = None
     members: int = 3
     low: float = 0.0
     high: float = 5.0
@@ -52,6 +55,7 @@ class FollowConfig:
     repair: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
     meta: dict[str, Any] | None = field(default_factory=dict)
+    update: dict[str, Any] | None = None
     max_length: int = 1024
     seed: int = 0
     trust_remote_code: bool = False
@@ -65,10 +69,10 @@ class FollowConfig:
         self.plan_trainings()
         self.plan_repair()
 
-    def list_members(self) -> dict[str, str]:
-        """The members' folders."""
-        return {f"member-{place}": str(Path(self.output_dir) / "reward" / f"member-{place}")
-                for place in range(self.members)}
+    def list_members(self, place: str | None = None) -> dict[str, str]:
+        """The members' folders, in the `output_dir` of this ensemble or of another one."""
+        folder = Path(place or self.output_dir) / "reward"
+        return {f"member-{number}": str(folder / f"member-{number}") for number in range(self.members)}
 
     @property
     def shared(self) -> dict[str, Any]:
@@ -89,12 +93,16 @@ class FollowConfig:
         """Each member's training."""
         data = str(Path(self.output_dir) / ("pool" if self.vote is None else "repaired"))
         meta = {} if self.meta is None else {"meta_learning_rate": 5e-6, **self.meta, "meta_data": self.samples}
+        begin, settings, run = dict.fromkeys(self.list_members(), self.model_name_or_path), self.train, "member"
+        if self.before is not None and self.update is not None:
+            begin, settings = self.list_members(self.before), {**self.train, **self.update}
+            run = Path(self.output_dir).name  # other pairs come first than in the ensemble before
         return [
             section(
-                TrainConfig, self.train, {**self.shared, "seed": derive_seed(self.seed, "member", place)}, "train",
-                data=data, model_name_or_path=self.model_name_or_path, output_dir=folder, **meta,
+                TrainConfig, settings, {**self.shared, "seed": derive_seed(self.seed, run, place)}, "train",
+                data=data, model_name_or_path=begin[name], output_dir=folder, **meta,
             )
-            for place, folder in enumerate(self.list_members().values())
+            for place, (name, folder) in enumerate(self.list_members().items())
         ]
 
     def plan_judge(self, samples: str, output_dir: str) -> JudgeConfig:

@@ -185,6 +185,7 @@ def plan_follow(
         FollowConfig, own, {**shared, "seed": config.seed}, "reward", samples=samples, output_dir=str(folder),
         earlier=[str(folders / f"iteration-{past}" / "fresh") for past in range(1, number)]
         if own.get("fresh", True) else [],
+        before=str(folders / f"iteration-{number - 1}") if number > 1 else None,
     )
 
 

@@ -33,6 +33,7 @@ reward:
   repair: {recipe: soft, strength_scale: 1.0}
   train: {max_steps: 1, per_device_train_batch_size: 4, report_to: none, disable_tqdm: true, save_strategy: "no"}
   meta: {meta_learning_rate: 0.05}
+  update: {learning_rate: 1.0e-4}
 pairs: {weak: soft, threshold: 100.0, margin_scale: 0.5}
 dpo: {max_steps: 1, per_device_train_batch_size: 4, use_cpu: true, disable_tqdm: true}
 """
@@ -84,6 +85,9 @@ def test_a_loop_with_both_judges(player, prompts_file, tiny_pairs, tmp_path):
         record = read_record(second / f"reward/member-{member}")
         assert record["meta_data"]["rows_in"] == 4 and record["config"]["data"] == str(second / "repaired")
         assert record["config"]["meta_data"] == str(second / "samples/samples.jsonl")
+        assert record["config"]["learning_rate"] == 1e-4
+        assert record["config"]["model_name_or_path"] == str(first / f"reward/member-{member}")
+        assert read_record(first / f"reward/member-{member}")["config"]["model_name_or_path"] == str(player)
     judged = read_judged(second / "rewards")
     assert judged.rewards.shape == judged.scores.shape == (4, 3, 3) and not np.isnan(judged.rewards).any()
     pairs, again = replay_pairs(first / "pairs")
