@@ -15,7 +15,6 @@ gold worlds of benchmarks/gold.py are used, and made where it has not. What is f
 computed again.
 """
 
-import argparse
 import json
 import shutil
 import time
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from command_line import make_parser
 from contrastive_geometry import describe, embed
 from contrastive_tasks import Task, make_gold_task, make_ukp_task, read_arguments
 from preference_strength import FAST
@@ -91,11 +91,8 @@ def estimate_mean(differences: Sequence[float]) -> dict[str, Any]:
 
 def main() -> None:
     """Compute what is missing and write benchmarks/results/contrastive.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, "contrastive", seeds=5, worlds=True)
     parser.add_argument("--data", type=Path, required=True, help="ukp_convarg1.jsonl.gz")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--work", type=Path, default=Path("runs/contrastive"), help="finished cells")
-    parser.add_argument("--worlds", type=Path, default=Path("runs/gold_benchmark"), help="gold worlds, by seed")
     options = parser.parse_args()
     arguments = read_arguments(options.data)
     makers: dict[str, Callable[[int], Task]] = {

@@ -11,7 +11,6 @@ with two questions more: how many flips a repair finds and how many it adds, and
 are. A finished cell is kept in --work and not computed again.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from command_line import make_parser
 from gold import DEMONSTRATIONS, SIZES, count_characters, list_tests, make_world
 from numpy.typing import NDArray
 from preference_strength import FAST, merge
@@ -200,11 +200,8 @@ def study_fast(folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Compute what is missing and write benchmarks/results/denoising.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, "denoising", seeds=3, worlds=True)
     parser.add_argument("--data", type=Path, nargs="*", default=[])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--work", type=Path, default=Path("runs/denoising"))
-    parser.add_argument("--worlds", type=Path, default=Path("runs/gold_benchmark"), help="gold worlds, by seed")
     options = parser.parse_args()
     seeds = list(range(options.seeds))
     figures = study(options.work, options.worlds, options.data, seeds)

@@ -9,7 +9,6 @@ validation topics of a seed of their own. Cost is processor time from the model'
 A cell that is finished is kept in --work and not computed again.
 """
 
-import argparse
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from command_line import make_parser
 from ensemble_voters import (
     LONGEST,
     LORA,
@@ -141,10 +141,8 @@ def gather(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     """Compute what is missing, print the figures and write benchmarks/results/ensembles.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, "ensembles", seeds=3)
     parser.add_argument("--data", type=Path, required=True, help="ukp_convarg1.jsonl.gz")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--work", type=Path, default=Path("runs/ensembles"), help="finished cells")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     pairs, topics = read_short_pairs(options.data)

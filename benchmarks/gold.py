@@ -13,13 +13,13 @@ labels; the better of these two on the noisy validation pairs is what "chosen on
 kept in --work and not computed again.
 """
 
-import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from command_line import make_parser
 from datasets import Dataset
 from numpy.typing import NDArray
 from repair_study import FINAL, VOTERS, Trial, format_table, gather, run_trial, show, swap, take_votes
@@ -194,9 +194,7 @@ def relabel(pairs: Dataset, fixed: Any) -> Dataset:
 
 def main() -> None:
     """Compute what is missing, print the tables and write benchmarks/results/gold.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--work", type=Path, default=Path("runs/gold_benchmark"))
+    parser = make_parser(__doc__, "gold_benchmark", seeds=5)
     parser.add_argument("--no-fine-tuning", action="store_true", help="heads alone, half the time")
     options = parser.parse_args()
     seeds = list(range(options.seeds))

@@ -11,16 +11,14 @@ The gold worlds of benchmarks/gold.py are used, and made where it has not. The s
 own, 5, which is not reported. What is finished is kept in --work, step by step, and not computed again.
 """
 
-import argparse
 import json
-import statistics
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from contrastive import estimate_mean
+from arms import Cells, estimate_lead, format_arms, summarise_arms
+from command_line import make_parser
 from gold import DEMONSTRATIONS, MAX_LENGTH, SIZES
-from results import summarise, write_results
+from results import write_results
 from tqdm import tqdm
 
 from rmkit.stages.policy.iterating import META, PLAIN, IterateConfig, iterate
@@ -66,39 +64,19 @@ def configure(work: Path, worlds: Path, seed: int, **changes: Any) -> IterateCon
     })
 
 
-def gather(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def gather(cells: Cells) -> dict[str, Any]:
     """Over seeds, of `cells` [seed][arm][round]: every figure, and by how much MetaRM is ahead, in pairs of seeds."""
-    rounds = range(len(cells[0][PLAIN]))
-    by_arm = {
-        arm: [{name: summarise([cell[arm][place][name] for cell in cells]) for name in FIGURES
-               if name in cells[0][arm][place]} for place in rounds]
-        for arm in cells[0]
-    }
     ahead = [
-        {name: estimate_mean([cell[META][place][name] - cell[PLAIN][place][name] for cell in cells])
-         for name in ("gold", "win_rate", "accuracy_before", "accuracy") if name in cells[0][PLAIN][place]}
-        for place in rounds
+        {name: estimate_lead(cells, META, PLAIN, place, name)
+         for name in ("gold", "win_rate", "accuracy_before", "accuracy") if name in figures}
+        for place, figures in enumerate(cells[0][PLAIN])
     ]
-    return {"by_arm": by_arm, "ahead": ahead}
-
-
-def format_rounds(figures: Mapping[str, Any]) -> str:
-    """Both arms' means by round."""
-    lines = []
-    for arm, rounds in figures["by_arm"].items():
-        for place, entries in enumerate(rounds):
-            shown = " ".join(f"{name} {statistics.fmean(entry['values']):.3f}" for name, entry in entries.items())
-            lines.append(f"{arm} {place}: {shown}")
-    return "\n".join(lines)
+    return {"by_arm": summarise_arms(cells, FIGURES), "ahead": ahead}
 
 
 def main() -> None:
     """Compute what is missing and write benchmarks/results/iterative_rlhf.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--work", type=Path, default=Path("runs/iterative_rlhf"))
-    parser.add_argument("--worlds", type=Path, default=Path("runs/gold_benchmark"), help="gold worlds, by seed")
-    options = parser.parse_args()
+    options = make_parser(__doc__, "iterative_rlhf", seeds=3, worlds=True).parse_args()
     seeds = list(range(options.seeds))
     cells = []
     for seed in tqdm(seeds, desc="Seeds", unit="seed"):
@@ -106,7 +84,7 @@ def main() -> None:
         cells.append(json.loads(path.read_text(encoding="utf-8"))["rounds"])
     settings = {"start": START, **SETTINGS, "rounds": ROUNDS, "evaluation_prompts": EVALUATION}
     figures = {"settings": settings, **gather(cells)}
-    print(format_rounds(figures))
+    print(format_arms(figures["by_arm"]))
     print(write_results("iterative_rlhf", figures, seeds=seeds, packages=["trl"]))
 
 

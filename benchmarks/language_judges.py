@@ -31,7 +31,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from rmkit.core.seeds import derive_seed
-from rmkit.judges.judgment import Failed, Judgment, Task, Unparsed
+from rmkit.judges.judgment import Failed, Judgment, Task
 from rmkit.judges.language_model import LIKELY, Asking, LanguageModelJudge, Way
 from rmkit.judges.prompts import QUESTIONS
 from rmkit.judges.quotation import list_special
@@ -130,19 +130,12 @@ def appoint(model: TransformersGenerator, question: str, how: Round, way: Way, c
 
 
 def describe(question: str, way: Way, how: Round, rows: Dataset, journal: Journal) -> dict[str, Any]:
-    """`rmkit judge`'s report; where no answer can be read, why, and what they cost."""
-    answers = [one for _, given in journal.read() for one in given]
-    if any(isinstance(one, Judgment) for one in answers):
-        config = JudgeConfig(data="", output_dir="", seed=SEED, language_model=LanguageModel(
-            "", question=question, way=way, samples=how.samples, temperature=how.temperature))  # type: ignore[arg-type]
-        return measure_judge(config, rows, journal) | {"values": Counter(
-            str(round(one.score, 3)) for one in answers if isinstance(one, Judgment)).most_common(5)}
-    return {
-        "answers": {"asked": len(answers), "unparsed": len(answers), "unparsed_share": 1.0, "unparsed_reasons": Counter(
-            one.reason for one in answers if isinstance(one, Unparsed))},
-        "cost": {"seconds": journal.seconds, "prompt_tokens": sum(one.prompt_tokens or 0 for one in answers),
-                 "answer_tokens": sum(one.answer_tokens or 0 for one in answers)},
-    }
+    """`rmkit judge`'s report, and the scores that are given most often."""
+    config = JudgeConfig(data="", output_dir="", seed=SEED, language_model=LanguageModel(
+        "", question=question, way=way, samples=how.samples, temperature=how.temperature))  # type: ignore[arg-type]
+    scores = Counter(str(round(one.score, 3)) for _, given in journal.read() for one in given
+                     if isinstance(one, Judgment))
+    return measure_judge(config, rows, journal) | {"values": scores.most_common(5)}
 
 
 def put(

@@ -13,16 +13,15 @@ The settings are those of recipes/meta_rewarding_gold.yaml, found with a seed of
 What is finished is kept in --work, step by step, and not computed again.
 """
 
-import argparse
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from contrastive import estimate_mean
-from results import summarise, write_results
+from arms import Cells, estimate_lead, format_arms, summarise_arms
+from command_line import make_parser
+from results import write_results
 from tqdm import tqdm
 
 from rmkit.core.configuration import build
@@ -44,7 +43,14 @@ NO_STOP = {rule: {"warn": None, "stop": None} for rule in (
     "top", "position", "length", "length_step", "distinct", "agreement",
 )}  # all iterations are to be seen
 FIGURES = ("win_rate", "win_rate_lc", "gold", "length", "distinct", "kl", "spearman_language", "agreement_language",
-           "spearman_reward", "agreement_reward", "first", "higher")
+           "spearman_reward", "agreement_reward", "score_language", "score_reward", "top", "first", "higher")
+FAST: dict[str, Any] = {
+    "school": {"train": 48, "validation": 16, "test": 8, "prompts": 60, "evaluation": 8, "instructions": 300,
+               "judgments": 2000, "verdicts": 900, "hidden": 64, "layers": 2},
+    "iterations": 2, "judge_pairs": 1, "prompts_per_iteration": 12, "sample": {"samples": 3, "max_new_tokens": 60},
+    "language": {"samples": 3, "max_new_tokens": 60}, "meta": {"most": 2, "max_new_tokens": 80},
+    "reward": {"train": {"max_steps": 4}, "update": {"max_steps": 2}}, "dpo": {"num_train_epochs": 1},
+}
 
 
 def read_settings() -> dict[str, Any]:
@@ -66,14 +72,22 @@ def prepare(place: Path, sizes: Mapping[str, Any], seed: int) -> dict[str, Any]:
             "evaluation_prompts": str(world / EVALUATION)}
 
 
-def run_arm(place: Path, arm: str, seed: int) -> list[dict[str, Any]]:
-    """The figures of an arm's policies, the first one's at place 0."""
-    settings = {**read_settings(), **ARMS[arm], "drift": NO_STOP}
+def change(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with changes, in groups of them too."""
+    return {**settings, **{name: change(settings[name], own) if isinstance(own, dict) else own
+                           for name, own in changes.items()}}
+
+
+def run_arm(place: Path, arm: str, seed: int, **changes: Any) -> list[dict[str, Any]]:
+    """The figures of an arm's policies, the first one's at place 0; `changes` are of the recipe's settings."""
+    settings = {**change(read_settings(), changes), **ARMS[arm], "drift": NO_STOP}
     settings["reward"] = {**settings["reward"], "data": str(place / "labelled")}
     world = prepare(place, settings.pop("school"), seed)
     config = build(MetaRewardConfig, {"output_dir": str(place / arm), "seed": seed, **world, **settings}, arm)
     content = json.loads((meta_reward(config) / "report.json").read_text(encoding="utf-8"))
     figures: list[dict[str, Any]] = content["figures"]
+    for own, iteration in zip(figures, content["iterations"], strict=False):  # the last policy begins none
+        own["top"] = iteration["drift"]["top"]
     if config.judge == "language":
         for number, own in enumerate(figures):
             own.update(measure_meta_judge(place / arm, number, config))
@@ -94,45 +108,37 @@ def measure_meta_judge(folder: Path, number: int, config: MetaRewardConfig) -> d
     return {"first": first, "higher": higher}
 
 
-def gather(cells: Sequence[Mapping[str, list[dict[str, Any]]]]) -> dict[str, Any]:
+def gather(cells: Cells) -> dict[str, Any]:
     """Over seeds, of `cells` [seed][arm][policy]: every figure, and how far `meta` and `reward` are ahead of others."""
-    by_arm = {
-        arm: [{name: summarise([cell[arm][place][name] for cell in cells]) for name in FIGURES
-               if cells[0][arm][place].get(name) is not None} for place in range(len(cells[0][arm]))]
-        for arm in cells[0]
-    }
-    last = {arm: [cell[arm][-1]["win_rate"] for cell in cells] for arm in cells[0]}
     ahead = {
-        f"{arm} over {other}": estimate_mean([one - two for one, two in zip(last[arm], last[other], strict=True)])
-        for arm, other in (("meta", "self"), ("reward", "meta")) if arm in last and other in last
+        f"{arm} over {other}": estimate_lead(cells, arm, other, -1, "win_rate")
+        for arm, other in (("meta", "self"), ("reward", "meta")) if arm in cells[0] and other in cells[0]
     }
-    return {"by_arm": by_arm, "ahead": ahead}
+    return {"by_arm": summarise_arms(cells, FIGURES), "ahead": ahead}
 
 
-def format_policies(figures: Mapping[str, Any]) -> str:
-    """Means by arm and iteration."""
-    lines = []
-    for arm, policies in figures["by_arm"].items():
-        for place, entries in enumerate(policies):
-            shown = " ".join(f"{name} {statistics.fmean(entry['values']):.3f}" for name, entry in entries.items())
-            lines.append(f"{arm} {place}: {shown}")
-    return "\n".join(lines)
+def study(work: Path, seeds: Sequence[int], arms: Sequence[str], **changes: Any) -> dict[str, Any]:
+    """All figures, over seeds; `changes` are of the recipe's settings."""
+    cells = [
+        {arm: run_arm(work / f"seed-{seed}", arm, seed, **changes) for arm in arms}
+        for seed in tqdm(seeds, desc="Seeds", unit="seed")
+    ]
+    return {"settings": {**change(read_settings(), changes), "arms": ARMS}, **gather(cells)}
+
+
+def study_fast(folder: Path) -> dict[str, Any]:
+    """The study in miniature: one seed of a small school, two iterations."""
+    return study(folder, [0], list(ARMS), **FAST)
 
 
 def main() -> None:
     """Compute what is missing and write benchmarks/results/meta_rewarding.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = make_parser(__doc__, "meta_rewarding", seeds=3)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    parser.add_argument("--work", type=Path, default=Path("runs/meta_rewarding"))
     options = parser.parse_args()
     seeds = list(range(options.seeds))
-    cells = [
-        {arm: run_arm(options.work / f"seed-{seed}", arm, seed) for arm in options.arms}
-        for seed in tqdm(seeds, desc="Seeds", unit="seed")
-    ]
-    figures = {"settings": {**read_settings(), "arms": ARMS}, **gather(cells)}
-    print(format_policies(figures))
+    figures = study(options.work, seeds, options.arms)
+    print(format_arms(figures["by_arm"]))
     print(write_results("meta_rewarding", figures, seeds=seeds, packages=["trl"]))
 
 

@@ -14,7 +14,6 @@ distances with a seed of its own, of those that cost no more than half a point o
 benchmarks/gold.py are used. What is finished is kept in --work and not computed again.
 """
 
-import argparse
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from command_line import make_parser
 from contrastive import estimate_mean
 from contrastive_tasks import GOLD_PAIRS, GOLD_SETTINGS, Task, make_gold_task
 from gold import MAX_LENGTH, SIZES
@@ -185,11 +185,8 @@ class Seed:
 
 def main() -> None:
     """Compute what is missing and write benchmarks/results/metarm.json, or metarm_scratch.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser = make_parser(__doc__, "metarm", seeds=5, worlds=True)
     parser.add_argument("--from-scratch", action="store_true")
-    parser.add_argument("--work", type=Path, default=Path("runs/metarm"))
-    parser.add_argument("--worlds", type=Path, default=Path("runs/gold_benchmark"), help="gold worlds, by seed")
     options = parser.parse_args()
     seeds = list(range(options.seeds))
     design = SCRATCH if options.from_scratch else TRAINED

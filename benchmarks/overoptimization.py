@@ -10,23 +10,29 @@ estimate of `rmkit.evaluation.selection` for every n up to 1,024.
 All are heads on the base model's frozen features. "One" and "robust" are means over members, each a reward model by
 itself; an ensemble's ten members are standardised on the training responses before they are put together, and the
 weight of the variance is chosen by accuracy on the noisy validation pairs, as the robust model's recipe is.
+
+"MetaRM" is "one" trained by MetaRM's step on 5 unlabelled responses of the policy that is judged to each of 320 other
+prompts. Its step size is chosen in the same way, for each seed and policy: "meta" in the results has the accuracies
+and the choice. Beside it the largest step, as beside the chosen weight of the variance the heaviest.
 """
 
-import argparse
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gold
 import numpy as np
+from command_line import make_parser
 from contrastive import estimate_mean
 from datasets import Dataset
+from metarm_policies import SAMPLES
 from numpy.typing import NDArray
+from overoptimization_meta import STEP_SIZES, find_best, gather_steps, train_metas
 from preference_strength import FAST as FAST_WORLD
-from repair_study import FINAL, VOTERS, Trial, swap
+from repair_study import FINAL, VOTERS, Trial, judge, swap
 from results import keep, summarise, write_results
 from tqdm import tqdm
 
@@ -53,6 +59,7 @@ class Scale:
 
     prompts: int = 10
     responses: int = 1024
+    meta_prompts: int = 320  # MetaRM's
     world: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] | None = None
 
@@ -62,7 +69,7 @@ class Scale:
         return [2**power for power in range(self.responses.bit_length())]
 
 
-FAST = Scale(prompts=2, responses=32, world=FAST_WORLD, recipe={"line": "soft", "recipe": "soft"})
+FAST = Scale(prompts=2, responses=32, meta_prompts=20, world=FAST_WORLD, recipe={"line": "soft", "recipe": "soft"})
 
 Rewards = NDArray[np.float64]  # [member, prompt, response]
 
@@ -83,7 +90,7 @@ def draw_pool(world: gold.World, split: str, scale: Scale, seed: int) -> Pool:
         responses = [write_response(request, rng.random(), rng, policy=POLICIES[split]) for _ in range(scale.responses)]
         worth.append([gold_reward(request, response) for response in responses])
         for number in range(0, scale.responses, 2):
-            one, other = responses[number:number + 2]
+            one, other = responses[number], responses[(number + 1) % scale.responses]  # of an odd number one is twice
             rows.append({
                 "id": f"{drawn['id']}:{number}",
                 "prompt": [{"role": "user", "content": drawn["prompt"]}],
@@ -92,7 +99,8 @@ def draw_pool(world: gold.World, split: str, scale: Scale, seed: int) -> Pool:
             })
     sides = extract_features(Dataset.from_list(rows), world.base, max_length=gold.MAX_LENGTH)
     features = np.stack([np.asarray(side) for side in sides], axis=1)
-    return Pool(features.reshape(scale.prompts, scale.responses, -1), np.array(worth))
+    features = features.reshape(scale.prompts, -1, features.shape[-1])[:, :scale.responses]
+    return Pool(features, np.array(worth))
 
 
 def score(heads: Heads, features: NDArray[np.float32]) -> Rewards:
@@ -115,7 +123,12 @@ def run_seed(worlds: Path, scale: Scale, seed: int) -> dict[str, Any]:
         "robust": train_robust(trial, best, seed),
     }
     curves: dict[str, dict[str, list[float]]] = {}
+    tried: dict[str, dict[str, float]] = {}
     for split in POLICIES:
+        few = replace(scale, prompts=scale.meta_prompts, responses=SAMPLES)
+        samples = draw_pool(world, split, few, derive_seed(seed, "meta")).features
+        metas = train_metas(*trial.train, ENSEMBLE, responses=samples, seed=derive_seed(seed, "ensemble"))
+        tried[split] = {size: judge(heads, trial.validation) for size, heads in metas.items()}
         pool = draw_pool(world, split, scale, seed)
         rewards = standardise(score(ensemble, pool.features), ensemble, trial)
         proxies = {name: score(heads, pool.features) for name, heads in single.items()} | {
@@ -123,13 +136,16 @@ def run_seed(worlds: Path, scale: Scale, seed: int) -> dict[str, Any]:
             "worst case": rewards.min(axis=0, keepdims=True),
             "mean less variance": combine(rewards, penalty)[None],
             "mean less variance, heaviest": combine(rewards, PENALTIES[-1])[None],
+            "MetaRM": score(metas[find_best(tried[split])], pool.features),
+            "MetaRM, largest step": score(metas[f"{STEP_SIZES[-1]:g}"], pool.features),
             "gold itself": pool.gold[None],
         }
         curves[split] = {
             name: np.mean([best_of_n(member, pool.gold, scale.sizes) for member in members], axis=(0, 1)).tolist()
             for name, members in proxies.items()
         }
-    return {"curves": curves, "penalty": penalty, "recipe": best["line"]}
+    plain = judge(ensemble, trial.validation)
+    return {"curves": curves, "penalty": penalty, "recipe": best["line"], "meta": {"plain": plain, "tried": tried}}
 
 
 def choose_recipe(world: gold.World, seed: int) -> Mapping[str, Any]:
@@ -210,6 +226,7 @@ def study(work: Path, worlds: Path, seeds: Sequence[int], scale: Scale) -> dict[
         "curves": gather(cells, scale.sizes),
         "penalties": [cell["penalty"] for cell in cells],
         "recipes": [cell["recipe"] for cell in cells],
+        "meta": gather_steps([cell["meta"] for cell in cells]),
     }
 
 
@@ -220,11 +237,8 @@ def study_fast(folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Compute what is missing and write benchmarks/results/overoptimization.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser = make_parser(__doc__, "overoptimization", seeds=5, worlds=True)
     parser.add_argument("--prompts", type=int, default=Scale.prompts, help="of each kind, for each seed")
-    parser.add_argument("--work", type=Path, default=Path("runs/overoptimization"))
-    parser.add_argument("--worlds", type=Path, default=Path("runs/gold_benchmark"), help="gold worlds, by seed")
     options = parser.parse_args()
     seeds = list(range(options.seeds))
     figures = study(options.work, options.worlds, seeds, Scale(prompts=options.prompts))

@@ -11,7 +11,6 @@ they are: the rank correlation of strength with the annotators' vote shares, pla
 (UltraFeedback). A finished cell is kept in --work and not computed again. Without --data, the gold world alone.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from command_line import make_parser
 from gold import DEMONSTRATIONS, SIZES, make_trial, make_world
 from numpy.typing import NDArray
 from repair_study import FINAL, VOTERS, Trial, judge, swap, take_votes
@@ -175,11 +175,8 @@ def merge(cells: Sequence[Any]) -> Any:
 
 def main() -> None:
     """Compute what is missing and write benchmarks/results/preference_strength.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, "preference_strength", seeds=5, worlds=True)
     parser.add_argument("--data", type=Path, nargs="*", default=[])
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--work", type=Path, default=Path("runs/preference_strength"))
-    parser.add_argument("--worlds", type=Path, default=Path("runs/gold_benchmark"), help="gold worlds, by seed")
     options = parser.parse_args()
     seeds = list(range(options.seeds))
     figures = study(options.work, options.worlds, options.data, seeds)

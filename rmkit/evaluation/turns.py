@@ -52,17 +52,19 @@ def ask_again(rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
 
     `rows` have `prompt` (messages), `responses` (messages each), of which the first is answered to, and `follow_up`,
     the text of the second question; rows without one are left out. A row that comes out has `prompt`, `turn` 2 and
-    `question`, the first prompt's name, by which `rmkit compare` finds both turns together; its other columns stay.
-    `rmkit sample` answers it like any other.
+    `question`, by which `rmkit compare` finds both turns together: the row's own, or else the first prompt's name. The
+    `id`, where there is one, ends in "/2"; other columns stay.
     """
     for row in rows:
         if row.get("follow_up"):
             others = {name: value for name, value in row.items() if name not in ("responses", "follow_up")}
+            if row.get("id") is not None:
+                others["id"] = f"{row['id']}/2"
             yield {
                 **others,
                 "prompt": [*row["prompt"], *row["responses"][0], {"role": "user", "content": row["follow_up"]}],
                 "turn": 2,
-                "question": name_question(row["prompt"]),
+                "question": row.get("question") or name_question(row["prompt"]),
             }
 
 

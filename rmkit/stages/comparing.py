@@ -31,10 +31,9 @@ class CompareConfig:
 
     Samples are a folder of `rmkit sample`, a file with `prompt` and `responses`, or a list of these. The n-th responses
     of two policies to a question meet; a question that not all have answered is left out. A `difficulty` in every row
-    enters the length-controlled rate. Two turns: the prompts of the first have a `follow_up`, the second question;
-    `rmkit.stages.matching.write_second_turn` puts it behind a policy's own answers (columns `question` and `turn`),
-    `rmkit sample` answers it, and both samples are named: the judge sees the conversation. `matches`: with the baseline
-    alone, or also among the others, which the arena score counts.
+    enters the length-controlled rate. Second turns (`rmkit sample --turns 2`; rows with `question` and `turn`) are
+    questions of their own, graded apart: the judge sees the conversation. `matches`: with the baseline alone, or also
+    among the others, which the arena score counts.
 
     The judge is `language_model` or `reward_model`, as `rmkit judge` has them (a comparison in both orders), or, with
     `gold`, the gold world's own reward. A killed run goes on where it was.

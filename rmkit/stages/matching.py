@@ -1,7 +1,6 @@
 """What several policies' samples have in common: questions, the rows that a judge is to see, and matches."""
 
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from rmkit.core.stages import read_record
 from rmkit.data.pairs import Messages
 from rmkit.data.sources import Fault, read_rows
 from rmkit.evaluation.arena import Matches
-from rmkit.evaluation.turns import ask_again, name_question
+from rmkit.evaluation.turns import name_question
 from rmkit.stages.policy.sampling import SAMPLES
 from rmkit.stages.scoring import parse
 
@@ -84,21 +83,6 @@ def read_policy(policy: str, places: Sequence[str], split: str) -> tuple[dict[Na
                    "Name one file for each turn.")
         found[name] = Sampled(*parsed, columns)
     return found, faults
-
-
-def write_second_turn(samples: str, path: str | Path, *, split: str = "train") -> int:
-    """Write the prompts of `ask_again` for a policy's samples of the first turn, for `rmkit sample`; how many.
-
-    Raises `InputError` where no row has a `follow_up`.
-    """
-    parsed = ((row.content, parse(row)) for row in read_rows(find_samples(samples), split))
-    first = [{**content, "prompt": found[0], "responses": found[1]} for content, found in parsed
-             if not isinstance(content, Fault) and not isinstance(found, Fault)]
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in ask_again(first)]
-    if not lines:
-        refuse(f"samples {samples}", "rows with a `follow_up`, the second question", Seen("none"), "Add the column.")
-    Path(path).write_text("".join(lines), encoding="utf-8")
-    return len(lines)
 
 
 def find_samples(place: str) -> str:

@@ -7,38 +7,21 @@ from datasets import Dataset
 
 from rmkit.core.checks import refuse
 from rmkit.data.tables import read_column
+from rmkit.training.arguments import TrainingSettings
 from rmkit.training.checkpoint import CheckpointSealer
 from rmkit.training.order import EpochSetter, PairOrder
 
 
 @dataclass
-class CompletionSettings:
-    """Settings of Hugging Face's TrainingArguments, with their names and, where not said here, their meaning."""
+class CompletionSettings(TrainingSettings):
+    """Those of every training, and how often the rows are gone through where `max_steps` is not set."""
 
-    learning_rate: float = 1e-6
     num_train_epochs: float = 1.0
-    max_steps: int = -1
-    per_device_train_batch_size: int = 8
-    gradient_accumulation_steps: int = 1
-    lr_scheduler_type: str = "cosine"
-    warmup_steps: float = 0
     weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    bf16: bool = False
-    activation_checkpointing: bool = False
-    logging_steps: float = 10
-    save_steps: float = 100
-    save_total_limit: int | None = 1
-    report_to: str = "none"
-    disable_tqdm: bool | None = None
-    ddp_timeout: int = 1800
-    seed: int = 0
 
     def check(self) -> None:
         """Refuse what would be refused later, on every process."""
-        for name in ("per_device_train_batch_size", "gradient_accumulation_steps"):
-            if getattr(self, name) < 1:
-                refuse(name, "at least 1", getattr(self, name), f"Raise {name}.")
+        super().check()
         if self.max_steps < 1 and not self.num_train_epochs > 0:
             refuse("num_train_epochs", "above 0, or max_steps", self.num_train_epochs, "Say how long to train.")
 

@@ -12,12 +12,12 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from rmkit.core.checks import Seen, refuse
 from rmkit.core.seeds import derive_seed
 from rmkit.models.reward import first_line, load_reward_model, load_tokenizer
-from rmkit.training.arguments import make_arguments
+from rmkit.training.arguments import TrainingSettings, make_arguments
 from rmkit.training.checkpoint import CheckpointSealer
 
 
 @dataclass
-class PolicySettings:
+class PolicySettings(TrainingSettings):
     """Settings of TRL's RLOOConfig, with its names and, where not said here, its meaning.
 
     A step takes the responses of `per_device_train_batch_size` * `gradient_accumulation_steps` on each process,
@@ -25,29 +25,17 @@ class PolicySettings:
     end after `max_completion_length` tokens.
     """
 
-    learning_rate: float = 1e-6
     max_steps: int = 100
     per_device_train_batch_size: int = 16
-    gradient_accumulation_steps: int = 1
+    lr_scheduler_type: str = "constant"
     num_generations: int = 4
     beta: float = 0.05
     max_completion_length: int = 512
     temperature: float = 1.0
-    lr_scheduler_type: str = "constant"
-    warmup_steps: float = 0
-    max_grad_norm: float = 1.0
-    bf16: bool = False
-    activation_checkpointing: bool = False
-    logging_steps: float = 10
-    save_steps: float = 100
-    save_total_limit: int | None = 1
-    report_to: str = "none"
-    disable_tqdm: bool | None = None
-    ddp_timeout: int = 1800
-    seed: int = 0
 
     def check(self) -> None:
         """Refuse what TRL would refuse later, on every process, or take without a word."""
+        super().check()
         if self.num_generations < 2:
             refuse("num_generations", "at least 2, each of which is the others' baseline", self.num_generations,
                    "4 is usual.")

@@ -21,4 +21,3 @@ def test_arms_are_compared_within_a_seed():
     assert ahead["mean"] == pytest.approx(0.4) and 0.39 < ahead["low"] <= ahead["high"] < 0.41
     assert figures["ahead"][0]["gold"]["mean"] == pytest.approx(0.0)
     assert "accuracy_before" not in figures["ahead"][0]
-    assert "metarm 2: gold 11.600" in study.format_rounds(figures)

@@ -36,4 +36,17 @@ def test_arms_are_compared_within_a_seed():
     ahead = figures["ahead"]["meta over self"]
     assert ahead["mean"] == pytest.approx(0.16) and 0.15 < ahead["low"] <= ahead["high"] < 0.17
     assert figures["ahead"]["reward over meta"]["mean"] == pytest.approx(0.1)
-    assert "reward 2: win_rate 0.700 gold 9.000" in study.format_policies(figures)
+
+
+def test_changes_reach_into_groups_of_settings():
+    settings = {"iterations": 4, "dpo": {"beta": 0.1, "num_train_epochs": 2}}
+    assert study.change(settings, {"iterations": 2, "dpo": {"num_train_epochs": 1}}) == {
+        "iterations": 2, "dpo": {"beta": 0.1, "num_train_epochs": 1},
+    }
+    assert settings["dpo"]["num_train_epochs"] == 2
+
+
+def test_the_miniature_can_be_planned(tmp_path):
+    settings = study.change(study.read_settings(), study.FAST) | {"drift": study.NO_STOP}
+    plan = make_plan(build(MetaRewardConfig, {"output_dir": str(tmp_path), **settings}, "fast"))
+    assert [one.battle is not None for one in plan.iterations] == [True, False]

@@ -39,7 +39,8 @@ def test_the_second_question_follows_the_first_answer():
         {"prompt": [user], "responses": [[said], [{"role": "assistant", "content": "No."}]], "follow_up": "Why?",
          "kind": "sums"},
         {"prompt": [user], "responses": [[said]]},
+        {"prompt": [user], "responses": [[said]], "follow_up": "Why?", "question": "q81", "id": "p1"},
     ]
-    assert list(ask_again(rows)) == [{
-        "prompt": [user, said, {"role": "user", "content": "Why?"}], "turn": 2, "kind": "sums",
-        "question": name_question([user])}]
+    asked = {"prompt": [user, said, {"role": "user", "content": "Why?"}], "turn": 2}
+    assert list(ask_again(rows)) == [
+        {**asked, "kind": "sums", "question": name_question([user])}, {**asked, "question": "q81", "id": "p1/2"}]

@@ -14,10 +14,10 @@ from rmkit.core.seeds import derive_seed
 from rmkit.core.stages import write_json
 from rmkit.data.gold import gold_reward, write_response
 from rmkit.data.gold.prompts import draw_prompts, read_request
+from rmkit.evaluation.turns import ask_again
 from rmkit.models.generation import Completion, Failure, Generator
 from rmkit.models.reward import load_reward_model, load_tokenizer
 from rmkit.stages.comparing import CompareConfig, compare
-from rmkit.stages.matching import write_second_turn
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
 LANGUAGE = ("--language_model.model_name_or_path", "none")
@@ -142,25 +142,18 @@ def test_two_turns(appointed, tmp_path):
     """The second answer is judged with the conversation before it, each policy's own."""
     for name, first in (("sft", "3"), ("dpo", "4")):
         path = write_samples(tmp_path / f"{name}.jsonl", [[f"{first} {name}"]] * 6, follow_up=["And then?"] * 6)
-        second = tmp_path / name / "second.jsonl"
-        second.parent.mkdir()
-        assert write_second_turn(str(path), second) == 6
-        rows = [{**json.loads(line), "responses": [say(f"{int(first) - 2} {name}")]}
-                for line in second.read_text().splitlines()]
-        second.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        rows = ask_again(map(json.loads, path.read_text().splitlines()))
+        with path.open("a") as file:
+            file.writelines(json.dumps({**row, "responses": [say(f"{int(first) - 2} {name}")]}) + "\n" for row in rows)
     generator = appointed(score_by_text)
-    places = {f"policies.{name}": f"[{tmp_path / name}.jsonl, {tmp_path / name / 'second.jsonl'}]"
-              for name in ("sft", "dpo")}
-    found = run(tmp_path, *LANGUAGE, **places)
+    found = run(tmp_path, *LANGUAGE)
     assert found["questions"] == 12
     assert {turn: own["mean"] for turn, own in found["grades"]["dpo"]["turns"].items()} == {"1": 4, "2": 2}
     assert found["grades"]["sft"]["all"]["mean"] == 2 and found["policies"]["dpo"]["wins"] == 12
     later = [text for text in generator.asked if "And then?" in text]
     assert len(later) == 12 and sum("4 dpo" in text and "2 dpo" in text for text in later) == 6
-    with pytest.raises(InputError, match="follow_up"):
-        write_second_turn(str(second), tmp_path / "third.jsonl")
     with pytest.raises(InputError, match="turn 2.*same conversation"):
-        run(tmp_path, *COMPARISON, **places, output_dir=tmp_path / "other")
+        run(tmp_path, *COMPARISON, output_dir=tmp_path / "other")
 
 
 def test_killed_it_asks_for_the_rest_alone(appointed, tmp_path):

@@ -2,10 +2,12 @@
 
 import gc
 import hashlib
+import itertools
 import json
 import sys
 import threading
 from pathlib import Path
+from unittest import mock
 
 import deepspeed
 import torch
@@ -13,6 +15,7 @@ import torch.distributed as dist
 from datasets import Dataset
 
 from rmkit.models.reward import load_reward_model, load_tokenizer
+from rmkit.training.ascent import Ascent
 from rmkit.training.ranks import is_first_rank
 from rmkit.training.trainer import RewardConfig, RewardTrainer
 from rmkit.training.zero import Shards, deepspeed_environment, default_config, leave_zero
@@ -86,14 +89,84 @@ META = {"max_steps": 20, "meta_learning_rate": 0.05, "meta_batch_size": 6}
 
 
 def ascend(base, pairs, samples, out):
-    """MetaRM at every stage, the model of each saved in `out`; and by a mutant that leaves out a stage-3 gathering."""
+    """MetaRM at every stage, the model of each saved in `out`; and by a mutant that leaves out a stage-3 gathering.
+
+    Before these in bfloat16, and by a mutant whose ranks round apart: `ascents.json` in `out` has what was seen of it.
+    """
     with deepspeed_environment():
         RewardConfig(output_dir=out, deepspeed=default_config(0), **SETTINGS)  # so that the processes meet
+        settings = {**META, "micro": 4, "bf16": True, "max_steps": 2, "samples": samples}
+        seen = {
+            name: watch(base, pairs, out, default_config(stage), apart=name == "apart", **settings)
+            for name, stage in (("2", 2), ("3", 3), ("apart", 2))
+        }
+        if is_first_rank():
+            (Path(out) / "ascents.json").write_text(json.dumps(seen), encoding="utf-8")
         for name, stage, micro in (("0", 0, 4), ("1", 1, 2), ("2", 2, 4), ("3", 3, 2), ("mutant", 3, 4)):
             if name == "mutant":
                 Shards.close = Shards.release = lambda self: None
             train(base, pairs, str(Path(out) / name), default_config(stage), micro=micro, checkpointing=stage == 1,
                   save=True, samples=samples, **META)
+
+
+def watch(*words, apart, **settings):
+    """A training's losses, and of every ascent on each rank what it held before, above and after it, and how it moved.
+
+    `apart`: each rank rounds by luck of its own.
+    """
+    notes = []
+
+    class WatchedAscent(Ascent):
+        def climb(self, holding, rate, *, generator):
+            if apart:
+                generator.manual_seed(dist.get_rank())
+            held, gradients, open_holding = list_held(holding), [], holding.open
+            start = [values.detach().clone() for values in held]
+
+            def open_watched():
+                for values, gradient in open_holding():
+                    gradients.append(gradient.clone())
+                    yield values, gradient
+
+            holding.open = open_watched
+            moved = super().climb(holding, rate, generator=generator)
+            changes = [values.detach().float() - own.float() for values, own in zip(held, start, strict=True)]
+            steps = [rate * gradient for gradient in gradients]
+            notes.append({
+                "types": sorted({str(values.dtype) for values in held}),
+                "before": digest(start),
+                "above": digest(held),
+                "along": sum((change * step).sum().item() for change, step in zip(changes, steps, strict=True)),
+                "wanted": sum(step.square().sum().item() for step in steps),
+            })
+            return moved
+
+        def restore(self):
+            held = [] if self.holding is None else list_held(self.holding)
+            super().restore()
+            if held:
+                notes[-1]["after"] = digest(held)
+
+    with mock.patch("rmkit.training.metarm.Ascent", WatchedAscent):
+        losses = [step[0] for step in train(*words, **settings)["steps"]]
+    everyone = [None, None]
+    dist.all_gather_object(everyone, notes)
+    return {"losses": losses, "ranks": everyone}
+
+
+def list_held(holding):
+    """The parameters of a model, or this rank's shards of them."""
+    if isinstance(holding, Shards):
+        return [parameter.ds_tensor for parameter in itertools.chain.from_iterable(holding.optimizer.fp16_groups)]
+    return holding.parameters
+
+
+def digest(tensors):
+    """SHA-256 of some tensors' bits."""
+    found = hashlib.sha256()
+    for values in tensors:
+        found.update(values.detach().contiguous().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def load(base):

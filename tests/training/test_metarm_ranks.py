@@ -1,5 +1,7 @@
 """MetaRM on two processes, at every ZeRO stage: the parameters of plain torch on one."""
 
+import json
+import math
 import warnings
 
 import pytest
@@ -62,3 +64,30 @@ def test_the_ascent_shows_at_this_tolerance(train, reference):
 def test_shards_that_are_not_gathered_anew_are_caught(ascended_ranks, reference):
     """What stage 3 keeps whole stays at theta where the ascent writes the shards alone: wrong, and nothing says so."""
     assert differ(load(ascended_ranks / "mutant"), reference) > 100 * TOLERANCE
+
+
+def read_ascents(folder, name):
+    """Losses, and what each rank noted [rank][ascent]."""
+    seen = json.loads((folder / "ascents.json").read_text())[name]
+    return seen["losses"], seen["ranks"]
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_in_bfloat16_the_parameters_move_along_the_gradient_and_back_bit_for_bit(ascended_ranks, stage):
+    """By as much as in float32, on the whole, though a step is mostly less than a unit in the last place."""
+    losses, ranks = read_ascents(ascended_ranks, str(stage))
+    assert len(losses) == 2 and all(map(math.isfinite, losses))
+    for notes in ranks:
+        assert len(notes) == 2 and notes[0]["before"] != notes[1]["before"]
+        for note in notes:
+            assert note["types"] == ["torch.bfloat16"]
+            assert note["above"] != note["before"] == note["after"]
+    along, wanted = (sum(note[name] for notes in ranks for note in notes) for name in ("along", "wanted"))
+    assert along == pytest.approx(wanted, rel=0.1)
+
+
+def test_in_bfloat16_ranks_that_hold_all_parameters_round_alike(ascended_ranks):
+    one, other = read_ascents(ascended_ranks, "2")[1]
+    assert one == other
+    apart, from_it = read_ascents(ascended_ranks, "apart")[1]  # the twin, whose ranks draw different luck
+    assert apart[0]["before"] == from_it[0]["before"] and apart[0]["above"] != from_it[0]["above"]

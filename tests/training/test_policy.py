@@ -172,6 +172,7 @@ def test_a_policy_without_a_pad_token_of_its_own(build, tiny_base, tmp_path):
     ({"num_generations": 1}, "num_generations: expected at least 2"),
     ({"max_steps": 0}, "max_steps: expected at least 1"),
     ({"beta": -0.1}, "beta: expected 0 or more"),
+    ({"per_device_train_batch_size": 0}, "per_device_train_batch_size: expected at least 1"),
 ])
 def test_refusals(settings, match):
     with pytest.raises(InputError, match=match):

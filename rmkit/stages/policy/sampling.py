@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from rmkit.core.checks import Seen, refuse
 from rmkit.core.configuration import as_dict
@@ -12,7 +13,8 @@ from rmkit.core.stages import DRAFT, Stage, open_stage
 from rmkit.data.prompts import read_prompts
 from rmkit.data.quarantine import Quarantine
 from rmkit.data.sources import find_files
-from rmkit.models.generation import Completion, Failure, Outcome, Sampling, choose_generator
+from rmkit.evaluation.turns import ask_again
+from rmkit.models.generation import Completion, Failure, Generator, Outcome, Sampling, choose_generator
 
 SAMPLES = "samples.jsonl"
 CACHE = "completions.jsonl"  # what a killed run has made already
@@ -25,8 +27,9 @@ class SampleConfig:
 
     `data`: rows with a `prompt` (text, dialogue or messages): pairs, or prompts alone; JSON lines, Parquet, a
     `datasets` folder, a hub name. Equal prompts are one. `prompts`: how many of them, drawn under the seed; by default
-    all. With `base_url` (".../v1") the policy is a model's name on an OpenAI-compatible server, whose key is in the
-    environment under `key_variable`. A run that was killed goes on where it was.
+    all. With `turns` 2, the text in a row's `follow_up` is put to the policy behind its own first response, and
+    answered too. With `base_url` (".../v1") the policy is a model's name on an OpenAI-compatible server, whose key is
+    in the environment under `key_variable`. A run that was killed goes on where it was.
     """
 
     data: str
@@ -35,6 +38,7 @@ class SampleConfig:
     split: str = "train"
     samples: int = 5
     prompts: int | None = None
+    turns: Literal[1, 2] = 1
     temperature: float = 1.0
     top_p: float = 1.0
     max_new_tokens: int = 512
@@ -60,13 +64,16 @@ class SampleConfig:
 def sample(config: SampleConfig) -> Path:
     """Write `samples.jsonl`, rows of a prompt (as messages) with its `responses`; returns the stage's folder.
 
-    What else a row of `data` has, but for responses, stays with it. Rows without a prompt to answer go into
+    What else a row of `data` has, but for responses, stays with it. Second turns come last, as rows of their own
+    (`rmkit.evaluation.turns.ask_again`): `prompt` is the conversation so far. Rows without a prompt to answer go into
     `quarantine.jsonl`; those of which a response fails are left out. The record counts them, and rows, responses,
     their tokens and those of them that were cut at `max_new_tokens`.
     """
     find_files(config.data)
     inputs = {"data": config.data, "model_name_or_path": config.model_name_or_path}
     settings = {name: value for name, value in as_dict(config).items() if name not in PACE}
+    if config.turns == 1:
+        del settings["turns"]  # or what was drawn before there was a choice would be drawn again
     with open_stage(config.output_dir, "sample", settings, inputs) as stage:
         if not stage.done:
             fill(stage, config)
@@ -78,30 +85,47 @@ def fill(stage: Stage, config: SampleConfig) -> None:
     """Draw the responses and write them."""
     with Quarantine(stage.directory / "quarantine.jsonl") as quarantine:
         rows = read_prompts(config.data, config.split, quarantine, count=config.prompts, seed=config.seed)
+        if config.turns == 2:
+            asked = [row["follow_up"] for row in rows if row.get("follow_up")]
+            if not asked or not all(isinstance(question, str) for question in asked):
+                refuse(f"data {config.data}", "rows whose `follow_up` is a text, the second question",
+                       Seen("others" if asked else "none"), "Add the column, or leave turns out.")
         generator = choose_generator(
             config.model_name_or_path, base_url=config.base_url, key_variable=config.key_variable,
             concurrency=config.concurrency, token_budget=config.token_budget,
             trust_remote_code=config.trust_remote_code,
         )
-        made = generator.generate(
-            [row["prompt"] for row in rows], samples=config.samples, sampling=config.make_sampling(),
-            seed=derive_seed(config.seed, "responses"), cache=stage.directory / CACHE,
-        )
         counts: Counter[str] = Counter()
+        sampled = respond(rows, generator, config, stage, counts)
+        if config.turns == 2:
+            sampled += respond(list(ask_again(sampled)), generator, config, stage, counts)
         draft = stage.directory / (SAMPLES + DRAFT)
         with draft.open("w", encoding="utf-8") as file:
-            for row, outcomes in zip(rows, made, strict=True):
-                responses = list_responses(outcomes, counts)
-                if not responses:
-                    counts["rows left out"] += 1
-                    continue
-                file.write(json.dumps({**row, "responses": responses}, ensure_ascii=False) + "\n")
-                counts["rows"] += 1
-        if not counts["rows"]:
-            reasons = [outcome.reason for outcome in made[0] if isinstance(outcome, Failure)]
-            refuse(f"sample {config.data}", "a response to any prompt", Seen(reasons[0]), "Check model and prompts.")
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in sampled)
         draft.replace(stage.directory / SAMPLES)
         stage.record.update(counts=counts, quarantined=quarantine.reasons, sampling=asdict(config.make_sampling()))
+
+
+def respond(
+    rows: list[dict[str, Any]], generator: Generator, config: SampleConfig, stage: Stage, counts: Counter[str]
+) -> list[dict[str, Any]]:
+    """The rows with their `responses`, counted, without those that have none. Refused where that is all of them."""
+    made = generator.generate(
+        [row["prompt"] for row in rows], samples=config.samples, sampling=config.make_sampling(),
+        seed=derive_seed(config.seed, "responses"), cache=stage.directory / CACHE,
+    )
+    answered = []
+    for row, outcomes in zip(rows, made, strict=True):
+        responses = list_responses(outcomes, counts)
+        if responses:
+            answered.append({**row, "responses": responses})
+        else:
+            counts["rows left out"] += 1
+    counts["rows"] += len(answered)
+    if not answered:
+        reasons = [outcome.reason for outcome in made[0] if isinstance(outcome, Failure)]
+        refuse(f"sample {config.data}", "a response to any prompt", Seen(reasons[0]), "Check model and prompts.")
+    return answered
 
 
 def list_responses(outcomes: list[Outcome], counts: Counter[str]) -> list[list[dict[str, str]]]:

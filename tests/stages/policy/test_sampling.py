@@ -2,11 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
+from rmkit.cli import main
 from rmkit.core.checks import InputError
 from rmkit.core.stages import read_record
 from rmkit.data.samples import read_samples
+from rmkit.evaluation.turns import ask_again
 from rmkit.models.generation import Completion, Failure, TransformersGenerator
 from rmkit.models.reward import load_tokenizer
 from rmkit.stages.policy.sampling import CACHE, SAMPLES, SampleConfig, sample
@@ -93,3 +96,76 @@ def test_refusals(make):
                             ({"top_p": 0.0}, "top_p")):
         with pytest.raises(InputError, match=f"{match}: expected"):
             make(**settings)
+
+
+@pytest.fixture
+def two_turns(tmp_path):
+    """A file of three prompts, two of which have a second question."""
+    rows = [{"id": f"q{number}", "prompt": f"Name {number} stones.", **more} for number, more in enumerate((
+        {"follow_up": "And their colours?"}, {}, {"follow_up": "Why these?", "question": "stones"}))]
+    path = tmp_path / "questions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_a_second_question_follows_the_policys_own_first_answer(make, two_turns, tmp_path):
+    """As if the second turn's prompts had been made by hand and answered by a run of their own."""
+    settings = {"data": str(two_turns), "prompts": None, "samples": 2}
+    first = read_rows(sample(make(**settings, output_dir=str(tmp_path / "first"))))
+    prompts = tmp_path / "second.jsonl"
+    prompts.write_text("".join(json.dumps(row) + "\n" for row in ask_again(first)))
+    by_hand = read_rows(sample(make(**{**settings, "data": str(prompts)}, output_dir=str(tmp_path / "second"))))
+    folder = sample(make(**settings, turns=2))
+    rows = read_rows(folder)
+    assert rows == first + by_hand and read_record(folder)["counts"]["rows"] == 5
+    assert [(row["id"], row["turn"]) for row in rows[3:]] == [("q0/2", 2), ("q2/2", 2)]
+    assert rows[4]["question"] == rows[2]["question"] == "stones" and len({row["id"] for row in rows}) == 5
+    assert rows[3]["prompt"] == [*first[0]["prompt"], *first[0]["responses"][0],
+                                 {"role": "user", "content": "And their colours?"}]
+    with pytest.raises(InputError, match="follow_up.* got none"):
+        sample(make(turns=2, output_dir=str(tmp_path / "other")))
+
+
+def test_a_run_killed_in_the_second_turn_goes_on_there(make, two_turns, monkeypatch, tmp_path):
+    settings = {"data": str(two_turns), "prompts": None, "turns": 2}
+    whole = read_rows(sample(make(**settings)))
+    complete = TransformersGenerator.complete
+    asked = []
+
+    def die(self, requests):
+        asked.append(len(requests))
+        for count, found in enumerate(complete(self, requests)):
+            if len(asked) == 2 and count == 2:
+                raise KeyboardInterrupt
+            yield found
+
+    other = make(**settings, output_dir=str(tmp_path / "killed"))
+    monkeypatch.setattr(TransformersGenerator, "complete", die)
+    with pytest.raises(KeyboardInterrupt):
+        sample(other)
+    assert read_rows(sample(other)) == whole and asked == [9, 6, 0, 4]
+
+
+def test_rows_drawn_before_there_were_turns_are_not_drawn_again(make):
+    folder = sample(make())
+    assert "turns" not in read_record(folder)["config"]
+
+
+def test_both_turns_are_graded_by_any_judge(two_turns, tiny_base, tiny_reward_model, tmp_path):
+    """From a file of prompts to grades by turn, by commands alone."""
+    for name, seed in (("one", "0"), ("other", "1")):
+        assert main(["sample", "--data", str(two_turns), "--model_name_or_path", str(tiny_base), "--samples", "1",
+                     "--turns", "2", "--max_new_tokens", "5", "--seed", seed, "--output_dir",
+                     str(tmp_path / name)]) == 0
+    judge = ["--reward_model.models.rm", str(tiny_reward_model)]
+    assert main(["compare", "--policies.one", str(tmp_path / "one"), "--policies.other", str(tmp_path / "other"),
+                 *judge, "--output_dir", str(tmp_path / "compared")]) == 0
+    found = json.loads((tmp_path / "compared" / "comparison.json").read_text())
+    assert found["questions"] == 5
+    for grades in found["grades"].values():
+        assert {turn: own["answers"] for turn, own in grades["turns"].items()} == {"1": 3, "2": 2}
+        assert all(np.isfinite(own["mean"]) for own in (*grades["turns"].values(), grades["all"]))
+    samples = str(tmp_path / "one" / SAMPLES)
+    assert main(["judge", "--data", samples, *judge, "--output_dir", str(tmp_path / "judged")]) == 0
+    report = json.loads((tmp_path / "judged" / "report.json").read_text())
+    assert report["tasks"] == report["answers"]["asked"] == 5
