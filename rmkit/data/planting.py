@@ -6,7 +6,8 @@ from pathlib import Path
 import pyarrow.parquet
 
 from rmkit.core.checks import Seen, refuse
-from rmkit.data.reading import ROW_GROUP, PairWriter
+from rmkit.data.reading import PairWriter
+from rmkit.data.tables import BLOCK
 from rmkit.preferences.noise import NoiseKind, plant_noise
 
 
@@ -21,14 +22,14 @@ def plant_flips(path: Path, *, kind: NoiseKind, rate: float, seed: int) -> int:
         if kind == "small_gap" and "gold_gap" not in names:
             refuse("plant_noise.kind small_gap", "pairs with a gold_gap", Seen("none"), "Take uniform or longer.")
         gaps, length_difference = array("d"), array("d")
-        for batch in table.iter_batches(ROW_GROUP):
+        for batch in table.iter_batches(BLOCK):
             for pair in batch.to_pylist():
                 gaps.append(pair.get("gold_gap", 0.0))
                 length_difference.append(count_characters(pair["chosen"]) - count_characters(pair["rejected"]))
         flips = iter(plant_noise(gaps, kind=kind, rate=rate, seed=seed, length_difference=length_difference))
         flipped = 0
         with PairWriter(path, [*names, "planted"]) as writer:
-            for batch in table.iter_batches(ROW_GROUP):
+            for batch in table.iter_batches(BLOCK):
                 for pair in batch.to_pylist():
                     pair["planted"] = bool(next(flips))
                     if pair["planted"]:

@@ -19,8 +19,8 @@ from rmkit.data.chat import OverLong, encode_rows
 from rmkit.data.pairs import Messages, Pair, check_columns, parse_pair
 from rmkit.data.quarantine import Quarantine
 from rmkit.data.sources import SUFFIXES, Fault, Row, read_rows
+from rmkit.data.tables import BLOCK
 
-ROW_GROUP = 1000  # rows held in memory before they are written
 MESSAGES = pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))
 TYPES = {
     "id": pyarrow.string(),
@@ -187,7 +187,8 @@ class PairWriter:
         self.path = path
         self.draft = path.with_name(path.name + ".part")
         self.schema = pyarrow.schema([(name, TYPES[name]) for name in TYPES if name in example])
-        self.file = pyarrow.parquet.ParquetWriter(self.draft, self.schema)
+        # Statistics of texts are texts, kept for each row group and read whole whenever the file is opened.
+        self.file = pyarrow.parquet.ParquetWriter(self.draft, self.schema, write_statistics=False)
         self.waiting: list[Pair] = []
 
     def __enter__(self) -> Self:
@@ -207,7 +208,7 @@ class PairWriter:
     def write(self, pair: Mapping[str, Any]) -> None:
         """Add a pair."""
         self.waiting.append(dict(pair))
-        if len(self.waiting) == ROW_GROUP:
+        if len(self.waiting) == BLOCK:
             self.flush()
 
     def flush(self) -> None:

@@ -9,8 +9,9 @@ from datasets import Dataset
 
 from rmkit.core.checks import InputError
 from rmkit.data.chat import encode
-from rmkit.data.reading import ROW_GROUP, PairWriter, Source, read_pairs
+from rmkit.data.reading import PairWriter, Source, read_pairs
 from rmkit.data.sources import read_rows
+from rmkit.data.tables import BLOCK
 
 GOOD = {"prompt": "Q", "chosen": "A", "rejected": "B"}
 
@@ -143,7 +144,7 @@ def test_a_mapping_to_a_column_that_no_row_has_is_refused(tmp_path, columns):
 
 
 def test_several_row_groups_keep_the_order(tmp_path):
-    count = 2 * ROW_GROUP + 1
+    count = 2 * BLOCK + 1
     data = write_lines(tmp_path / "in.jsonl", [{**GOOD, "id": str(number)} for number in range(count)])
     _, pairs, _ = read(tmp_path / "out", data)
     assert [pair["id"] for pair in pairs] == [str(number) for number in range(count)]
@@ -174,14 +175,14 @@ read_pairs([Source(sys.argv[1], "train", route)], Path(sys.argv[2]), columns={})
 """
 
 
-@pytest.mark.parametrize("moment", [1, ROW_GROUP + 1, 2 * ROW_GROUP + 1])
+@pytest.mark.parametrize("moment", [1, BLOCK + 1, 2 * BLOCK + 1])
 def test_a_killed_read_leaves_no_file_taken_for_whole(tmp_path, moment):
-    data = write_lines(tmp_path / "in.jsonl", [GOOD] * (2 * ROW_GROUP + 1))
+    data = write_lines(tmp_path / "in.jsonl", [GOOD] * (2 * BLOCK + 1))
     out = tmp_path / "out"
     out.mkdir()
     process = subprocess.run([sys.executable, "-c", KILLED, data, str(out), str(moment)], check=False, timeout=120)
     assert process.returncode == -signal.SIGKILL
     assert all(name.endswith(".part") for name in os.listdir(out))
     reading, _, _ = read(out, data)
-    assert reading.rows_out == {"train": 2 * ROW_GROUP + 1}
+    assert reading.rows_out == {"train": 2 * BLOCK + 1}
     assert sorted(os.listdir(out)) == ["quarantine.jsonl", "train.parquet"]
