@@ -10,21 +10,26 @@ import sys
 from functools import partial
 
 from tables import ROOT
+from tables_denoising import format_denoising
 from tables_headline import format_headlines
 from tables_judges import format_judge_attacks, format_judges, format_language_judges, format_ratings
 from tables_labels import format_contrastive, format_ensembles, format_gold, format_hh, format_ukp
 from tables_machine import format_kills, format_losses, format_memory, format_sizing, format_throughput
+from tables_meta_rewarding import format_meta_rewarding
 from tables_overoptimization import format_overoptimization
 from tables_policies import format_iterative_rlhf, format_metarm, format_metarm_cost, format_metarm_scratch
+from tables_questions import format_questions
+from tables_strength import format_preference_strength
 
 PAGES = ("README.md", "benchmarks/README.md")
 BLOCK = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 FORMATS = {
-    "headlines": format_headlines,
-    "gold": format_gold, "ukp": format_ukp, "overoptimization": format_overoptimization, "hh": format_hh,
+    "headlines": format_headlines, "questions": format_questions,
+    "gold": format_gold, "ukp": format_ukp, "preference_strength": format_preference_strength,
+    "denoising": format_denoising, "overoptimization": format_overoptimization, "hh": format_hh,
     "contrastive": format_contrastive, "ensembles": format_ensembles,
     "metarm": format_metarm, "metarm_scratch": format_metarm_scratch, "metarm_cost": format_metarm_cost,
-    "iterative_rlhf": format_iterative_rlhf,
+    "iterative_rlhf": format_iterative_rlhf, "meta_rewarding": format_meta_rewarding,
     "losses": format_losses, "throughput": format_throughput, "sizing": format_sizing, "memory": format_memory,
     "kills": format_kills, "kills_loop": partial(format_kills, "kills_loop"),
     "ratings": format_ratings, "judges": format_judges, "judge_attacks": format_judge_attacks,

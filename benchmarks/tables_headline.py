@@ -5,7 +5,10 @@ from typing import Any, NamedTuple
 
 from repair_study import show
 from tables import read_results, show_gain
+from tables_denoising import CHOSEN, PLAIN, find_noisiest, show_cell, show_gains
+from tables_meta_rewarding import ARMS, count_aims, find_judge
 from tables_policies import show_difference
+from tables_studies import WORLDS
 
 Figures = Mapping[str, Any]
 
@@ -27,6 +30,25 @@ def tell_voting(figures: Figures) -> str:
     return (f"AUROC {show(noisy['auroc']['symmetric, in-sample'], 1, 3)}; plain BT {show(accuracy['plain BT'][test])} %"
             f", repaired {show(accuracy['best recipe'][test])} %: "
             f"{show(noisy['share_of_clean']['best recipe'][test])} % of training on clean labels")
+
+
+def tell_tenths(figures: Figures) -> str:
+    """What the tenth of lowest strength is worth on real text."""
+    world = figures["worlds"]["ukp_convarg1"]
+    tenth = world["tenths"]["symmetric"][0]
+    return (f"{show(tenth['wrong'])} % of its labels are wrong; a model of it alone reaches "
+            f"{show(tenth['as labelled']['held_out'])} %, turned round {show(tenth['flipped']['held_out'])} %")
+
+
+def tell_remedies(figures: Figures) -> str:
+    """Gains of the chosen recipe at the most noise of each kind."""
+    parts = []
+    for name, cells in figures["sources"].items():
+        keys = [find_noisiest(cells, kind) for kind in ("uniform", "longer")]
+        gains = ", ".join(f"{show_cell(key)} {gain}"
+                          for key, gain in zip(keys, show_gains(cells, CHOSEN, keys), strict=True))
+        parts.append(f"{WORLDS[name]} {gains}")
+    return f"{CHOSEN} over {PLAIN}, points: {'; '.join(parts)}"
 
 
 def tell_voters(figures: Figures) -> str:
@@ -57,6 +79,15 @@ def tell_rounds(figures: Figures) -> str:
     return f"gold reward by round: {arms}; MetaRM ahead at the end {show_difference(figures['ahead'][-1]['gold'])}"
 
 
+def tell_loop(figures: Figures) -> str:
+    """Win rates at the end, and how the judges fared."""
+    ends = "; ".join(
+        f"{ARMS[arm]} {show(policies[-1]['win_rate'])} %, its judge's Spearman "
+        f"{show(find_judge(policies[-1], 'spearman'), 1, 2)}" for arm, policies in figures["by_arm"].items()
+    )
+    return f"gold win rate against SFT: {ends}; {count_aims(figures)}"
+
+
 def tell_best_of_n(figures: Figures) -> str:
     """Where one model and the robust one are at the largest n."""
     curves = figures["curves"]["in_distribution"]
@@ -75,13 +106,20 @@ def tell_throughput(figures: Figures) -> str:
 
 
 HEADLINES = (
-    Headline("Are flipped labels found, and does repair help? Gold world, 30 % flipped", "gold", tell_voting),
-    Headline("The same on real text, UKPConvArg1", "ukp", tell_voting),
-    Headline("Must ten voters cost ten models? UKPConvArg1, 30 % flipped", "ensembles", tell_voters),
+    Headline("Are flipped labels found, and does repair help? Gold world, 30 % flipped", "gold", tell_voting,
+             "denoising"),
+    Headline("The same on real text, UKPConvArg1", "ukp", tell_voting, "denoising"),
+    Headline("What is the tenth of lowest strength worth? UKPConvArg1, 20 % flipped", "preference_strength",
+             tell_tenths, "preference_strength"),
+    Headline("Against which noise does repair help? Up to 2,000 pairs", "denoising", tell_remedies, "denoising"),
+    Headline("Must ten voters cost ten models? UKPConvArg1, 30 % flipped", "ensembles", tell_voters,
+             "preference_strength"),
     Headline("Do contrastive terms help? UKPConvArg1, held-out topics, points", "contrastive", tell_contrastive,
              "contrastive"),
-    Headline("Does MetaRM still tell apart what a moved policy writes? Gold world", "metarm", tell_metarm),
-    Headline("Does it keep a policy rising? Gold world, four rounds of RLOO", "iterative_rlhf", tell_rounds),
+    Headline("Does MetaRM still tell apart what a moved policy writes? Gold world", "metarm", tell_metarm, "metarm"),
+    Headline("Does it keep a policy rising? Gold world, four rounds of RLOO", "iterative_rlhf", tell_rounds, "metarm"),
+    Headline("Does the meta-rewarding loop improve a policy, and its judge? Gold world, four iterations",
+             "meta_rewarding", tell_loop, "meta_rewarding"),
     Headline("Best of 1,024 by a reward model, gold gained over one RM; 30 % of the labels flipped", "overoptimization",
              tell_best_of_n, "overoptimization"),
     Headline("Training, pairs/s against TRL's RewardTrainer, one CPU thread", "throughput", tell_throughput,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from repair_study import show
 from tables import origin, read_results
 from tables_policies import show_difference
 from tables_studies import make_table
@@ -39,6 +40,17 @@ def tabulate_overoptimization(figures: Mapping[str, Any], split: str) -> str:
                        f"gain over one, best of {sizes[-1]:,}"], rows)
 
 
+def describe_steps(figures: Mapping[str, Any]) -> str:
+    """What MetaRM's step sizes are worth on the noisy validation pairs from which they are chosen, in a line."""
+    meta = figures["meta"]
+    parts = []
+    for split, title in POLICIES.items():
+        tried = ", ".join(f"{size} {show(entry)}" for size, entry in meta["tried"][split].items())
+        parts.append(f"with responses of {title} {tried}, chosen by seed {', '.join(meta['chosen'][split])}")
+    return (f"MetaRM's step size is chosen by accuracy on the noisy validation pairs, % (plain {show(meta['plain'])}): "
+            f"{'; '.join(parts)}.")
+
+
 def format_overoptimization() -> str:
     """What the best of n by each reward model is worth in gold."""
     results = read_results("overoptimization")
@@ -51,4 +63,5 @@ def format_overoptimization() -> str:
         f"out zero. {origin(results)}",
         *(f"Responses of {title}:\n\n{tabulate_overoptimization(figures, split)}"
           for split, title in POLICIES.items()),
+        describe_steps(figures),
     ])
