@@ -2,9 +2,10 @@
 
     python benchmarks/notebooks.py NAME [--measure] [--fast]
 
-Without more, the notebook's outputs are written anew from benchmarks/results. With --measure, the command on record in
-results/NAME.json is run before, in full (hours, for some; data files are looked for in the folder that RMKIT_DATA
-names). With --fast, the notebook measures in miniature, within minutes and without any data, and is not written.
+Without more, the notebook's outputs are written anew from benchmarks/results. With --measure, the commands on record in
+results/NAME.json, and in the other results that the notebook shows, are run before, in full (hours, for some; data
+files are looked for in the folder that RMKIT_DATA names). With --fast, the notebook measures in miniature, within
+minutes and without any data, and is not written.
 """
 
 import argparse
@@ -22,6 +23,9 @@ from nbclient import NotebookClient
 from tables import ROOT, read_results
 
 FOLDER = ROOT / "benchmarks"
+SHOWN = {  # beside results/NAME.json
+    "preference_strength": ("ensembles",), "denoising": ("gold", "ukp"), "metarm": ("metarm_cost", "iterative_rlhf"),
+}
 PARAMETERS = "parameters"  # the tag of the cell that `fast` stands in, as papermill has it
 
 
@@ -49,11 +53,12 @@ def run_notebook(name: str, *, fast: bool = False) -> Any:
 
 
 def measure(name: str) -> None:
-    """Run the command on record, its data files taken from the folder that RMKIT_DATA names."""
-    words = shlex.split(read_results(name)["command"])
+    """Run the commands on record of what a notebook shows, data files taken from the folder that RMKIT_DATA names."""
     data = Path(os.environ.get("RMKIT_DATA", "."))
-    words = [str(data / word) if (data / word).is_file() else word for word in words]
-    subprocess.run([sys.executable, *words[1:]], check=True, cwd=ROOT)
+    for results in (name, *SHOWN.get(name, ())):
+        words = shlex.split(read_results(results)["command"])
+        words = [str(data / word) if (data / word).is_file() else word for word in words]
+        subprocess.run([sys.executable, *words[1:]], check=True, cwd=ROOT)
 
 
 def main() -> None:

@@ -32,6 +32,21 @@ def test_outputs_are_those_of_a_full_run(name):
     assert not any(output.get("name") == "stderr" for cell in cells for output in cell.outputs)
 
 
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_what_a_notebook_shows_is_measured(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import notebooks
+
+    code = "\n".join(cell.source for cell in read_code(name))
+    wanted = {name} | {place.stem for place in (BENCHMARKS / "results").glob("*.json")
+                       if f'read_results("{place.stem}")' in code or f"format_{place.stem}(" in code}
+    commands = []
+    monkeypatch.setattr(notebooks.subprocess, "run", lambda words, **_: commands.append(words))
+    notebooks.measure(name)
+    assert {Path(words[1]).stem for words in commands} == wanted
+    assert all((BENCHMARKS.parent / words[1]).is_file() for words in commands)
+
+
 @pytest.mark.parametrize("name", [name for name in NOTEBOOKS if name != "throughput"])  # which reads alone
 def test_in_miniature(name, monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
