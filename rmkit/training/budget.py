@@ -1,5 +1,6 @@
 """Batches of so many tokens: few long pairs or many short ones, cut to what a device holds."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -60,11 +61,13 @@ class TokenBatches(Sampler[list[int]]):
 
 def fill_steps(batches: list[NDArray[np.intp]], accumulation: int) -> list[list[NDArray[np.intp]]]:
     """`accumulation` neighbours to a step; for the last to be whole, batches of the most pairs are cut in two."""
-    while len(batches) % accumulation:
+    while (missing := -len(batches) % accumulation):
         place = max(range(len(batches)), key=lambda place: len(batches[place]))
         one = batches[place]
-        # Where nothing is left to cut, a step is filled as an epoch is: by pairs that come a second time.
-        batches[place:place + 1] = [one[:len(one) // 2], one[len(one) // 2:]] if len(one) > 1 else [one, one]
+        if len(one) == 1:  # a step is filled as an epoch is: by pairs that come a second time
+            batches += itertools.islice(itertools.cycle(tuple(batches)), missing)
+        else:
+            batches[place:place + 1] = [one[:len(one) // 2], one[len(one) // 2:]]
     return [batches[start:start + accumulation] for start in range(0, len(batches), accumulation)]
 
 
