@@ -121,8 +121,8 @@ def is_alive_in(group: int, entry: Path) -> bool:
 
 def is_saving(folder: Path, since: float) -> bool:
     """Whether a run that began at `since` is writing a checkpoint, or deleting an older one, or was when it ended."""
-    for checkpoint in folder.rglob("checkpoint-*"):
-        with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError):  # a folder that goes while it is looked at
+        for checkpoint in folder.rglob("checkpoint-*"):
             if checkpoint.stat().st_mtime > since and not (checkpoint / MARKER).exists():
                 return True
     return False
