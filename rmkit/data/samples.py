@@ -1,6 +1,7 @@
 """Samples: several responses to each prompt, without labels (MetaRM's meta set), read and encoded."""
 
 import contextlib
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,22 +15,28 @@ from transformers import PreTrainedTokenizerBase
 
 from rmkit.core.checks import InputError, Seen, refuse
 from rmkit.data.chat import OverLong, encode_rows, take
-from rmkit.data.collate import pad_right
+from rmkit.data.collate import count_shared, pad_right
 from rmkit.data.packing import pack
 from rmkit.data.pages import release_pages
 from rmkit.data.pairs import Messages, Unusable, read_messages, read_prompt, read_response, strip
 from rmkit.data.quarantine import Quarantine
 from rmkit.data.reading import PairWriter
 from rmkit.data.sources import Fault, Row, read_rows
+from rmkit.data.tables import read_column
 
+logger = logging.getLogger(__name__)
 NAMES = ("responses", "completions")  # of the column, ours and TRL's
 SPLIT = "samples"
-ENCODED = Features({"input_ids": List(List(Value("int32"))), "length": Value("int32")})
+SIZES = ("length", "tokens", "responses", "equal")
+ENCODED = Features({"input_ids": List(List(Value("int32"))), **{name: Value("int32") for name in SIZES}})
 
 
 @dataclass
 class SampleReading:
-    """What became of a meta set: rows in, out and set aside by reason; responses left out of the rows, by reason."""
+    """What became of a meta set: rows in, out and set aside by reason; responses kept, and left out by reason.
+
+    Those left out are counted in rows that were set aside too.
+    """
 
     rows_in: int = 0
     rows_out: int = 0
@@ -62,13 +69,13 @@ def read_samples(
             reading.rows_in += 1
             left_out: Counter[str] = Counter()
             samples = parse_samples(row, tokenizer, max_length, left_out)
+            reading.left_out += left_out
             if isinstance(samples, Fault):
                 quarantine.add(row, samples)
                 continue
             writer.write(samples)
             reading.rows_out += 1
             reading.responses += len(samples["responses"])
-            reading.left_out += left_out
         if not reading.rows_out:
             refuse(f"meta_data {data}", "a row with a prompt and two different responses",
                    Seen(f"{reading}; {dict(quarantine.reasons)}"), f"See {quarantine.path}.")
@@ -122,11 +129,13 @@ def read_columns(content: Mapping[str, Any]) -> tuple[Messages, list[Messages]]:
 
 
 def encode_samples(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
-    """Token ids of every prompt with each of its responses: `input_ids` [response, token], `length`, the longest.
+    """Token ids of every prompt with each of its different responses: `input_ids` [response, token], and four sizes.
 
-    Raises `InputError` for a row with fewer than two different responses, or one that cannot be encoded.
+    `length`: tokens of the longest. `tokens`: of all together, what they begin with counted once, as in a packed row.
+    `responses`: how many are left. `equal`: how many were the same tokens as another and left out; a warning has their
+    sum. Raises `InputError` for a row with fewer than two different responses, or one that cannot be encoded.
     """
-    return dataset.map(
+    encoded = dataset.map(
         encode_block,
         batched=True,
         fn_kwargs={"tokenizer": tokenizer, "max_length": max_length},
@@ -135,6 +144,9 @@ def encode_samples(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_len
         load_from_cache_file=False,
         desc="Tokenising samples",
     )
+    if equal := int(read_column(encoded, "equal", "int64").sum()):
+        logger.warning("%d responses are the same tokens as another to their prompt, and left out", equal)
+    return encoded
 
 
 def encode_block(rows: Mapping[str, list], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list]:
@@ -142,12 +154,17 @@ def encode_block(rows: Mapping[str, list], tokenizer: PreTrainedTokenizerBase, m
     encoded: dict[str, list] = {name: [] for name in ENCODED}
     for prompt, responses in zip(rows["prompt"], rows["responses"], strict=True):
         found = encode_rows(tokenizer, [(prompt, responses)], max_length)[0]
-        sequences = [take(one, f"samples of {prompt!r:.80}").input_ids for one in found]
-        if len({tuple(sequence) for sequence in sequences}) < 2:
+        every = [tuple(take(one, f"samples of {prompt!r:.80}").input_ids) for one in found]
+        sequences = list(dict.fromkeys(every))
+        if len(sequences) < 2:
             refuse(f"samples of {prompt!r:.80}", "at least two different responses", len(sequences),
                    "`read_samples` leaves such rows out.")
+        lengths = [len(sequence) for sequence in sequences]
         encoded["input_ids"].append(sequences)
-        encoded["length"].append(max(map(len, sequences)))
+        encoded["length"].append(max(lengths))
+        encoded["tokens"].append(sum(lengths) - count_shared(sequences) * (len(sequences) - 1))
+        encoded["responses"].append(len(sequences))
+        encoded["equal"].append(len(every) - len(sequences))
     release_pages()
     return encoded
 

@@ -47,7 +47,9 @@ class WholeModel:
     def differentiate(self, value: Tensor) -> None:
         found = torch.autograd.grad(value, self.parameters, allow_unused=True)
         for place, (before, more) in enumerate(zip(self.gradients, found, strict=True)):
-            self.gradients[place] = more if before is None else before if more is None else before.add_(more)
+            if before is not None and more is not None:
+                more = before.float().add_(more) if before.dtype is torch.bfloat16 else before.add_(more)
+            self.gradients[place] = before if more is None else more
 
     def open(self) -> Iterator[tuple[Tensor, Tensor]]:
         processes = dist.get_world_size() if dist.is_initialized() else 1
@@ -81,27 +83,30 @@ class Ascent:
         self.saved: list[tuple[Tensor, Tensor]] = []
         self.holding: Holding | None = None
 
-    def climb(self, holding: Holding, rate: float, *, generator: torch.Generator | None) -> tuple[bool, bool]:
+    def climb(
+        self, holding: Holding, rate: float, *, generator: torch.Generator, autocast: bool = False
+    ) -> tuple[bool, bool]:
         """Move what is held; whether there is a gradient, and whether anything moved, on any process.
 
-        `generator` rounds for a model that computes in bfloat16. What is held is copied first, in its own type: all
-        the memory that an ascent takes beside its gradient.
+        `generator`, on the model's device, rounds what is in bfloat16, and with `autocast` all, since it is computed
+        with in bfloat16. What is held is copied first, in its own type: all the memory that an ascent takes beside its
+        gradient.
         """
         self.holding = holding
         wanted = moved = False
         for values, gradient in holding.open():
             before = values.clone()
             self.saved.append((values, before))
-            if generator is None:
-                values.add_(gradient, alpha=rate)
+            if autocast or values.dtype is torch.bfloat16:
+                move_at_random(values, gradient, rate, generator)
             else:
-                move_at_random(values, gradient * rate, generator)
+                values.add_(gradient, alpha=rate)
             if not moved:  # one that moved is enough, and a look costs as much as the step
                 wanted = wanted or bool(gradient.any())
                 moved = not torch.equal(values, before)
         holding.close()
         if dist.is_initialized():
-            found = torch.tensor([wanted, moved], dtype=torch.float32, device=values.device)
+            found = torch.tensor([wanted, moved], dtype=torch.float32, device=generator.device)
             dist.all_reduce(found)
             wanted, moved = found.gt(0).tolist()
         return wanted, moved
@@ -117,13 +122,13 @@ class Ascent:
         self.holding = None
 
 
-def move_at_random(values: Tensor, step: Tensor, generator: torch.Generator) -> None:
-    """values += step for a model that computes in bfloat16; what does not change there is left as it is."""
-    values, step = torch.atleast_1d(values), torch.atleast_1d(step)
+def move_at_random(values: Tensor, gradient: Tensor, rate: float, generator: torch.Generator) -> None:
+    """values += rate * gradient for a model that computes in bfloat16; what does not change there is left as it is."""
+    values, gradient = torch.atleast_1d(values), torch.atleast_1d(gradient)
     rows = max(1, PART * len(values) // max(1, values.numel()))
-    for part, its_step in zip(values.split(rows), step.split(rows), strict=True):
+    for part, its_gradient in zip(values.split(rows), gradient.split(rows), strict=True):
         start = part.to(torch.bfloat16).float()
-        end = round_at_random(start + its_step, generator)
+        end = round_at_random(start + rate * its_gradient, generator)
         part.copy_(torch.where(end == start, part, end))
 
 

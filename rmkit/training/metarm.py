@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rmkit.core.checks import Seen, refuse
 from rmkit.core.seeds import derive_seed
+from rmkit.data.groups import cut_batches
 from rmkit.data.samples import SPLIT, collate_samples, encode_samples, read_samples
 from rmkit.data.tables import load_split, read_column
 from rmkit.losses import difference_loss
@@ -47,7 +49,14 @@ class MetaStep:
         if prompts % args.world_size:
             refuse("meta_batch_size", f"a multiple of the {args.world_size} processes", prompts, "Change it.")
         seed = derive_seed(args.seed if args.data_seed is None else args.data_seed, "meta")
-        self.order = PairOrder(len(samples), batch=prompts, seed=seed, lengths=read_column(samples, "length", "int32"))
+        lengths = read_column(samples, "length", "int32")
+        self.order = PairOrder(len(samples), batch=prompts, seed=seed, lengths=lengths)
+        # A padded forward has the longest one's tokens for every response; as many as the most to any prompt is safe.
+        self.sizes = (read_column(samples, "tokens", "int32") if packed
+                      else lengths * read_column(samples, "responses", "int32").max())
+        if args.token_budget is not None and self.sizes.max() > args.token_budget:
+            refuse("token_budget", f"at least the {self.sizes.max()} tokens of the meta set's longest prompt with its "
+                   "responses", args.token_budget, "Raise it, or sample fewer or shorter responses.")
         self.epoch: list[int] = []
         self.ascent = Ascent()
         self.step = -1
@@ -87,22 +96,29 @@ class MetaStep:
                 difference = difference_loss(rewards, mask=batch["present"], reduction="sum")
                 self.seen.append(torch.stack([difference.detach(), difference.new_tensor(len(rows))]))
                 holding.differentiate(difference / count)
-        generator = None
-        if self.args.bf16 or next(model.parameters()).dtype is torch.bfloat16:
-            # Processes that each hold all parameters have to round alike.
-            generator = torch.Generator(device).manual_seed(derive_seed(seed, process) if sharded else seed)
-        wanted, moved = self.ascent.climb(holding, self.rate, generator=generator)
+        # Processes that each hold all parameters have to round alike.
+        generator = torch.Generator(device).manual_seed(derive_seed(seed, process) if sharded else seed)
+        wanted, moved = self.ascent.climb(holding, self.rate, generator=generator, autocast=self.args.bf16)
         if wanted and not moved and self.rate:
             refuse("meta_learning_rate", "a step that changes a parameter",
                    Seen(f"{self.rate}, which rounding takes away whole"), "Raise it, or train in float32.")
 
     def draw(self, number: int) -> list[list[int]]:
-        """This process' rows of `samples` in ascent `number`, by forward: no more of those than there are for pairs."""
+        """This process' rows of `samples` in ascent `number`, by forward.
+
+        There are no more forwards than for pairs or, with a token budget, as many as hold it, the same number on every
+        process.
+        """
         epoch, place = divmod(number, self.order.steps)
         if epoch != self.order.epoch or not self.epoch:
             self.order.epoch = epoch
             self.epoch = list(self.order)
         batch = self.epoch[place * self.order.batch:(place + 1) * self.order.batch]
+        if self.args.token_budget is not None:
+            largest_first = np.array(batch)[np.argsort(-self.sizes[batch], kind="stable")]
+            deals = largest_first.reshape(-1, self.args.world_size)
+            cuts = cut_batches(self.sizes[deals].max(axis=1), self.args.token_budget, padded=not self.packed)
+            return [deals[cut, self.args.process_index].tolist() for cut in cuts]
         mine = batch[self.args.process_index::self.args.world_size]
         forwards = min(self.args.gradient_accumulation_steps, len(mine))
         return [mine[forward::forwards] for forward in range(forwards)]
@@ -139,11 +155,18 @@ def load_meta_set(
 
 
 def check_meta(args: RewardConfig, given: bool) -> None:
-    """Refuse a meta set without a step size, and the reverse, and a precision that the ascent does not know."""
+    """Refuse a meta set without a step size, and the reverse."""
     if given != (args.meta_learning_rate is not None):
         refuse("meta_learning_rate and meta_data", "both or neither",
                Seen(f"{args.meta_learning_rate} with{'' if given else 'out'} a meta set"),
                "The paper's step size is its learning rate, 5e-6; it tries 1e-6 and 1e-5 too.")
+
+
+def check_precision(model: nn.Module) -> None:
+    """Refuse a model in float16, where an ascent of the usual size is rounded away."""
+    if any(parameter.dtype is torch.float16 and parameter.requires_grad for parameter in model.parameters()):
+        refuse("model", "trainable parameters in float32 or bfloat16 with MetaRM's ascent", Seen("float16"),
+               "Load it with dtype=torch.bfloat16 or torch.float32.")
 
 
 @contextlib.contextmanager

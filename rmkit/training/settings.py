@@ -77,7 +77,8 @@ def check_reward_settings(config: RewardConfig) -> None:
 
 def check_token_budget(config: RewardConfig) -> None:
     """Refuse a token budget with settings that count pairs or order them by anything but their length."""
-    if config.token_budget is not None and config.token_budget < 1:
+    assert config.token_budget is not None
+    if config.token_budget < 1:
         refuse("token_budget", "at least 1", config.token_budget, "16384 suits a large accelerator.")
     if config.train_sampling_strategy != "group_by_length":
         refuse("train_sampling_strategy", "group_by_length with a token_budget", config.train_sampling_strategy,

@@ -26,7 +26,7 @@ from rmkit.losses import PAIR_LOSSES, reward_center_penalty
 from rmkit.training.budget import load_by_tokens
 from rmkit.training.checkpoint import CheckpointSealer
 from rmkit.training.contrastive import VARIANTS, VIEWS, ContrastiveTerm
-from rmkit.training.metarm import MetaStep, check_meta
+from rmkit.training.metarm import MetaStep, check_meta, check_precision
 from rmkit.training.order import EpochSetter, PairOrder
 from rmkit.training.rows import choose_collator, count_pairs, take_tokens
 from rmkit.training.settings import RewardConfig
@@ -97,6 +97,7 @@ class RewardTrainer(Trainer):
         self.epochs = EpochSetter()
         self.meta: MetaStep | None = None
         if meta_dataset is not None:
+            check_precision(model)
             if "input_ids" not in meta_dataset.column_names:
                 meta_dataset = encode_samples(meta_dataset, processing_class, args.max_length)
             packed = isinstance(collator, PairPacker)

@@ -117,7 +117,7 @@ def watch(*words, apart, **settings):
     notes = []
 
     class WatchedAscent(Ascent):
-        def climb(self, holding, rate, *, generator):
+        def climb(self, holding, rate, *, generator, autocast):
             if apart:
                 generator.manual_seed(dist.get_rank())
             held, gradients, open_holding = list_held(holding), [], holding.open
@@ -129,7 +129,7 @@ def watch(*words, apart, **settings):
                     yield values, gradient
 
             holding.open = open_watched
-            moved = super().climb(holding, rate, generator=generator)
+            moved = super().climb(holding, rate, generator=generator, autocast=autocast)
             changes = [values.detach().float() - own.float() for values, own in zip(held, start, strict=True)]
             steps = [rate * gradient for gradient in gradients]
             notes.append({

@@ -9,6 +9,7 @@ from torch.nn.functional import softplus
 
 from rmkit.core.checks import InputError
 from rmkit.losses import difference_loss
+from rmkit.models.reward import load_reward_model, load_tokenizer
 from rmkit.training.ascent import Ascent, WholeModel, round_at_random
 from rmkit.training.zero import default_config
 
@@ -34,7 +35,7 @@ def descend(model, rate):
     """One step of gradient descent on the pair's loss, ascended by `rate`; theta' and the loss there, and theta."""
     ascent, holding = Ascent(), WholeModel(model)
     holding.differentiate(difference_loss(holding.forward(features=RESPONSES)[None]).squeeze())
-    ascent.climb(holding, rate, generator=None)
+    ascent.climb(holding, rate, generator=torch.Generator())
     ascended = model.theta.detach().clone()
     loss = softplus(-model(PAIR))
     loss.backward()
@@ -45,12 +46,12 @@ def descend(model, rate):
 
 def test_the_linear_case():
     ascended, loss, theta = descend(Linear(), 0.1)
-    np.testing.assert_allclose(ascended, [0.51014926, -0.21042732], atol=1e-8)
+    np.testing.assert_allclose(ascended, [0.51014926, -0.21042732], rtol=0, atol=1e-8)
     assert loss == pytest.approx(0.39640532, abs=1e-8)
-    np.testing.assert_allclose(theta, [0.53272660, -0.23272660], atol=1e-8)
+    np.testing.assert_allclose(theta, [0.53272660, -0.23272660], rtol=0, atol=1e-8)
     assert np.abs(theta.numpy() - [0.53318122, -0.23318122]).min() > 1e-4  # the plain step
     assert np.abs(theta.numpy() - [0.53257627, -0.23260019]).min() > 1e-4  # second-order MAML
-    np.testing.assert_allclose(descend(Linear(), 0.0)[2], [0.53318122, -0.23318122], atol=1e-8)
+    np.testing.assert_allclose(descend(Linear(), 0.0)[2], [0.53318122, -0.23318122], rtol=0, atol=1e-8)
 
 
 def train(trainer):
@@ -140,7 +141,7 @@ def test_a_step_of_size_zero_is_the_plain_step_bitwise(build_trainer, tiny_sampl
         assert torch.equal(value, runs[1][0][name]), name
 
 
-@pytest.mark.parametrize("stage", [None, 0, 2, 3])
+@pytest.mark.parametrize("stage", [None, 0, 1, 2, 3])
 def test_an_exception_leaves_the_parameters_where_the_last_step_put_them(build_trainer, tiny_samples, stage):
     settings = {
         "gradient_accumulation_steps": 2, "meta_learning_rate": RATE, "meta_dataset": tiny_samples,
@@ -217,8 +218,58 @@ def test_in_bfloat16_the_expected_ascent_is_that_of_float32():
     assert torch.equal(round_at_random(start, generator), start)  # what needs no rounding is left alone
 
 
-def test_an_ascent_without_effect_is_refused(build_trainer, tiny_samples):
-    trainer = build_trainer(max_steps=1, meta_dataset=tiny_samples, meta_learning_rate=1e-30)
+def test_what_computes_in_float32_beside_bfloat16_is_not_rounded():
+    """Adapters on a base in bfloat16, say."""
+    gradients = [torch.full((8,), 1e-3), torch.full((8,), 1e-3)]
+    holding = Given(torch.full((8,), 0.3), gradients[0])
+    holding.parameters.append(torch.nn.Parameter(torch.full((8,), 0.3).bfloat16()))
+    holding.gradients.append(gradients[1])
+    Ascent().climb(holding, 0.1, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(holding.parameters[0], torch.full((8,), 0.3).add(gradients[0], alpha=0.1))
+    assert not torch.equal(holding.parameters[1].float(), torch.full((8,), 0.3).add(gradients[1], alpha=0.1))
+
+
+def test_gradients_of_several_forwards_are_added_up_in_float32():
+    weight = torch.nn.Parameter(torch.ones(1, dtype=torch.bfloat16))
+    holding = WholeModel(torch.nn.ParameterList([weight]))
+    for factor in (1.0, *[2.0**-9] * 64):  # each of which bfloat16 would round away beside 1
+        holding.differentiate((weight * factor).float().sum())
+    ((_, gradient),) = holding.open()
+    assert gradient.dtype is torch.float32 and gradient.item() == 1.125
+
+
+def test_dropout_is_on_in_both_phases_also_after_an_evaluation(build_trainer, tiny_samples, tiny_pairs):
+    trainer = build_trainer(
+        meta_dataset=tiny_samples, meta_learning_rate=RATE, max_steps=3, evaluation=tiny_pairs, eval_strategy="steps",
+        eval_steps=1,
+    )
+    seen = []
+    trainer.model.register_forward_pre_hook(lambda model, _: seen.append((torch.is_grad_enabled(), model.training)))
+    trainer.train()
+    assert seen.count((True, True)) == 6 and set(seen) == {(True, True), (False, False)}
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_an_ascent_keeps_to_the_token_budget(build_trainer, tiny_samples, packing):
+    settings = {"meta_dataset": tiny_samples, "meta_learning_rate": RATE, "meta_batch_size": 10, "packing": packing}
+    whole = build_trainer(max_steps=1, **settings).meta
+    budget = int(1.5 * whole.sizes.max())
+    trainer = build_trainer(max_steps=1, token_budget=budget, **settings)
+    forwards = trainer.meta.draw(0)
+    assert sorted(row for forward in forwards for row in forward) == list(range(10)) and len(forwards) > 2
+    shapes = []
+    trainer.model.register_forward_pre_hook(
+        lambda model, _, tokens: shapes.append(tokens["input_ids"].numel()), with_kwargs=True
+    )
+    trainer.train()
+    assert len(shapes) > len(forwards) and max(shapes) <= budget
+    with pytest.raises(InputError, match="token_budget: expected at least the [0-9]+ tokens of the meta set's longest"):
+        build_trainer(token_budget=int(whole.sizes.max()) - 1, **settings)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_an_ascent_without_effect_is_refused(build_trainer, tiny_samples, bf16):
+    trainer = build_trainer(max_steps=1, meta_dataset=tiny_samples, meta_learning_rate=1e-30, bf16=bf16)
     before = copy.deepcopy(trainer.model.state_dict())
     with pytest.raises(InputError, match="meta_learning_rate: expected a step that changes a parameter, got 1e-30"):
         trainer.train()
@@ -229,6 +280,12 @@ def test_a_meta_set_and_its_step_size_come_together(build_trainer, tiny_samples)
     for settings in ({"meta_dataset": tiny_samples}, {"meta_learning_rate": 5e-6}):
         with pytest.raises(InputError, match="meta_learning_rate and meta_data: expected both or neither"):
             build_trainer(**settings)
+
+
+def test_a_model_in_float16_is_refused(build_trainer, tiny_samples, tiny_base):
+    model = load_reward_model(tiny_base, load_tokenizer(tiny_base), seed=0).half()
+    with pytest.raises(InputError, match="model: expected trainable parameters in float32 or bfloat16"):
+        build_trainer(model, meta_dataset=tiny_samples, meta_learning_rate=RATE)
 
 
 @pytest.mark.parametrize("settings, match", [
