@@ -59,7 +59,8 @@ def configure(work: Path, worlds: Path, seed: int, **changes: Any) -> IterateCon
     ))
     return IterateConfig(**{
         "output_dir": str(folder / "rounds"), "data": str(pairs), "model_name_or_path": policy,
-        "reward_model": str(start), "evaluation": EVALUATION, "rounds": ROUNDS, "max_length": MAX_LENGTH, "seed": seed,
+        "reward_model": str(start), "evaluation": EVALUATION, "evaluation_prompts": "gold", "rounds": ROUNDS,
+        "max_length": MAX_LENGTH, "seed": seed,
         **SETTINGS, **changes,
     })
 

@@ -38,12 +38,13 @@ class MetaRewardConfig:
     `rho` may be "hold": responses are kept as long as those of the first iteration. `fixed_pairs` takes the place of
     all that comes before `dpo`. Without `judge_pairs` this is Self-Rewarding; with 0 iterations, the model as it is.
 
-    `prompts`, `model_name_or_path` and `evaluation_prompts` may be "gold", the gold world of `school`. With `sft`, the
-    model is fine-tuned first, on its `data`; with `eft` also on its own judgments of ranked responses, `eft.data`, as
-    far as they agree with the ranks (`TeachConfig`). After each iteration the policy answers `evaluation_prompts` (or
-    none of it: null), as `evaluation` says, and its judge is measured; in the end `compare` puts all policies' answers
-    to a judge of its own, against the first one's. `drift` has the limits that warn or stop. `sample`, `language`,
-    `meta`, `dpo`, `sft`, `reward` and `compare` hold keys of the commands; what this level sets is not theirs to set.
+    `prompts`, `model_name_or_path` and, with its prompts, `evaluation_prompts` may be "gold", the gold world of
+    `school`. With `sft`, the model is fine-tuned first, on its `data`; with `eft` also on its own judgments of ranked
+    responses, `eft.data`, as far as they agree with the ranks (`TeachConfig`). After each iteration the policy answers
+    `evaluation_prompts` (or none of it: null), as `evaluation` says, and its judge is measured; in the end `compare`
+    puts all policies' answers to a judge of its own, against the first one's. `drift` has the limits that warn or stop.
+    `sample`, `language`, `meta`, `dpo`, `sft`, `reward` and `compare` hold keys of the commands; what this level sets
+    is not theirs to set.
     """
 
     output_dir: str
@@ -83,6 +84,9 @@ class MetaRewardConfig:
         for name in ("rho", "max_response", "max_judgment"):
             if not getattr(self, name):
                 refuse(name, "a value for each iteration", Seen("none"), "One value is for all of them.")
+        if self.evaluation_prompts == GOLD != self.prompts:
+            refuse("evaluation_prompts", "prompts to measure on, or null, with prompts of your own", GOLD,
+                   "Name rows with a prompt that are not among them.")
         if self.compare is not None and (self.evaluation_prompts is None or not self.iterations):
             refuse("compare", "evaluation_prompts and iterations with it", Seen("none"), "There is nothing to compare.")
         if self.judge == REWARD and self.judge_pairs:

@@ -20,6 +20,7 @@ from rmkit.meta_rewarding.judging import Judged, read_judged
 from rmkit.meta_rewarding.pairing import TRAIN
 from rmkit.stages.judging import JudgeConfig, judge
 from rmkit.stages.judging.appointing import RewardModels
+from rmkit.stages.policy.ascending import plan_meta
 from rmkit.stages.repairing import RepairConfig, repair
 from rmkit.stages.running import section
 from rmkit.stages.training import TrainConfig, train
@@ -37,8 +38,8 @@ class FollowConfig:
     `model_name_or_path`, and is trained as `train` says; with `meta`, by MetaRM on the samples, or without it (null).
     With `update`, those of the iteration `before` go on instead, by what `update` changes of `train`: as the pairs have
     been learnt, a few steps on the samples are enough. Scores run from `low` to `high`. `fresh`: whether the members'
-    own verdicts, judged by the others, become new pairs for later iterations; it takes 3 members. `vote`, `repair`,
-    `train`, `meta` and `update` hold keys of these commands.
+    own verdicts, judged by the others, become new pairs for later iterations; it takes 3 members. `vote`, `repair` and
+    `train` hold keys of these commands, `update` those of `train` too, and `meta` MetaRM's of them.
     """
 
     data: str
@@ -92,7 +93,9 @@ class FollowConfig:
     def plan_trainings(self) -> list[TrainConfig]:
         """Each member's training."""
         data = str(Path(self.output_dir) / ("pool" if self.vote is None else "repaired"))
-        meta = {} if self.meta is None else {"meta_learning_rate": 5e-6, **self.meta, "meta_data": self.samples}
+        meta: dict[str, Any] = {"meta_data": None}
+        if self.meta is not None:
+            meta = plan_meta({"meta_learning_rate": 5e-6, **self.meta}, self.samples)
         begin, settings, run = dict.fromkeys(self.list_members(), self.model_name_or_path), self.train, "member"
         if self.before is not None and self.update is not None:
             begin, settings = self.list_members(self.before), {**self.train, **self.update}

@@ -14,6 +14,7 @@ from rmkit.meta_rewarding.pairing import HOLD, LANGUAGE, REWARD, PairingConfig
 from rmkit.meta_rewarding.teaching import LESSONS, TeachConfig
 from rmkit.stages.comparing import CompareConfig
 from rmkit.stages.judging import JudgeConfig
+from rmkit.stages.judging.appointing import LanguageModel
 from rmkit.stages.policy.preferring import DpoConfig
 from rmkit.stages.policy.sampling import SAMPLES, SampleConfig
 from rmkit.stages.policy.supervising import SftConfig
@@ -151,26 +152,25 @@ def plan_iteration(config: MetaRewardConfig, number: int, policies: list[str], s
     return Iteration(number, model, prompts, sample, judge, follow, battle, pair, dpo)
 
 
-def plan_judge(
-    config: MetaRewardConfig, model: str, samples: str, place: Path, shared: dict[str, Any]
-) -> JudgeConfig:
+def plan_judge(config: MetaRewardConfig, model: str, samples: str, place: Path, shared: dict[str, Any]) -> JudgeConfig:
     """The policy's judgments of samples."""
-    settings = {"samples": 11, **drawing(), **config.language}
-    fixed = {"model_name_or_path": model, "question": config.question, **serve(config)}
-    taken = sorted(set(config.language) & set(fixed))
-    if taken:
-        refuse(f"language: {taken[0]}", "a key of the judge alone", Seen("one that the run sets"), "Remove it here.")
-    return section(JudgeConfig, {"language_model": {**settings, **fixed}, "resamples": 100}, shared, "language",
-                   data=samples, output_dir=str(place))
+    asked = appoint(config, model, {"samples": 11, **config.language}, "language")
+    return section(JudgeConfig, {"resamples": 100}, shared, "language", language_model=asked, data=samples,
+                   output_dir=str(place))
 
 
 def plan_battle(config: MetaRewardConfig, model: str, folder: Path, shared: dict[str, Any]) -> BattleConfig:
     """The meta-judge's comparisons."""
     own = dict(config.meta)
     kept: dict[str, Any] = {name: own.pop(name) for name in ("most", "at_once") if name in own}
-    asked = {**drawing(), **own, "model_name_or_path": model, "question": config.question, **serve(config)}
-    return section(BattleConfig, {**kept, "language_model": asked}, shared, "meta",
+    return section(BattleConfig, kept, shared, "meta", language_model=appoint(config, model, own, "meta"),
                    data=str(folder / "judgments"), output_dir=str(folder / "battles"))
+
+
+def appoint(config: MetaRewardConfig, model: str, settings: dict[str, Any], name: str) -> LanguageModel:
+    """The policy as judge or meta-judge, as the section `name` says."""
+    return section(LanguageModel, {**drawing(), **settings}, {}, name,
+                   model_name_or_path=model, question=config.question, **serve(config))
 
 
 def plan_follow(

@@ -114,6 +114,9 @@ def test_refusals(tmp_path):
         ({"train": {"learning_rat": 1}}, "train: learning_rat"),
         ({"vote": {"members": 1}}, "members: expected 2 or more"),
         ({"meta": {"meta_learning_rate": -1}}, "meta_learning_rate"),
+        ({"meta": {"learning_rate": 1}}, "meta: learning_rate: expected a known key.* mean meta_learning_rate"),
+        ({"meta": {"meta_data": "x"}}, "meta: meta_data: expected a key of the stage alone"),
+        ({"meta": None, "train": {"meta_data": "x"}}, "train: meta_data: expected a key of the stage alone"),
     ):
         with pytest.raises(InputError, match=match):
             FollowConfig(**{**settings, **changes})

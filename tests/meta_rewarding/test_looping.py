@@ -180,7 +180,11 @@ def test_arms_by_their_settings(settings, tmp_path):
 def test_all_settings_are_checked_before_anything_starts(settings, tmp_path):
     for changes, match in (
         ({"dpo": {"learning_rat": 1}}, "dpo: learning_rat: expected a known key"),
-        ({"language": {"question": "rubric"}}, "language: question: expected a key of the judge alone"),
+        ({"language": {"question": "rubric"}}, "language: question: expected a key of the stage alone"),
+        ({"language": {"sample": 2}}, "language: sample: expected a known key.* mean samples"),
+        ({"meta": {"model_name_or_path": "x"}}, "meta: model_name_or_path: expected a key of the stage alone"),
+        ({"meta": {"question": "rubric"}}, "meta: question: expected a key of the stage alone"),
+        ({"evaluation_prompts": "gold"}, "evaluation_prompts: expected prompts to measure on, or null"),
         ({"sample": {"data": "x"}}, "sample: data: expected a key of the stage alone"),
         ({"question": "comparison"}, "question: expected one with a meta-judge"),
         ({"judge": "reward"}, "judge_pairs: expected 0 with the judge reward"),

@@ -8,6 +8,7 @@ import pytest
 from rmkit.meta_rewarding.judging import Judged
 from rmkit.meta_rewarding.measuring import compare, find_interval, measure_judge
 from rmkit.meta_rewarding.reporting import describe_pairs, format_iterations, put_beside
+from rmkit.stages.policy.measuring import find_gold
 
 
 def speak(prompt, *texts):
@@ -22,12 +23,17 @@ def test_win_rates_and_gold_rewards():
                       [np.array([5.0]), np.array([1.0, 2.0])], seed=0)
     # prompt p: 1 ties 1, loses to 2, 3 wins twice; prompt q: 5 ties 5, 0 loses
     assert figures["win_rate"] == pytest.approx((0.5 + 0 + 1 + 1 + 0.5 + 0) / 6)
-    assert figures["gold"] == pytest.approx(18 / 5)
+    assert figures["gold"] == pytest.approx(18 / 5) and figures["gold_rows"] == 3
     assert figures["win_rate_interval"][0] <= figures["win_rate"] <= figures["win_rate_interval"][1]
     equal = compare([speak("p", "aa"), speak("q", "bb")], [speak("p", "cc"), speak("q", "dd")],
                     [np.array([1.0]), np.array([0.0])], [np.array([0.0]), np.array([0.0])], seed=0)
     assert equal["win_rate"] == equal["win_rate_lc"] == 0.75  # equal lengths change nothing
     assert find_interval(np.array([1.0]), np.array([0]), 0) is None
+    nothing = np.full(2, np.nan)  # rows without a request
+    figures = compare(rows, others, [nothing, np.array([5.0, 0.0]), np.array([9.0])],
+                      [np.array([5.0]), np.array([1.0, 2.0])], seed=0)
+    assert (figures["win_rate"], figures["gold"], figures["gold_rows"]) == (0.25, pytest.approx(14 / 3), 2)
+    assert compare(rows, others, [nothing, nothing, nothing[:1]], [nothing[:1], nothing], seed=0) == {}
 
 
 def test_a_judge_beside_gold():
@@ -36,7 +42,9 @@ def test_a_judge_beside_gold():
     judged = Judged(["1", "2"], [row["prompt"] for row in rows], [row["responses"] for row in rows], scores, scores, {})
     figures = measure_judge(judged, rows, [np.array([9.0, 1.0, 5.0]), np.array([1.0, 0.0])])
     assert figures == {"score": pytest.approx(17 / 9), "spearman": pytest.approx(0.0), "agreement": 0.75}
-    assert measure_judge(judged, rows, None) == {"score": pytest.approx(17 / 9)}
+    one_alone = measure_judge(judged, rows, [np.array([9.0, 1.0, 5.0]), np.full(2, np.nan)])
+    assert one_alone == {"score": pytest.approx(17 / 9), "spearman": pytest.approx(1.0), "agreement": 1.0}
+    assert measure_judge(judged, rows, find_gold(rows)) == {"score": pytest.approx(17 / 9)}
 
 
 def test_the_table_says_what_there_is(tmp_path):

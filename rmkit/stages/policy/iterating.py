@@ -11,13 +11,15 @@ from rmkit.core.checks import Seen, refuse
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stages import open_stage, write_json
 from rmkit.data.gold.prompts import draw_prompts
+from rmkit.data.sources import find_files
 from rmkit.data.tables import find_split
 from rmkit.evaluation.tables import align, number
+from rmkit.stages.policy.ascending import plan_meta
 from rmkit.stages.policy.measuring import MeasureConfig, measure
-from rmkit.stages.reading import ReadConfig, read
 from rmkit.stages.policy.reinforcing import ReinforceConfig, reinforce
-from rmkit.stages.running import GOLD, section
 from rmkit.stages.policy.sampling import SAMPLES, SampleConfig, sample
+from rmkit.stages.reading import ReadConfig, read
+from rmkit.stages.running import GOLD, section
 from rmkit.stages.training import TrainConfig, train
 from rmkit.stages.worlds import BASE_MODEL, GoldConfig, make_gold
 from rmkit.training.zero import under_launcher
@@ -38,18 +40,20 @@ class IterateConfig:
     with a penalty for its distance from the SFT policy; its responses to `evaluation_prompts` measured. `prompts` are
     by default those of the pairs; others take reward model and policy to their distribution, without a label.
     `reward_model`: what every reward model's training begins with, by default the SFT policy. `scale_rewards` divides
-    rewards by their spread on the policy's responses before each round, so that a reward model's scale is no matter.
+    rewards by their spread on the policy's responses before each round, so that a reward model's scale is no matter;
+    without it, they are divided by `reward_scale` of `reinforce`.
 
     `data` is a folder of `rmkit read` or a Parquet file. It, `model_name_or_path` and `evaluation_prompts` may be
-    "gold", the embedded world (of the size that `gold` says, and `evaluation` prompts). `train`, `sample` and
-    `reinforce` hold the keys of these commands, `meta` MetaRM's of `train`; what this level sets is not theirs to set.
-    The responses that are measured are drawn at temperature 1.
+    "gold", the embedded world (of the size that `gold` says, and `evaluation` prompts, drawn apart from the pairs).
+    `evaluation_prompts` are by default "gold" with the data "gold"; with other data they have to be named. `train`,
+    `sample` and `reinforce` hold the keys of these commands, `meta` MetaRM's of `train`; what this level sets is not
+    theirs to set. The responses that are measured are drawn at temperature 1.
     """
 
     output_dir: str
     data: str = GOLD
     model_name_or_path: str = GOLD
-    evaluation_prompts: str = GOLD
+    evaluation_prompts: str | None = None
     evaluation: int = 200
     prompts: str | None = None
     reward_model: str | None = None
@@ -58,6 +62,7 @@ class IterateConfig:
     scale_rewards: bool = True
     max_length: int = 1024
     seed: int = 0
+    trust_remote_code: bool = False
     gold: dict[str, Any] = field(default_factory=dict)
     sample: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
@@ -70,6 +75,21 @@ class IterateConfig:
             refuse("arms", f"{PLAIN}, {META} or both", self.arms, "Both, to compare them.")
         if self.rounds < 1:
             refuse("rounds", "at least 1", self.rounds, "The paper's best policies are those of rounds 3 and 4.")
+        if self.evaluation_prompts is None and self.data != GOLD:
+            refuse("evaluation_prompts", "prompts to measure on, with data other than gold", Seen("none"),
+                   "Name rows with a prompt, such as the test.parquet of `rmkit read`.")
+        if self.scale_rewards and "reward_scale" in self.reinforce:
+            refuse("reinforce: reward_scale", "none with scale_rewards, which sets it", self.reinforce["reward_scale"],
+                   "Remove it, or set scale_rewards to false.")
+        for name in ("sample", "train", "reinforce"):
+            if "trust_remote_code" in getattr(self, name):
+                refuse(f"{name}: trust_remote_code", "one for all steps, which load the same models",
+                       Seen(f"one for {name} alone"), "Set it at the top.")
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """What passes down."""
+        return {"seed": self.seed, "max_length": self.max_length, "trust_remote_code": self.trust_remote_code}
 
 
 @dataclass
@@ -117,7 +137,7 @@ def iterate(config: IterateConfig) -> Path:
 def plan_world(config: IterateConfig) -> World:
     """Where everything lies that all rounds share."""
     folder = Path(config.output_dir)
-    gold, policy, pairs, evaluation = None, config.model_name_or_path, config.data, config.evaluation_prompts
+    gold, policy, pairs, evaluation = None, config.model_name_or_path, config.data, config.evaluation_prompts or GOLD
     if GOLD in (policy, pairs):
         gold = section(GoldConfig, config.gold, {"seed": config.seed}, "gold", output_dir=str(folder / GOLD))
         policy = str(folder / GOLD / BASE_MODEL) if policy == GOLD else policy
@@ -125,7 +145,8 @@ def plan_world(config: IterateConfig) -> World:
     if evaluation == GOLD:
         evaluation = str(folder / "evaluation" / EVALUATION)
     responses = plan_responses(config, policy, evaluation, folder / "sft")
-    return World(policy, pairs, config.prompts or str(Path(pairs) / "train.parquet"), evaluation, responses, gold)
+    prompts = config.prompts or (pairs if Path(pairs).is_file() else str(Path(pairs) / "train.parquet"))
+    return World(policy, pairs, prompts, evaluation, responses, gold)
 
 
 def plan_responses(config: IterateConfig, policy: str, prompts: str, output_dir: Path) -> SampleConfig:
@@ -133,7 +154,7 @@ def plan_responses(config: IterateConfig, policy: str, prompts: str, output_dir:
     kept = ("samples", "max_new_tokens", "token_budget")
     own = {name: value for name, value in config.sample.items() if name in kept}
     return section(
-        SampleConfig, own, {"seed": derive_seed(config.seed, "evaluation")}, "sample",
+        SampleConfig, own, {**config.shared, "seed": derive_seed(config.seed, "evaluation")}, "sample",
         data=prompts, model_name_or_path=policy, output_dir=str(output_dir), temperature=1.0, top_p=1.0,
     )
 
@@ -144,17 +165,15 @@ def plan_arm(config: IterateConfig, world: World, arm: str) -> list[Round]:
     policy, responses = world.policy, world.responses
     for turn in range(1, config.rounds + 1):
         folder = Path(config.output_dir) / arm / f"round-{turn}"
-        shared = {"seed": derive_seed(config.seed, "round", turn), "max_length": config.max_length}
-        samples = None
-        training = {**shared, "seed": config.seed}  # the pairs' order is that of every other round
-        reward_model, meta = str(folder.parent / "reward_model"), {}
+        shared = {**config.shared, "seed": derive_seed(config.seed, "round", turn)}
+        samples, reward_model, meta = None, str(folder.parent / "reward_model"), {"meta_data": None}
         if arm == META:
             samples = section(
                 SampleConfig, config.sample, shared, "sample",
                 data=world.prompts, model_name_or_path=policy, output_dir=str(folder / "samples"),
             )
             reward_model = str(folder / "reward_model")
-            meta = {**config.meta, "meta_data": str(folder / "samples" / SAMPLES)}
+            meta = plan_meta(config.meta, str(folder / "samples" / SAMPLES))
         start = config.reward_model or world.policy
         next_policy = str(folder / "policy")
         next_responses = plan_responses(config, next_policy, world.evaluation, folder / "responses")
@@ -169,7 +188,7 @@ def plan_arm(config: IterateConfig, world: World, arm: str) -> list[Round]:
         rounds.append(Round(
             samples=samples,
             train=section(
-                TrainConfig, config.train, training, "train",
+                TrainConfig, config.train, config.shared, "train",  # the seed, and so the pairs' order, of every round
                 data=world.pairs, model_name_or_path=start, output_dir=reward_model, **meta,
             ),
             before=before,
@@ -188,18 +207,20 @@ def plan_arm(config: IterateConfig, world: World, arm: str) -> list[Round]:
 def make_world(config: IterateConfig, world: World) -> None:
     """Make what there is none of: the gold world, its pairs, prompts to measure on, and the SFT policy's responses."""
     folder = Path(config.output_dir)
+    if config.data != GOLD:
+        find_split(config.data, "train")
     if world.gold is not None:
         gold = make_gold(world.gold)
         if config.data == GOLD:
             train_pairs, validation, test = (str(gold / f"{split}.jsonl") for split in ("train", "validation", "test"))
             read(ReadConfig(data=train_pairs, validation=validation, test=test, output_dir=world.pairs))
-    find_split(world.pairs, "train")
-    if config.evaluation_prompts == GOLD:
+    if (config.evaluation_prompts or GOLD) == GOLD:
         settings = {"evaluation": config.evaluation, "seed": config.seed}
         with open_stage(folder / "evaluation", "prompts", settings, {}) as stage:
             if not stage.done:
                 rows = draw_prompts("in_distribution", config.evaluation, seed=config.seed)
                 (stage.directory / EVALUATION).write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    find_files(world.prompts)
     sample(world.responses)
 
 
@@ -211,8 +232,8 @@ def take_rounds(plan: list[Round], scale_rewards: bool) -> list[dict[str, Any]]:
             sample(one.samples)
         train(one.train)
         before = measure(one.before)
-        scale = before["spread"] if scale_rewards else None
-        reinforce(dataclasses.replace(one.reinforce, reward_scale=scale or 1.0))
+        scale = (before["spread"] or 1.0) if scale_rewards else one.reinforce.reward_scale
+        reinforce(dataclasses.replace(one.reinforce, reward_scale=scale))
         sample(one.responses)
         after = measure(one.after)
         if not figures:

@@ -19,6 +19,7 @@ from rmkit.data.gold.prompts import read_request
 from rmkit.data.groups import TOKENS
 from rmkit.models.generation import load_generator
 from rmkit.models.likelihood import measure_likelihood
+from rmkit.models.reward import load_tokenizer
 from rmkit.models.scoring import load_scorer, score_responses
 from rmkit.ratings.accuracy import pair_accuracy, pair_credits
 from rmkit.stages.policy.sampling import SAMPLES
@@ -32,7 +33,7 @@ class MeasureConfig:
     """Measure the reward model on the `samples` of `policy` (folders of `rmkit sample`), beside those of `reference`.
 
     `reference_samples` are the reference policy's responses to the same prompts, as many. Rows with the `request` of
-    the gold world have gold rewards; without any of them what is gold is left out.
+    the gold world have gold rewards, and what is gold is measured on them; where there are none, it is left out.
     """
 
     samples: str
@@ -52,7 +53,8 @@ def measure(config: MeasureConfig) -> dict[str, Any]:
     reward: mean reward. spread: root mean square of the differences between two different responses to a prompt,
     reward units. accuracy: of the reward model on all pairs of a prompt's responses whose gold rewards differ, `pairs`
     of them. gold, gold_spread: the same of the gold reward. win_rate: share of prompts' response pairs, one of the
-    policy and one of the reference, in which the policy's has more gold, ties half. kl: mean log-ratio of policy to
+    policy and one of the reference, in which the policy's has more gold, ties half. gold_rows: rows that have gold
+    rewards, to which the figures from accuracy on are confined. kl: mean log-ratio of policy to
     reference over the policy's responses, nats; of samples at temperature 1 and top_p 1 it estimates the divergence.
     length: mean tokens of a response. duplicates: share of responses that repeat an earlier one to their prompt.
     """
@@ -88,12 +90,15 @@ def score(rows: Rows, config: MeasureConfig) -> Values:
                            tokens_at_once=config.tokens_at_once)
 
 
-def find_gold(rows: Rows) -> Values | None:
-    """Gold rewards, or None where a row has no request."""
-    if not all(row.get("request") for row in rows):
-        return None
+def find_gold(rows: Rows) -> Values:
+    """Gold rewards; NaN where a row has no request."""
     return [np.array([gold_reward(read_request(row["request"]), response[-1]["content"])
-                      for response in row["responses"]]) for row in rows]
+                      if row.get("request") else np.nan for response in row["responses"]]) for row in rows]
+
+
+def is_known(values: NDArray[np.float64]) -> bool:
+    """Whether a row's responses have gold rewards."""
+    return not np.isnan(values).any()
 
 
 def measure_divergence(
@@ -110,15 +115,18 @@ def measure_divergence(
     return float((found[0] - found[1]).mean())
 
 
-def describe_rewards(rows: Rows, rewards: Values, gold: Values | None, reference: Values | None) -> dict[str, Any]:
-    """What the rewards [response], by prompt, say of policy and reward model."""
+def describe_rewards(rows: Rows, rewards: Values, gold: Values, reference: Values) -> dict[str, Any]:
+    """What the rewards [response], by prompt, say of policy and reward model; gold rewards may be NaN."""
     pairs = [list_pairs(row["responses"]) for row in rows]
     figures: dict[str, Any] = {
         "reward": float(np.concatenate(rewards).mean()),
         "spread": root_mean_square(differ(rewards, pairs)),
     }
-    if gold is None or reference is None:
+    known = [place for place, both in enumerate(zip(gold, reference, strict=True)) if all(map(is_known, both))]
+    if not known:
         return figures
+    rewards, gold, reference = ([values[place] for place in known] for values in (rewards, gold, reference))
+    pairs = [pairs[place] for place in known]
     gaps, truth = differ(rewards, pairs), differ(gold, pairs)
     told = truth != 0
     wins = [pair_credits((ours[:, None] - theirs[None]).ravel()).mean()
@@ -130,6 +138,7 @@ def describe_rewards(rows: Rows, rewards: Values, gold: Values | None, reference
         "gold": float(np.concatenate(gold).mean()),
         "gold_spread": root_mean_square(truth),
         "win_rate": float(np.mean(wins)),
+        "gold_rows": len(known),
     }
 
 
@@ -152,7 +161,7 @@ def root_mean_square(values: NDArray[np.float64]) -> float | None:
 
 def describe_texts(rows: Rows, config: MeasureConfig) -> dict[str, float]:
     """Length and repetition."""
-    _, tokenizer = load_scorer(config.reward_model, trust_remote_code=config.trust_remote_code)
+    tokenizer = load_tokenizer(config.reward_model, trust_remote_code=config.trust_remote_code)
     texts = [[response[-1]["content"] for response in row["responses"]] for row in rows]
     lengths = [len(ids) for own in texts for ids in tokenizer(own, add_special_tokens=False)["input_ids"]]
     return {

@@ -20,12 +20,12 @@ from rmkit.training.launch import launch
 from rmkit.training.ranks import open_stage_on_ranks, tell_lost_ranks
 from rmkit.training.zero import deepspeed_environment, default_config, release_engine, under_launcher
 
-IMMATERIAL = ("ddp_timeout", "disable_tqdm", "processes", "launcher")  # to the policy
+IMMATERIAL = ("ddp_timeout", "disable_tqdm", "processes", "launcher")  # to the policy, but for the number of ranks
 
 
 @dataclass(kw_only=True)
 class RankSettings:
-    """`deepspeed`, `processes` and `launcher` are those of `rmkit train`."""
+    """`deepspeed`, `processes` and `launcher` are those of `rmkit train`; more or fewer ranks make another policy."""
 
     deepspeed: dict | str | None = "auto"
     processes: int = 1
@@ -72,6 +72,8 @@ def open_training(
         # Undone by `deepspeed_environment`; TRL asks by the old name.
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
         arguments = make_arguments(default_config() if config.deepspeed == "auto" else config.deepspeed)
+        if arguments.world_size > 1:  # or what one process made before this was asked would be made again
+            settings["world_size"] = arguments.world_size
         with open_stage_on_ranks(config.output_dir, command, settings, inputs) as stage:
             if not stage.done:
                 seed_everything(config.seed)

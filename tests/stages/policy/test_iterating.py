@@ -9,7 +9,9 @@ from rmkit.core.configuration import load_config
 from rmkit.core.stages import read_record
 from rmkit.data.gold.prompts import draw_prompts
 from rmkit.stages.policy import iterating
-from rmkit.stages.policy.iterating import COLUMNS, IterateConfig, format_rounds, iterate, plan_arm, plan_world
+from rmkit.stages.policy.iterating import (
+    COLUMNS, IterateConfig, format_rounds, iterate, plan_arm, plan_world, take_rounds,
+)
 
 pytestmark = pytest.mark.filterwarnings(
     r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
@@ -89,6 +91,14 @@ def test_all_settings_are_checked_before_anything_starts(make, tmp_path):
     for settings, match in (
         ({"reinforce": {"learning_rat": 1}}, "reinforce: learning_rat: expected a known key"),
         ({"meta": {"meta_learning_rate": -1}}, "meta_learning_rate"),
+        ({"meta": {"learning_rate": 1}}, "^meta: learning_rate: expected a known key.* mean meta_learning_rate"),
+        ({"meta": {"meta_every": "x"}}, "^meta: meta_every: expected int"),
+        ({"meta": {"data": "x"}}, "^meta: data: expected a known key"),
+        ({"meta": {"meta_data": "x"}}, "^meta: meta_data: expected a key of the stage alone"),
+        ({"arms": ["plain"], "train": {"meta_data": "x"}}, "^train: meta_data: expected a key of the stage alone"),
+        ({"reinforce": {"reward_scale": 2}}, "reinforce: reward_scale: expected none with scale_rewards"),
+        ({"sample": {"trust_remote_code": True}}, "sample: trust_remote_code: expected one for all steps"),
+        ({"data": "pairs"}, "evaluation_prompts: expected prompts to measure on, with data other than gold"),
         ({"sample": {"temperature": 0}}, "samples: expected"),
         ({"sample": {"data": "x"}}, "sample: data: expected a key of the stage alone"),
         ({"gold": {"hidden": 33}}, "hidden: expected"),
@@ -106,6 +116,42 @@ def test_rewards_as_they_are_and_a_reward_model_to_begin_with(make):
     assert {one.train.model_name_or_path for one in plan} == {"some/model"} and len({id(one) for one in plan}) == 2
     assert plan[0].train == plan[1].train and plan[0].samples is None
     assert plan[0].reinforce.seed != plan[1].reinforce.seed
+
+
+def test_what_all_steps_share(make, tmp_path):
+    config = make(trust_remote_code=True, data="pairs", evaluation_prompts="gold", prompts="others.jsonl")
+    world = plan_world(config)
+    assert world.prompts == "others.jsonl" and world.evaluation.endswith("evaluation.jsonl")
+    steps = [world.responses, *(step for one in plan_arm(config, world, "metarm") for step in vars(one).values())]
+    assert len(steps) == 1 + 2 * 6 and all(step.trust_remote_code for step in steps)
+    file = tmp_path / "own.parquet"
+    file.touch()
+    assert plan_world(make(data=str(file), evaluation_prompts="p.jsonl")).prompts == str(file)
+    assert plan_world(make(data="pairs", evaluation_prompts="p.jsonl")).prompts == "pairs/train.parquet"
+
+
+def test_prompts_are_looked_for_before_anything_is_sampled(make, monkeypatch, tmp_path, tiny_pairs):
+    monkeypatch.setattr(iterating, "sample", lambda config: pytest.fail("sampled"))
+    tiny_pairs.to_parquet(tmp_path / "own.parquet")
+    settings = {"data": str(tmp_path / "own.parquet"), "model_name_or_path": "m", "evaluation_prompts": "gold"}
+    with pytest.raises(InputError, match=r"no\.jsonl: expected"):
+        iterate(make(prompts="no.jsonl", **settings))
+    with pytest.raises(InputError, match="data no: expected a stage's folder"):
+        iterate(make(**{**settings, "data": "no"}))
+
+
+@pytest.mark.parametrize("scaled, scale", [(True, 4.0), (False, 3.0)])
+def test_the_scale_of_rewards_is_the_spread_or_the_users_own(make, monkeypatch, scaled, scale):
+    taken = []
+    for name in ("sample", "train"):
+        monkeypatch.setattr(iterating, name, lambda config: None)
+    monkeypatch.setattr(iterating, "measure", lambda config: {"spread": 4.0})
+    monkeypatch.setattr(iterating, "reinforce", lambda config: taken.append(config.reward_scale))
+    base = make()
+    own = {} if scaled else {"reward_scale": 3.0}
+    config = make(scale_rewards=scaled, arms=["plain"], reinforce={**base.reinforce, **own})
+    take_rounds(plan_arm(config, plan_world(config), "plain"), config.scale_rewards)
+    assert taken == [scale, scale]
 
 
 def test_figures_that_are_missing_are_dashes():

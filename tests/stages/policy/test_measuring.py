@@ -8,7 +8,9 @@ import pytest
 from rmkit.core.checks import InputError
 from rmkit.core.stages import read_record
 from rmkit.data.gold.prompts import draw_prompts
-from rmkit.stages.policy.measuring import MeasureConfig, describe_rewards, list_pairs, measure
+from rmkit.models.scoring import load_scorer
+from rmkit.stages.policy import measuring
+from rmkit.stages.policy.measuring import MeasureConfig, describe_rewards, find_gold, list_pairs, measure
 from rmkit.stages.policy.sampling import SampleConfig, sample
 
 
@@ -37,13 +39,26 @@ def test_figures_of_two_prompts():
 
 
 def test_figures_without_gold_and_without_pairs():
-    assert describe_rewards([speak("a", "b")], [np.array([1.0, 0.0])], None, None) == {"reward": 0.5, "spread": 1.0}
+    none = find_gold([speak("a", "b")])
+    assert describe_rewards([speak("a", "b")], [np.array([1.0, 0.0])], none, none) == {"reward": 0.5, "spread": 1.0}
     ones = [np.ones(2)]
     figures = describe_rewards([speak("a", "a")], ones, ones, ones)
     assert figures["spread"] is figures["accuracy"] is None and figures["win_rate"] == 0.5
 
 
-def test_a_policy_is_at_no_distance_from_itself(tiny_base, tiny_reward_model, tmp_path):
+def test_rows_without_a_request_have_no_part_in_what_is_gold():
+    request = next(draw_prompts("train", 1))["request"]
+    rows = [speak("a", "b"), {**speak("red.", "a blue lamp."), "request": request}]
+    rewards = [np.array([9.0, 5.0]), np.array([1.0, 0.0])]
+    gold, reference = [find_gold(rows)[0], np.array([2.0, 1.0])], [find_gold(rows)[0], np.array([0.0])]
+    assert np.isnan(gold[0]).all() and not np.isnan(find_gold(rows)[1]).any()
+    both, alone = describe_rewards(rows, rewards, gold, reference), describe_rewards(
+        rows[1:], rewards[1:], gold[1:], reference[1:])
+    assert both.pop("reward") == 3.75 and both.pop("spread") == pytest.approx(np.sqrt(17 / 2))
+    assert both.items() < alone.items() and both["gold_rows"] == 1 and both["gold"] == 1.5 and both["win_rate"] == 1
+
+
+def test_a_policy_is_at_no_distance_from_itself(tiny_base, tiny_reward_model, tmp_path, monkeypatch):
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(json.dumps(row) + "\n" for row in draw_prompts("train", 3)))
 
@@ -55,7 +70,15 @@ def test_a_policy_is_at_no_distance_from_itself(tiny_base, tiny_reward_model, tm
         samples=draw("a"), reference_samples=draw("b", seed=1), policy=str(tiny_base), reference=str(tiny_base),
         reward_model=str(tiny_reward_model), output_dir=str(tmp_path / "out"),
     )
+    loaded = []
+
+    def load_and_note(path, **settings):
+        loaded.append(path)
+        return load_scorer(path, **settings)
+
+    monkeypatch.setattr(measuring, "load_scorer", load_and_note)
     figures = measure(config)
+    assert loaded == [str(tiny_reward_model)] and figures["gold_rows"] == 3
     assert figures["kl"] == 0.0 and {"gold", "win_rate", "length", "duplicates", "accuracy"} < set(figures)
     assert measure(config) == figures == read_record(tmp_path / "out")["figures"]
     config.reference_samples = draw("c", prompts=2)
