@@ -5,19 +5,19 @@
 In the gold world, where every response's true quality is known. The SFT policy is the world's own writer. A policy at a
 distance from it is the one that RLHF aims at: the best of reward - beta KL, the reward being that of a model trained on
 the world's pairs. It is drawn by choosing among 64 responses of the SFT policy with probabilities that grow as
-exp(reward / beta); beta is such that the mean KL over prompts is the one named. That model then goes on with its pairs,
+exp(reward / beta); beta is such that the mean KL over prompts of one draw is the one named (the five to a prompt are
+drawn without putting back, so that together they are a little nearer SFT). That model then goes on with its pairs,
 as in a round of iterative RLHF: plain, or by MetaRM with 5 responses of one of these policies to each prompt of a meta
 set, without labels. Both have the same pairs in the same order; both tell apart pairs of the policy's responses to
 other prompts. With --from-scratch both are trained from the base model on instead, on half the pairs, the policies aim
 at the plain one's reward, and results are metarm_scratch. The ascent's step size is the one that is best over all
-distances with a seed of its own, of those that cost no more than half a point on validation pairs. The gold worlds of
-benchmarks/gold.py are used. What is finished is kept in --work and not computed again.
+distances with seeds of its own, which are never reported, of those that cost no more than half a point on validation
+pairs. The gold worlds of benchmarks/gold.py are used. What is finished is kept in --work and not computed again.
 """
 
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,10 @@ from typing import Any
 import numpy as np
 from command_line import make_parser
 from contrastive import estimate_mean
-from contrastive_tasks import GOLD_PAIRS, GOLD_SETTINGS, Task, make_gold_task
-from gold import MAX_LENGTH, SIZES
-from iterative_rlhf import START
+from contrastive_tasks import Task, make_gold_task
+from metarm_designs import FAST, FAST_DESIGN, SCRATCH, TRAINED, VARIANTS, Design, Scale
 from metarm_policies import SAMPLES, Pool, draw, draw_pool, find_policy, measure_kl, score
 from numpy.typing import NDArray
-from preference_strength import FAST as FAST_WORLD
 from results import keep, summarise, write_results
 from tqdm import tqdm
 
@@ -41,53 +39,6 @@ from rmkit.ratings.accuracy import pair_accuracy
 from rmkit.stages.training import TrainConfig, train
 
 ALLOWED = 0.005  # loss of accuracy on validation pairs, which are of the training pairs' distribution
-VARIANTS = {"full": (1, 1), "quarter": (4, 1), "full, each 4th step": (1, 4)}  # share of the pairs' number, every
-
-
-@dataclass(frozen=True)
-class Design:
-    """How the compared models are trained: from the base model on, or from a model that was trained by `start`."""
-
-    results: str
-    settings: Mapping[str, Any]
-    pairs: int
-    step_sizes: tuple[float, ...]
-    start: Mapping[str, Any] | None = None
-
-    def vary(self, name: str) -> dict[str, int]:
-        """The settings of a variant of the ascent."""
-        part, every = VARIANTS[name]
-        return {"meta_batch_size": self.settings["per_device_train_batch_size"] // part, "meta_every": every}
-
-
-SHARED = {"max_length": MAX_LENGTH, "report_to": "none", "save_strategy": "no", "disable_tqdm": True}
-SCRATCH = Design(
-    results="metarm_scratch", pairs=GOLD_PAIRS, step_sizes=(0.03, 0.1, 0.3, 1.0),
-    settings={**GOLD_SETTINGS, "learning_rate": 5e-4},  # the best of benchmarks/contrastive.py for plain Bradley-Terry
-)
-TRAINED = Design(  # the trainings of benchmarks/iterative_rlhf.py
-    results="metarm", pairs=SIZES["train"], step_sizes=(0.1, 0.3, 1.0, 3.0), start={**START, **SHARED},
-    settings={"learning_rate": 2e-4, "max_steps": 60, "per_device_train_batch_size": 32, "warmup_steps": 5, **SHARED},
-)
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How large the study is: `distances` in nats, none of which can pass the logarithm of `pool`."""
-
-    pool: int = 64  # responses of the SFT policy to a prompt
-    prompts: Mapping[str, int] = field(default_factory=lambda: {"meta": 320, "test": 240})
-    distances: tuple[float, ...] = (0.5, 1.5, 2.5)
-    world: Mapping[str, Any] = field(default_factory=dict)  # of a smaller one
-
-    @property
-    def middle(self) -> float:
-        """The distance at which variants are compared."""
-        return self.distances[len(self.distances) // 2]
-
-
-FAST = Scale(pool=16, prompts={"meta": 24, "test": 16}, distances=(0.5,), world=FAST_WORLD)
-FAST_DESIGN = replace(TRAINED, pairs=200, step_sizes=(1.0,), settings={**TRAINED.settings, "max_steps": 4})
 
 
 def train_model(task: Task, base: str, folder: Path, seed: int, **settings: Any) -> Path:
@@ -188,8 +139,8 @@ def main() -> None:
     parser = make_parser(__doc__, "metarm", seeds=5, worlds=True)
     parser.add_argument("--from-scratch", action="store_true")
     options = parser.parse_args()
-    seeds = list(range(options.seeds))
     design = SCRATCH if options.from_scratch else TRAINED
+    seeds = design.pick_seeds(options.seeds)
     print(write_results(design.results, study(options.work, options.worlds, seeds, Scale(), design), seeds=seeds))
 
 
@@ -199,9 +150,9 @@ def study_fast(folder: Path) -> dict[str, Any]:
 
 
 def study(work: Path, worlds: Path, seeds: Sequence[int], scale: Scale, design: Design) -> dict[str, Any]:
-    """Choose the step size with a seed of its own, then compare on each of `seeds`."""
+    """Choose the step size with seeds of their own, then compare on each of `seeds`."""
     work.mkdir(parents=True, exist_ok=True)
-    tuning = Seed(work, worlds, len(seeds), scale, design)
+    tuning = [Seed(work, worlds, number, scale, design) for number in design.tuning_seeds]
     tried = {size: try_step(tuning, size) for size in tqdm(design.step_sizes, "Step sizes")}
     allowed = [size for size in tried if tried[size]["validation"] >= -ALLOWED] or [min(tried)]
     best = max(allowed, key=lambda size: tried[size]["accuracy"])
@@ -216,15 +167,16 @@ def study(work: Path, worlds: Path, seeds: Sequence[int], scale: Scale, design: 
     return summarise_cells(cells, tried, best, scale, design)
 
 
-def try_step(seed: Seed, size: float) -> dict[str, float]:
-    """What a step size gains over the plain model, on the policies' responses and on validation pairs."""
-    plain = seed.judge_plain()
-    cells = {one: seed.judge_meta(one, size, "full") for one in seed.scale.distances}
-    gains = [cell["accuracy"] - plain["distances"][f"{one:g}"]["accuracy"] for one, cell in cells.items()]
-    return {
-        "accuracy": float(np.mean(gains)),
-        "validation": float(np.mean([cell["validation"] for cell in cells.values()])) - plain["validation"],
-    }
+def try_step(seeds: Sequence[Seed], size: float) -> dict[str, float]:
+    """What a step size gains over the plain models, on the policies' responses and on validation pairs."""
+    gains: dict[str, list[float]] = {"accuracy": [], "validation": []}
+    for seed in tqdm(seeds, f"Step size {size:g}"):
+        plain = seed.judge_plain()
+        for distance in seed.scale.distances:
+            cell = seed.judge_meta(distance, size, "full")
+            gains["accuracy"].append(cell["accuracy"] - plain["distances"][f"{distance:g}"]["accuracy"])
+            gains["validation"].append(cell["validation"] - plain["validation"])
+    return {name: float(np.mean(values)) for name, values in gains.items()}
 
 
 def summarise_cells(

@@ -20,6 +20,14 @@ def metarm(monkeypatch):
 
 
 @pytest.fixture
+def designs(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import metarm_designs
+
+    return metarm_designs
+
+
+@pytest.fixture
 def policies(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import metarm_policies
@@ -46,17 +54,23 @@ def test_responses_are_drawn_with_the_policy_s_probabilities_and_differ(policies
     assert all(len(set(row)) == policies.SAMPLES for row in drawn[:100].tolist())
 
 
+def test_no_reported_seed_is_one_that_was_tuned_with(designs):
+    assert designs.TRAINED.pick_seeds(10) == [0, 1, 2, 3, 4, 8, 9, 10, 11, 12]
+    assert designs.SCRATCH.pick_seeds(5) == [0, 1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("trained", [True, False])
-def test_the_study_in_miniature(trained, metarm, tiny_base, tiny_pairs, tmp_path, monkeypatch):
+def test_the_study_in_miniature(trained, metarm, designs, tiny_base, tiny_pairs, tmp_path, monkeypatch):
     task = metarm.Task(
         base=str(tiny_base), pairs=tiny_pairs, probe=tiny_pairs, sizes={}, settings={}, validate=lambda model: 0.5,
         test=lambda model: {"gold": 0.5},
     )
     monkeypatch.setattr(metarm, "make_gold_task", lambda folder, seed, **size: task)
     monkeypatch.setattr(metarm, "VARIANTS", {"full": (1, 1)})
-    scale = metarm.Scale(pool=8, prompts={"meta": 3, "test": 2}, distances=(0.3,))
-    settings = {**metarm.SHARED, "max_steps": 1, "per_device_train_batch_size": 2, "learning_rate": 1e-3}
-    design = metarm.Design("metarm", settings, pairs=24, step_sizes=(0.1,), start=settings if trained else None)
+    scale = designs.Scale(pool=8, prompts={"meta": 3, "test": 2}, distances=(0.3,))
+    settings = {**designs.SHARED, "max_steps": 1, "per_device_train_batch_size": 2, "learning_rate": 1e-3}
+    design = designs.Design("metarm", settings, pairs=24, step_sizes=(0.1,), tuning_seeds=(1,),
+                            start=settings if trained else None)
     first = metarm.study(tmp_path / "work", tmp_path / "worlds", [0], scale, design)
     plain = first["distances"]["0.3"]["plain"]
     assert plain["kl"]["mean"] == pytest.approx(0.3) and plain["pairs"]["mean"] > 10
