@@ -56,8 +56,11 @@ def measure(verdicts: Sequence[float], labels: Sequence[float], prompts: Sequenc
     return agreement(verdict, label)._asdict() | share_interval(hits, counted, prompts, seed=0)._asdict()
 
 
-def compare_judges(name: str, rows: Rows, gaps: Sequence[NDArray[np.float64]]) -> dict[str, Any]:
-    """Every judge on one test set: with the majority, with single people; a reward model's for each seed."""
+def compare_judges(name: str, rows: Rows, models: Mapping[str, Sequence[NDArray[np.float64]]]) -> dict[str, Any]:
+    """Every judge on one test set: with the majority, with single people.
+
+    `models` has reward models' gaps [pair] by recipe, for each seed. The first recipe is set against all other judges.
+    """
     prompts = np.array([row["prompt"] for row in rows])
     votes = read_votes(name, rows)
     label = np.array([1.0 if row["gold"] == "chosen" else 0.0 for row in rows])
@@ -65,7 +68,7 @@ def compare_judges(name: str, rows: Rows, gaps: Sequence[NDArray[np.float64]]) -
     sign = {"chosen": 1.0, "tie": 0.0, "rejected": -1.0, None: np.nan}
     judges = {"the longer wins": np.sign(lengths[:, 0] - lengths[:, 1]).astype(float)}
     judges |= {judge: np.array([sign[row["judges"].get(judge)] for row in rows]) for judge in rows[0].get("judges", ())}
-    each = [np.sign(gap) for gap in gaps]
+    decided = {recipe: [np.sign(gap) for gap in gaps] for recipe, gaps in models.items()}
     widest = np.repeat(np.arange(len(rows)), votes.shape[1])
 
     turn = np.random.default_rng(0).choice([1.0, -1.0], len(rows))  # for kappa the better one must not always be first
@@ -81,10 +84,12 @@ def compare_judges(name: str, rows: Rows, gaps: Sequence[NDArray[np.float64]]) -
         }
 
     found = {"people": compare_people(votes, prompts), "judges": {way: describe(it) for way, it in judges.items()},
-             "reward_model": [describe(it) for it in each], "pairs": len(rows), "clear": int(label.sum())}
-    credits = {way: (it[label == 1] + 1) / 2 for way, it in judges.items()}
-    ours = (np.mean(each, axis=0)[label == 1] + 1) / 2
-    found["reward_model_less"] = {
+             "reward_models": {recipe: [describe(it) for it in each] for recipe, each in decided.items()},
+             "pairs": len(rows), "clear": int(label.sum())}
+    means = {recipe: np.mean(each, axis=0) for recipe, each in decided.items()}
+    credits = {way: (it[label == 1] + 1) / 2 for way, it in {**means, **judges}.items()}
+    ours = credits.pop(next(iter(models)))
+    found["first_less"] = {
         way: {"mean": float((ours - other).mean()), **bootstrap_interval(
             lambda weights, gain=ours - other: weights @ gain / weights.sum(axis=1), prompts[label == 1], seed=0
         )._asdict()} for way, other in credits.items()

@@ -41,6 +41,7 @@ JUDGMENTS = 11
 FIRST = 0.7  # planted: the one shown first wins so often
 LONGER = 0.65  # planted: so often wins the longer one
 TURNS = 10
+LEANING = {"leans to the first": True, "takes the first unread": False}  # the judges whose ratings are compared
 JUDGES = 200  # simulated, for the coverage of the biases' intervals
 BATTLES = 3000
 PLAYERS = (4, 6, 8)
@@ -48,12 +49,19 @@ CHUNK = 50  # leagues
 EVEN = PositionWeights(np.array(0.5), np.array(0.5))
 
 
-def draw_verdicts(prompts: int, generator: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Verdicts [prompt, judgment, judgment] in both orders, first wins 70 %, and the truth [prompt, judgment]."""
+def draw_verdicts(
+    prompts: int, generator: np.random.Generator, *, leaning: bool = True
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Verdicts [prompt, judgment, judgment] in both orders, first wins 70 %, and the truth [prompt, judgment].
+
+    The judge either leans to the first by as many logits in every battle, or takes it unread in 40 % of them.
+    """
     truth = generator.normal(0, 1, (prompts, JUDGMENTS))
     gaps = truth[:, :, None] - truth[:, None, :]
     place = find_place(gaps[:, ~np.eye(JUDGMENTS, dtype=bool)])
-    drawn = np.where(generator.random(gaps.shape) < expit(gaps + place), 1.0, -1.0)
+    unread = 2 * FIRST - 1
+    first = expit(gaps + place) if leaning else unread + (1 - unread) * expit(gaps)
+    drawn = np.where(generator.random(gaps.shape) < first, 1.0, -1.0)
     drawn[:, np.eye(JUDGMENTS, dtype=bool)] = np.nan
     return drawn, truth
 
@@ -103,10 +111,10 @@ def measure_speed(prompts: int, show: Callable[..., Any]) -> dict[str, Any]:
     }
 
 
-def measure_order(seed: int) -> dict[str, dict[str, float]]:
+def measure_order(seed: int, leaning: bool) -> dict[str, dict[str, float]]:
     """Spearman's with the truth, mean over 1,000 prompts, of each way to rate, for each schedule."""
     generator = np.random.default_rng(derive_seed(seed, "order"))
-    verdicts, truth = draw_verdicts(1000, generator)
+    verdicts, truth = draw_verdicts(1000, generator, leaning=leaning)
     upper = np.triu(np.ones((JUDGMENTS, JUDGMENTS), dtype=bool), 1)
     coin = generator.random(verdicts.shape) < 0.5
     schedules = {
@@ -193,8 +201,9 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     seeds = list(range(options.seeds))
     speed = keep(options.work / f"speed-{options.prompts}.json", lambda: measure_speed(options.prompts, tqdm))
-    order = [keep(options.work / f"order-{seed}.json", lambda seed=seed: measure_order(seed))
-             for seed in tqdm(seeds, desc="Order", unit="seed")]
+    order = {name: [keep(options.work / f"order-{name.replace(' ', '_')}-{seed}.json",
+                         lambda seed=seed, leaning=leaning: measure_order(seed, leaning)) for seed in seeds]
+             for name, leaning in tqdm(LEANING.items(), desc="Order", unit="judge")}
     judges = keep(options.work / "biases.json", lambda: [measure_biases(seed) for seed in tqdm(range(JUDGES))])
     leagues: dict[str, dict[str, Any]] = {}
     cells = [(players, start) for players in PLAYERS for start in range(0, options.leagues, CHUNK)]
@@ -208,8 +217,8 @@ def main() -> None:
     figures = {
         "speed": speed,
         "ridge": RIDGE,
-        "order": {schedule: {way: summarise([found[schedule][way] for found in order]) for way in ways}
-                  for schedule, ways in order[0].items()},
+        "order": {judge: {schedule: {way: summarise([found[schedule][way] for found in each]) for way in ways}
+                          for schedule, ways in each[0].items()} for judge, each in order.items()},
         "biases": {name: {
             "planted": true,
             "first_judges": [judge[name] for judge in judges[:options.seeds]],

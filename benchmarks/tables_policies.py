@@ -9,20 +9,21 @@ from tables_studies import make_table
 
 
 def format_metarm_cost() -> str:
-    """What MetaRM's ascent costs."""
+    """What MetaRM's ascent costs, and what each way of it is worth."""
     results = read_results("metarm_cost")
     figures = results["figures"]
-    times = figures["time"]
+    times, gains = figures["time"], read_results("metarm")["figures"]["variants"]
     rows = [
         [arm + (", against plain steps with as many sequences" if arm == "paper" else ""),
-         *(f"{times[kind]['ratio'][arm]['median']:.2f}" for kind in ("packed", "padded"))]
+         *(f"{times[kind]['ratio'][arm]['median']:.2f}" for kind in ("packed", "padded")),
+         show_gain(gains[arm]) if arm in gains else "-"]
         for arm in times["packed"]["ratio"]
     ]
     more = "; ".join(f"{engine} {entry['more']['full']:+.2f}" for engine, entry in figures["memory"].items())
     return "\n\n".join([
         "A full ascent sees as many sequences as the pairs of a step, all of one length; a quarter one a quarter of "
         f"them. CPU time on one thread, medians of {figures['rounds']} rounds. {origin(results)}",
-        make_table(["time of a step / plain step", "packed rows", "padded"], rows),
+        make_table(["time of a step / plain step", "packed rows", "padded", "gain in accuracy (table above)"], rows),
         f"Peak memory over the plain step's, in fp32 copies of the parameters, one process: {more}.",
     ])
 

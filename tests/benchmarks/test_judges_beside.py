@@ -38,10 +38,13 @@ def test_judges_on_a_few_rows(beside):
             ("tie", ["tie"] * 3, "tie"), ("chosen", ["chosen", "chosen", "rejected"], "tie"),
         ])
     ]
-    found = beside.compare_judges("pandalm_test", rows, [np.array([1.0, 2.0, 0.5, -1.0]), np.array([1.0, 1, 1, 1])])
+    models = {"robust": [np.array([1.0, 2.0, 0.5, -1.0]), np.array([1.0, 1, 1, 1])], "plain": [np.array([-1.0] * 4)]}
+    found = beside.compare_judges("pandalm_test", rows, models)
     assert found["clear"] == 3 and found["pairs"] == 4
     assert found["judges"]["other"]["with_majority"]["with_ties"] == 0.5
-    assert [run["with_majority"]["wins"] for run in found["reward_model"]] == [2, 3]
-    assert found["reward_model"][0]["with_one"]["wins"] == 3 + 2 + 1
-    assert found["reward_model_less"]["other"]["mean"] == pytest.approx((1 + 1 + 0.5) / 3 - 0.5)
+    robust, plain = found["reward_models"].values()
+    assert [run["with_majority"]["wins"] for run in [*robust, *plain]] == [2, 3, 0]
+    assert robust[0]["with_one"]["wins"] == 3 + 2 + 1
+    assert found["first_less"]["other"]["mean"] == pytest.approx((1 + 1 + 0.5) / 3 - 0.5)
+    assert found["first_less"]["plain"]["mean"] == pytest.approx((1 + 1 + 0.5) / 3)
     assert found["judges"]["the longer wins"]["with_majority"]["wins"] == 2
