@@ -37,6 +37,8 @@ def load_split(data: str | Path, split: str, columns: Sequence[str] = SIDES) -> 
     Raises `InputError` when there are none, and when one of `columns` is missing.
     """
     file = find_split(data, split)
+    if not pyarrow.parquet.read_metadata(file).num_rows:  # of which `datasets` makes nothing at all
+        refuse(str(file), "at least one row", Seen("none"), "Check what was dropped on the way.")
     # By default all of a file that was read stays in memory until its end is reached. It is copied in blocks as large
     # as its row groups: each costs a few pages when the copy is opened.
     scanning = pyarrow.dataset.ParquetFragmentScanOptions(pre_buffer=False)
@@ -47,8 +49,6 @@ def load_split(data: str | Path, split: str, columns: Sequence[str] = SIDES) -> 
     if missing:
         refuse(str(file), f"the columns {', '.join(columns)}", Seen(f"none named {', '.join(missing)}"),
                "Name the folder of the stage that writes them; `rmkit read` maps columns of other names.")
-    if not len(pairs):
-        refuse(str(file), "at least one pair", Seen("none"), "Check what was dropped on the way.")
     return pairs
 
 

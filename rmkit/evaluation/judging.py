@@ -122,12 +122,17 @@ def prefer(scores: ArrayLike) -> NDArray[np.float64]:
     `scores` over [pair, side, answer], NaN for none; where a side has no score at all, there is no preference.
     """
     means = average(np.asarray(scores, dtype=np.float64), (2,))
-    return ((np.sign(means[:, 0] - means[:, 1]) + 1) / 2)[:, None, None]
+    return ((take_side(means[:, 0] - means[:, 1]) + 1) / 2)[:, None, None]
 
 
 def decide(preferences: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Verdicts 1, 0, -1, NaN from preferences; 1/2 to nine digits, as a mean of answers may be, is a tie."""
-    return np.sign(np.round(preferences - 0.5, 9))
+    """Verdicts 1, 0, -1, NaN from preferences."""
+    return take_side(preferences - 0.5)
+
+
+def take_side(lead: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1, 0, -1, NaN by the sign; 0 to nine digits is a tie, as means of the same answers differ by their order."""
+    return np.sign(np.round(lead, 9))
 
 
 def average(values: NDArray[np.float64], axes: tuple[int, ...]) -> NDArray[np.float64]:

@@ -38,7 +38,7 @@ class Answer:
     """What every answer of a judge carries.
 
     sample: which of the N answers; of an ensemble, which member.
-    seed: that the sample was drawn under; None for a judge that draws nothing.
+    seed: that the sample was drawn under, its own and not the run's; None for a judge that draws nothing.
     order: whether the two things compared were shown as given or swapped; "given" where there is one.
     text: what the judge wrote; None for a judge that does not write.
     prompt_tokens, answer_tokens: read and written for this answer; None where nobody counted.

@@ -11,7 +11,7 @@ from rmkit.judges.expectation import expect_score
 from rmkit.judges.judgment import Failed, Given, Judgment, Messages, Order, Task, Unparsed, check_tasks
 from rmkit.judges.prompts import Question
 from rmkit.judges.quotation import quote_messages
-from rmkit.models.generation import Completion, Failure, Generator, Sampling
+from rmkit.models.generation import Completion, Failure, Generator, Sampling, derive_sample
 
 LIKELY = 20  # alternatives to a token that are asked for where the expected score is read
 
@@ -54,11 +54,12 @@ class Asking:
 
     def read(self, outcome: Completion | Failure, question: Question, order: Order, sample: int) -> Given:
         """One answer; of a comparison, the preference for the first as given."""
+        seed = derive_sample(self.seed, sample)
         if isinstance(outcome, Failure):
-            return Failed(sample=sample, seed=self.seed, order=order, reason=outcome.reason)
+            return Failed(sample=sample, seed=seed, order=order, reason=outcome.reason)
         storable = outcome.text.encode(errors="backslashreplace").decode()  # servers may send half a surrogate pair
         facts: dict[str, Any] = {
-            "sample": sample, "seed": self.seed, "order": order, "text": storable,
+            "sample": sample, "seed": seed, "order": order, "text": storable,
             "prompt_tokens": outcome.prompt_tokens, "answer_tokens": outcome.tokens,
         }
         reading = question.read(outcome.text, cut=outcome.finish == "length")

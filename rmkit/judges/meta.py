@@ -94,4 +94,4 @@ class MetaJudge:
 def find_verdict(answers: Iterable[Given]) -> float:
     """1 where the answers prefer the first as given on the whole, -1 the second, 0 neither; NaN without any."""
     leanings = [answer.score - 0.5 for answer in answers if isinstance(answer, Judgment)]
-    return float(np.sign(sum(leanings))) if leanings else math.nan
+    return float(np.sign(round(sum(leanings), 9))) if leanings else math.nan  # a sum's last digits are by its order

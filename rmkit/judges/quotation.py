@@ -15,14 +15,14 @@ from rmkit.judges.judgment import Messages
 
 MARK = "> "
 ROLES = "system|user|human|assistant|ai|bot|model|developer|tool|function|ipython|observation|instruction|response"
-VERDICTS = "score|winner"  # what our parsers look for, where a colon follows
+VERDICTS = "score|winner"  # what our parsers look for, where a colon follows, behind marks of any number
 LINE_ENDS = re.compile("\r\n|[\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029]")
 # Zero-width joiners belong to words of many scripts and to emoji, never to ASCII.
 JOINERS = re.compile("(?<=[^\x00-\x7f])[\u200c\u200d](?=[^\x00-\x7f])")
 # Whatever the group that matches holds is followed by a space.
 ACTING = re.compile(
     rf"(<)(?=[|/!?\w<])|(\[)(?=/?\w*[A-Z]{{2}}\w*\])|(\|)(?=>)|(#)(?=##\s*\w)"
-    rf"|(\b(?i:{ROLES}|{VERDICTS})\b[*_\"'`]{{0,3}})(?=:)"
+    rf"|((?<![^\W_])(?i:{ROLES}|{VERDICTS})(?![^\W_])[*_\"'`\])\u0300-\u036f]*)(?=:)"
 )
 
 
@@ -39,18 +39,29 @@ def quote(text: str, tokens: Iterable[str] = ()) -> str:
 
 
 def quote_messages(messages: Messages, tokens: Iterable[str] = ()) -> str:
-    """One message quoted; several with the role of each before it, on a line that no quoted text can look like."""
+    """One message quoted; several with the role of each before it, on a line that no quoted text can look like.
+
+    A role that is none of `ROLES` stands as "other": it comes with the data, and might say anything.
+    """
     quoted = [quote(message["content"], tokens) for message in messages]
     if len(quoted) == 1:
         return quoted[0]
-    roles = [re.sub(r"\W+", " ", message["role"]).strip() for message in messages]
+    roles = [each["role"] if re.fullmatch(ROLES, each["role"], re.IGNORECASE) else "other" for each in messages]
     return "\n".join(f"({role})\n{text}" for role, text in zip(roles, quoted, strict=True))
 
 
 def break_tokens(text: str, tokens: Iterable[str]) -> str:
-    """`text` with a space behind the first character of each of a tokenizer's special `tokens` in it."""
-    for token in sorted({each for each in tokens if len(each) > 1}, key=len, reverse=True):
-        text = text.replace(token, f"{token[0]} {token[1:]}")
+    """`text` with a space behind the first letter or mark of each of a tokenizer's special `tokens` in it.
+
+    Until none is left: what breaks one may make another. A token with fewer than two of them, no space can break.
+    """
+    broken = {
+        token: re.sub(r"\S", r"\g<0> ", token, count=1)
+        for token in sorted(set(tokens), key=len, reverse=True) if len(re.sub(r"\s", "", token)) > 1
+    }
+    while any(token in text for token in broken):
+        for token, apart in broken.items():
+            text = text.replace(token, apart)
     return text
 
 

@@ -57,8 +57,9 @@ def measure_scale(rewards: ArrayLike, scale: Scale) -> RewardScale:
     """
     array = finite_array("rewards", rewards, ("member", "response"))
     spread = array.std(axis=1)
-    if not spread.all():
-        refuse("rewards", "two different ones from each member", Seen(f"one from member {int(np.argmin(spread))}"),
+    alike = np.ptp(array, axis=1) == 0  # the deviation of equal numbers may be a rounding error
+    if alike.any():
+        refuse("rewards", "two different ones from each member", Seen(f"one from member {int(np.argmax(alike))}"),
                "Measure on more responses.")
     return RewardScale(scale, tuple(array.mean(axis=1).tolist()), tuple(spread.tolist()))
 

@@ -12,7 +12,6 @@ import numpy as np
 from tqdm import tqdm
 
 from rmkit.core.checks import refuse
-from rmkit.core.configuration import as_dict
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stages import DRAFT, Stage, open_stage
 from rmkit.judges.disputes import find_disputed
@@ -23,7 +22,7 @@ from rmkit.judges.prompts import META_QUESTIONS, QUESTIONS
 from rmkit.judges.quotation import list_special
 from rmkit.meta_rewarding.judging import Judged, read_judged
 from rmkit.models.generation import Sampling, TransformersGenerator
-from rmkit.stages.judging.appointing import LanguageModel, find_generator
+from rmkit.stages.judging.appointing import LanguageModel, find_generator, list_settings
 
 BATTLES = "battles.jsonl"
 PENDING = "pending.jsonl"
@@ -63,10 +62,7 @@ def battle(config: BattleConfig) -> Path:
     the row's shown first, as `MetaJudge.battle` gives them, null for none; `answers`: what the meta-judge wrote.
     Raises `InputError` when answers failed; the same command asks for them again.
     """
-    settings = as_dict(config)
-    for name in ("at_once", "concurrency", "key_variable"):
-        (settings if name in settings else settings["language_model"]).pop(name)
-    with open_stage(config.output_dir, "battle", settings, {"data": config.data}) as stage:
+    with open_stage(config.output_dir, "battle", list_settings(config), {"data": config.data}) as stage:
         if not stage.done:
             fill(stage, config)
     (stage.directory / PENDING).unlink(missing_ok=True)

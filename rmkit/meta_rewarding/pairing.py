@@ -205,7 +205,12 @@ def make_judge_pairs(
 
 
 def stack_verdicts(battles: Sequence[dict[str, Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Verdicts [prompt, judgment, judgment] and scores [prompt, judgment], NaN where there is none."""
+    """Verdicts [prompt, judgment, judgment] and scores [prompt, judgment], NaN where there is none.
+
+    Raises `InputError` for no battles at all.
+    """
+    if not battles:
+        refuse("battles", "at least one prompt whose judgments fought", Seen("none"), "Judge prompts more than once.")
     most = max(len(row["judgments"]) for row in battles)
     verdicts, scores = np.full((len(battles), most, most), np.nan), np.full((len(battles), most), np.nan)
     for place, row in enumerate(battles):

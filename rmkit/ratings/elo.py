@@ -67,7 +67,8 @@ def bradley_terry(
 
     Without a ridge, one-sided battles are refused: their ratings are infinite. Raises `InputError` for that, for
     negative weights, NaN, wrong shapes, battles of a player with itself, terms for a plain matrix, weights too large
-    for arithmetic, and without a ridge also for terms that battles leave open or drive to infinity.
+    for arithmetic or too far above the ridge, and without a ridge also for terms that battles leave open or drive to
+    infinity.
 
     Source: arXiv 2407.19594, Section 2.3 (maximum-likelihood Elo; no ridge there, so one-sided battles diverge);
     Davidson 1970, On Extending the Bradley-Terry Model to Accommodate Ties; Davidson and Beaver 1977, with tie weight

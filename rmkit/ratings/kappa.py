@@ -89,7 +89,9 @@ def fleiss_kappa(answers: ArrayLike) -> float:
     if array.ndim != 2:
         refuse("answers", "an array over [item, judge]", Seen(f"shape {array.shape}"), "One column per judge.")
     array = array[(~np.isnan(array)).sum(axis=1) >= 2]
-    counts = np.stack([(array == value).sum(axis=1) for value in np.unique(array[~np.isnan(array)])] or [[]], axis=1)
+    if not len(array):
+        refuse("answers", "an item with two answers", Seen("none"), "Without such items no one can agree.")
+    counts = np.stack([(array == value).sum(axis=1) for value in np.unique(array[~np.isnan(array)])], axis=1)
     if counts.shape[1] < 2:
         refuse("answers", "two different answers among items answered twice",
                Seen(f"{counts.shape[1]} on {len(array)} such items"), "Where all agree by chance too, kappa is 0 / 0.")

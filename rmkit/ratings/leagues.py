@@ -45,6 +45,8 @@ def rate_league(
     """
     outcomes = verdict_array("verdicts", verdicts, ("battle",))
     judged = ~np.isnan(outcomes)
+    if not judged.any():
+        refuse("verdicts", "at least one battle with a verdict", Seen("NaN throughout"), "Look at the judge's answers.")
     sides = (player_array(name, side, outcomes, players) for name, side in (("first", first), ("second", second)))
     kinds = np.array([*sides, outcomes])[:, judged]
     copies = np.ones(kinds.shape[1], dtype=np.int64)

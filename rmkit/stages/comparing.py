@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmkit.core.checks import Seen, refuse
-from rmkit.core.configuration import as_dict
 from rmkit.core.stages import Stage, open_stage, write_json
 from rmkit.data.gold import gold_reward
 from rmkit.data.gold.prompts import read_request
@@ -18,9 +17,9 @@ from rmkit.evaluation.standings import format_standings
 from rmkit.evaluation.turns import grade_turns
 from rmkit.judges.reward_model import summarise_members
 from rmkit.ratings import position_bias
-from rmkit.stages.judging.appointing import JudgeConfig, LanguageModel, RewardModels
+from rmkit.stages.judging.appointing import JudgeConfig, LanguageModel, RewardModels, list_settings
 from rmkit.stages.judging.evidence import Answers, gather
-from rmkit.stages.judging.hearing import ANSWERS, PACE, Journal, hear
+from rmkit.stages.judging.hearing import ANSWERS, Journal, hear
 from rmkit.stages.judging.reporting import write_judgments
 from rmkit.stages.matching import Field, list_compared, list_scored, make_matches, read_field
 
@@ -88,11 +87,7 @@ def compare(config: CompareConfig) -> Path:
         inputs |= {f"models.{name}": path for name, path in config.reward_model.models.items()}
     elif config.language_model is not None and config.language_model.base_url is None:
         inputs["model"] = config.language_model.model_name_or_path
-    settings = as_dict(config)
-    for section in (settings, settings["language_model"] or {}):
-        for name in PACE:
-            section.pop(name, None)
-    with open_stage(config.output_dir, "compare", settings, inputs) as stage:
+    with open_stage(config.output_dir, "compare", list_settings(config), inputs) as stage:
         if not stage.done:
             stage.record["comparison"] = found = measure(stage, config, field)
             write_json(stage.directory / "comparison.json", found)
@@ -127,7 +122,7 @@ def measure(stage: Stage, config: CompareConfig, field: Field) -> dict[str, Any]
     first = starts.reshape(len(field.names), len(field.policies))
     met = np.array([[[scores[first[question, policy] + number]] for policy in (one, other)]
                     for question, one, other, number in field.list_pairs(anchor)])
-    matches = make_matches(field, anchor, prefer(np.round(met, 9))[:, :, 0])
+    matches = make_matches(field, anchor, prefer(met)[:, :, 0])
     return {
         **report,
         "grades": grade(field, scores, **seeds),

@@ -113,3 +113,10 @@ def test_nothing_read_leaves_nothing_claimed():
 def test_evaluate_judge_refuses(preferences, changes, names):
     with pytest.raises(InputError, match=names):
         run(preferences, **changes)
+
+
+def test_means_of_the_same_scores_tie_and_others_do_not():
+    """The sums of the first two differ in their last bit."""
+    sides = [[[4.9, 4.9, 4.8], [4.8, 4.9, 4.9]], [[4.9, 4.9, 4.8], [4.8, 4.9, 4.90001]], [[3.0, NAN, NAN], [2, 3, 4]]]
+    assert sum(sides[0][0]) != sum(sides[0][1])
+    assert prefer(sides)[:, 0, 0].tolist() == [0.5, 0, 0.5]

@@ -33,7 +33,7 @@ def test_scores_of_every_sample_in_order(scripted):
     seeds = [derive_seed(5, "sample", sample) for sample in range(3)]
     assert [[answer.score for answer in given] for given in answers] == [[seed % 50 / 10 for seed in seeds]] * 2
     assert answers[1][2] == Judgment(
-        sample=2, seed=5, text=f"About blue.\nScore: {seeds[2] % 50 / 10:g}", prompt_tokens=100, answer_tokens=7,
+        sample=2, seed=seeds[2], text=f"About blue.\nScore: {seeds[2] % 50 / 10:g}", prompt_tokens=100, answer_tokens=7,
         score=seeds[2] % 50 / 10,
     )
 
@@ -59,11 +59,11 @@ def test_what_cannot_be_read_is_no_score_and_what_failed_is_not_unread(scripted)
     ])
     judge = LanguageModelJudge(Asking(scripted(lambda *_: next(outcomes)), Sampling()), QUESTIONS["rubric"])
     answers = [given[0] for given in judge.judge([make_task(number, "x") for number in range(5)])]
-    facts = {"sample": 0, "seed": 0, "prompt_tokens": 100, "answer_tokens": 7}
+    facts = {"sample": 0, "seed": derive_seed(0, "sample", 0), "prompt_tokens": 100, "answer_tokens": 7}
     assert answers == [
         Unparsed(**facts, text="I do not know.", reason="no score"),
         Unparsed(**facts | {"prompt_tokens": None, "answer_tokens": 8}, text="Score: 1", reason="cut off"),
-        Failed(sample=0, seed=0, reason="status 500"),
+        Failed(sample=0, seed=derive_seed(0, "sample", 0), reason="status 500"),
         Unparsed(**facts, text="Score: 9", reason="off the scale"),
         Judgment(**facts, text="Score: 5", score=5),
     ]
@@ -115,11 +115,13 @@ def test_a_token_that_is_spelt_without_its_space_is_not_counted_twice(scripted):
 @pytest.mark.parametrize("parts, place, reason", [
     (["Score", ":", " 8", "5"], 2, "a score of several tokens"),
     (["Score", ":"], 0, "not one number"),
+    (["Fine ", "\ufffd", "\ufffd", "\nScore", ":", " 85"], 5, "tokens that do not spell the answer"),
     ([], 0, "no probabilities"),
 ])
 def test_expected_scores_that_cannot_be_had(scripted, parts, place, reason):
     tokens = make_tokens(parts, place, {parts[place]: 0.5}) if parts else None
-    generator = scripted(lambda *_: Completion("".join(parts) or "Score: 85", "stop", 10, 3, tokens))
+    text = "".join(parts).replace("\ufffd\ufffd", "\U0001f642") or "Score: 85"
+    generator = scripted(lambda *_: Completion(text, "stop", 10, 3, tokens))
     judge = LanguageModelJudge(Asking(generator, Sampling(), way="expected"), QUESTIONS["hundred"])
     assert judge.judge([make_task(0, "a")])[0][0].reason == reason
 

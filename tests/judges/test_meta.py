@@ -7,11 +7,19 @@ import re
 import numpy as np
 import pytest
 
+from rmkit.core.seeds import derive_seed
 from rmkit.judges.language_model import Asking
 from rmkit.judges.meta import MetaJudge, find_verdict
 from rmkit.judges.judgment import Failed, Judgment, Unparsed
 from rmkit.models.generation import Sampling
-from rmkit.ratings import battle_matrix, bradley_terry, count_verdicts, position_weights
+from rmkit.ratings import (
+    PositionWeights,
+    battle_matrix,
+    bradley_terry,
+    count_verdicts,
+    position_weights,
+    prompt_correlation,
+)
 
 PROMPT = [{"role": "user", "content": "What colour?"}]
 RESPONSE = [{"role": "assistant", "content": "Blue."}]
@@ -77,20 +85,31 @@ def test_a_judgment_cannot_pose_as_the_meta_judge(scripted, attack):
 
 
 def test_weighted_by_position_the_battles_are_truer(scripted):
-    """A meta-judge that takes the first 70 % of the time and else the truth: weighting leaves less of the bias."""
-    from rmkit.core.seeds import derive_seed
+    """A meta-judge takes the first half of the time and else the truth, and is read where the earlier one is first.
 
+    So the earlier wins too often: weights leave less of that than none do, and the wrong ones leave more.
+    """
     def verdict(first, second):
+        (_, place, rank), (_, other_place, other_rank) = (map(int, shown.split()) for shown in (first, second))
+        if place > other_place:
+            return "I cannot say."
         luck = derive_seed(0, first, second) / 2**31
-        better = "A" if int(first.split()[-1]) > int(second.split()[-1]) else "B"
-        return f"Winner: Judgment {'A' if luck < 0.5 else better}"
+        return f"Winner: Judgment {'A' if luck < 0.5 or rank > other_rank else 'B'}"
 
     judge = judge_by(scripted, verdict)
-    leagues = [[f"{league} {n}" for n in range(6)] for league in range(40)]
-    verdicts = np.stack([judge.battle(PROMPT, RESPONSE, league)[0] for league in leagues])
+    ranks = np.stack([np.random.default_rng(league).permutation(6) for league in range(40)])
+    verdicts = np.stack([
+        judge.battle(PROMPT, RESPONSE, [f"{league} {place} {rank}" for place, rank in enumerate(own)])[0]
+        for league, own in enumerate(ranks.tolist())
+    ])
     weights = position_weights(verdicts)
-    assert weights.first < 0.35
-    rated = bradley_terry(battle_matrix(verdicts, weights), ridge=0.01).ratings
-    assert (np.argsort(rated.mean(axis=0)) == np.arange(6)).all()
+    assert weights.first == pytest.approx(0.25, abs=0.05)
+
+    def find_truth(weights):
+        ratings = bradley_terry(battle_matrix(verdicts, weights), ridge=0.01).ratings
+        return prompt_correlation(ratings.round(6), ranks).mean
+
+    even, wrong = (PositionWeights(np.array(first), np.array(1 - first)) for first in (0.5, 0.75))
+    assert find_truth(weights) > find_truth(even) + 0.05 > find_truth(wrong) + 0.1
     fitted = bradley_terry(count_verdicts(verdicts), ridge=0.01, position=True)
     assert fitted.position > 0.5

@@ -60,6 +60,7 @@ def test_the_conservative_score():
 
 @pytest.mark.parametrize("call, match", [
     (lambda: measure_scale([[1, 2], [3, 3]], FIVE), "one from member 1"),
+    (lambda: measure_scale([[1, 2, 3], [0.1, 0.1, 0.1]], FIVE), "one from member 1"),
     (lambda: RewardScale(FIVE, (0.0,), (1.0,)).place([[1.0], [2.0]]), "1 members"),
     (lambda: summarise_members([[1.0]], k=-1), "k: expected"),
     (lambda: summarise_members([[np.nan]], k=1), "finite"),

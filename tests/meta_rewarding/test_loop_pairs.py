@@ -11,7 +11,7 @@ from judged_folder import speak, write_judged
 from rmkit.core.checks import InputError
 from rmkit.core.stages import read_record
 from rmkit.meta_rewarding.judging import read_judged
-from rmkit.meta_rewarding.pairing import PairingConfig, pair, replay_pairs
+from rmkit.meta_rewarding.pairing import PairingConfig, pair, replay_pairs, stack_verdicts
 from rmkit.stages.judging.reporting import COLUMNS
 
 
@@ -144,3 +144,8 @@ def test_refusals(make, judged, tmp_path):
     nothing = write_judged(tmp_path / "nothing", [["a", "b"]], [[[1.0], [1.0]]])
     with pytest.raises(InputError, match="a pair to learn from"):
         make(language=nothing)
+
+
+def test_no_battles_are_refused():
+    with pytest.raises(InputError, match="battles: expected at least one prompt whose judgments fought, got none"):
+        stack_verdicts([])

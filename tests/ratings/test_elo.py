@@ -159,6 +159,29 @@ def test_a_long_chain_of_one_sided_battles_is_found_and_held():
     np.testing.assert_allclose(wins.sum(1) - wins.sum(0), 1e-4 * found.ratings, atol=1e-8)
 
 
+@pytest.mark.parametrize(("weight", "ridge"), [(1e3, 1e-12), (1e5, 1e-8), (1e6, 1e-9), (1.0, 1e-16)])
+def test_a_ridge_far_below_the_weights_holds_one_sided_battles(weight, ridge):
+    found = bradley_terry([[0, weight], [0, 0]], ridge=ridge).ratings
+    exact = brentq(lambda rating: math.log(weight / ridge / rating) - np.logaddexp(0, 2 * rating), 1, 50)
+    assert found == pytest.approx([exact, -exact], abs=1e-8)
+    league = np.triu(np.full((6, 6), weight), 1)
+    rated = bradley_terry(league, ridge=ridge).ratings
+    missed = league * expit(rated[None] - rated[:, None])
+    np.testing.assert_allclose(missed.sum(1) - missed.sum(0), ridge * rated, rtol=1e-6)
+
+
+@pytest.mark.parametrize("weight", [1e-8, 1e8, 1e14, 1e18])
+def test_odds_of_any_size(weight):
+    found = bradley_terry([[0, weight], [1, 0]], ridge=0).ratings
+    assert found == pytest.approx([math.log(weight) / 2, -math.log(weight) / 2], abs=1e-8)
+    assert bradley_terry(T9 * weight, ridge=0).ratings == pytest.approx(bradley_terry(T9, ridge=0).ratings, abs=1e-9)
+
+
+def test_weights_that_arithmetic_cannot_hold_beside_the_ridge_are_refused():
+    with pytest.raises(InputError, match="battles and ridge.*not settled.*larger ridge"):
+        bradley_terry([[0, 1e6, 0], [1e6, 0, 1e6], [0, 0, 0]], ridge=1e-12)
+
+
 def test_elo_is_400_points_for_ten_to_one():
     points = bradley_terry([[0, 10], [1, 0]], ridge=0).elo(mean=1500)
     assert points[0] - points[1] == pytest.approx(400, abs=1e-6)

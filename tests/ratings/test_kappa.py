@@ -99,7 +99,8 @@ def test_fleiss_kappa_leaves_out_what_is_missing():
         (lambda: cohen_kappa([1, NAN], [NAN, 2]), "two different"),
         (lambda: cohen_kappa([1, 2], [1]), "second.*shape"),
         (lambda: fleiss_kappa([[1, 1], [1, 1]]), "two different"),
-        (lambda: fleiss_kappa([[1, NAN], [2, NAN]]), "on 0 such items"),
+        (lambda: fleiss_kappa([[1, NAN], [2, NAN]]), "an item with two answers, got none"),
+        (lambda: fleiss_kappa([[NAN, NAN]]), "an item with two answers, got none"),
         (lambda: fleiss_kappa([1, 2]), "answers.*shape"),
     ],
 )

@@ -175,6 +175,7 @@ def test_drawing_kinds_of_battles_is_drawing_battles():
 def test_a_league_refuses():
     battles = {"first": [0, 1], "second": [1, 0], "verdicts": [1, 1]}
     for changes, names in (({"groups": [0]}, "groups.*2 battles"), ({"verdicts": [1, np.nan]}, "groups.*two"),
+                           ({"verdicts": [np.nan] * 2}, "^verdicts: expected at least one.*NaN throughout"),
                            ({"first": [0, 7]}, "first.*0 to 1")):
         with pytest.raises(InputError, match=names):
             rate_league(**(battles | changes), players=2, ridge=0.1, seed=0)

@@ -5,7 +5,7 @@ A completion follows from its request (prompt, sampling, seed), not from what el
 """
 
 from rmkit.models.generation.choosing import choose_generator
-from rmkit.models.generation.generator import Generator
+from rmkit.models.generation.generator import Generator, derive_sample
 from rmkit.models.generation.in_process import TransformersGenerator, load_generator
 from rmkit.models.generation.outcomes import Completion, Failure, Outcome, Token
 from rmkit.models.generation.requests import Prompt, Request, Sampling
@@ -24,6 +24,7 @@ __all__ = [
     "Token",
     "TransformersGenerator",
     "choose_generator",
+    "derive_sample",
     "keep_server",
     "load_generator",
 ]

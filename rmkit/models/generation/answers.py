@@ -2,7 +2,15 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from rmkit.models.generation.outcomes import Completion, Failure, Outcome, Token, cut_at_stop, cut_tokens
 from rmkit.models.generation.requests import Request
@@ -33,11 +41,11 @@ class Position(Candidate):
 
 
 class ChatLogprobs(Part):
-    content: list[Position]
+    content: list[Position] | None
 
     def list_tokens(self) -> list[Token]:
         return [Token(each.token, each.logprob, tuple((one.token, one.logprob) for one in each.top_logprobs))
-                for each in self.content]
+                for each in self.content or []]
 
 
 class TextLogprobs(Part):
@@ -54,9 +62,18 @@ class Message(Part):
     content: str | None = None
 
 
-class ChatChoice(Part):
-    message: Message
+class Choice(Part):
     finish_reason: str
+
+    @field_validator("logprobs", mode="before", check_fields=False)
+    @classmethod
+    def pass_over(cls, value: object, info: ValidationInfo) -> object:
+        """Log-probabilities that were not asked for need not be of any form; the context says whether they were."""
+        return value if info.context else None
+
+
+class ChatChoice(Choice):
+    message: Message
     logprobs: ChatLogprobs | None = None
 
     @property
@@ -64,9 +81,8 @@ class ChatChoice(Part):
         return self.message.content
 
 
-class TextChoice(Part):
+class TextChoice(Choice):
     text: str
-    finish_reason: str
     logprobs: TextLogprobs | None = None
 
 
@@ -88,7 +104,7 @@ def read_answer(content: bytes, request: Request) -> Outcome:
     """
     kind = TextAnswer if isinstance(request.prompt, str) else ChatAnswer
     try:
-        answer = kind.model_validate_json(content)
+        answer = kind.model_validate_json(content, context=request.sampling.top_logprobs)
         choice = answer.choices[0]
         tokens = choice.logprobs.list_tokens() if choice.logprobs is not None else None
     except ValidationError as error:
@@ -110,5 +126,5 @@ def read_answer(content: bytes, request: Request) -> Outcome:
         "stop" if text != choice.text or choice.finish_reason == "stop" else "length",
         usage.prompt_tokens if usage else None,
         usage.completion_tokens if usage else None,
-        cut_tokens(tokens, text) if tokens and sampling.top_logprobs else None,
+        cut_tokens(tokens, text) if tokens else None,
     )

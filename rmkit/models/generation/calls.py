@@ -15,7 +15,9 @@ from rmkit.models.generation.outcomes import Failure, Outcome
 LONGEST_WAIT = 60.0  # seconds between two attempts, whatever the server asks for
 SECRET = 16  # characters from which on a key is one, and no word such as EMPTY, which servers without keys are given
 TRANSIENT = {408, 409, 425, 429}  # and 500 and above
-HOPELESS = {401, 402, 404}  # no key, no money, no such model: every other request would meet the same
+# No key, no money, no such model: every other request would meet the same. Not so 403, with which gateways refuse
+# single prompts that their moderation flags.
+HOPELESS = {401, 402, 404}
 
 
 class Trouble(Exception):

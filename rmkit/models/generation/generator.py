@@ -15,6 +15,11 @@ from rmkit.models.generation.outcomes import Completion, Outcome
 from rmkit.models.generation.requests import Prompt, Request, Sampling, check_prompt
 
 
+def derive_sample(seed: int, sample: int) -> int:
+    """The seed under which the sample of that number is drawn in a run under `seed`."""
+    return derive_seed(seed, "sample", sample)
+
+
 class Generator(ABC):
     """Makes completions. `name` identifies the model for a cache; None where nothing does."""
 
@@ -46,7 +51,7 @@ class Generator(ABC):
             refuse("cache", "a generator with a name", Seen("one without"), "Name it, or leave the cache out.")
         for number, prompt in enumerate(prompts):
             check_prompt(prompt, number)
-        seeds = [derive_seed(seed, "sample", sample) for sample in range(samples)]
+        seeds = [derive_sample(seed, sample) for sample in range(samples)]
         requests = [Request(prompt, sampling, each) for prompt in prompts for each in seeds]
         keys = [request.make_key(self.name or "") for request in requests]
         outcomes: dict[str, Outcome] = {}

@@ -25,8 +25,9 @@ class ServerGenerator(Generator):
 
     Messages go to /chat/completions, texts to /completions. timeout: seconds for one attempt, all in all. attempts:
     connection errors, time-outs, status 408, 409, 425, 429 and 5xx and answers that cannot be read are tried again,
-    `backoff` seconds later at first. Where the key or the model is refused, or no attempt reaches the server, the
-    rest is not asked for, and fails. The key is in the environment, under `key_variable`, and nowhere else; where
+    `backoff` seconds later at first. Where the key is refused (401), money is (402) or the model is unknown (404), or
+    no attempt reaches the server, the rest is not asked for, and fails. Any other status, 403 too, is the failure of
+    one request. The key is in the environment, under `key_variable`, and nowhere else; where
     there is none, none is sent.
 
     extra: further fields of each request. A server may add settings of its own: vLLM the model's top_k

@@ -3,11 +3,12 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from rmkit.core.checks import Seen, refuse
+from rmkit.core.configuration import as_dict
 from rmkit.core.stages import read_json, write_json
 from rmkit.data.groups import TOKENS
 from rmkit.judges.judgment import Judge, Scale, Task
@@ -18,7 +19,10 @@ from rmkit.judges.reward_model import RewardModelJudge, RewardScale, measure_sca
 from rmkit.judges.scoring import ModelScorer
 from rmkit.models.generation import Generator, Sampling, TransformersGenerator, choose_generator
 
-REFERENCE = 128  # tasks on which a reward model's scale is measured
+PENDING = "pending.jsonl"  # answers on their way
+REFERENCE = 128  # rows on whose responses a reward model's scale is measured
+# What says how fast the answers come and not what they are: to change it is no reason to ask again.
+PACE = ("at_once", "accept_failures", "concurrency", "key_variable", "timeout", "attempts", "token_budget")
 
 
 @dataclass
@@ -30,6 +34,9 @@ class LanguageModel:
     way: the score as written, or the one expected over the probabilities of the tokens in its place.
     model_name_or_path: a folder or hub name, run in this process; with `base_url` (".../v1"), a model's name on an
     OpenAI-compatible server, whose key is in the environment under `key_variable`.
+    concurrency: requests to a server at a time. timeout: seconds for each. attempts: how often one that fails is made.
+    extra: further fields of each request that the server needs, such as those named at `ServerGenerator`.
+    token_budget: tokens whose states are held at once, in this process.
     Sampling is as in Meta-Rewarding (temperature 0.8, top_p 0.95).
     """
 
@@ -40,11 +47,22 @@ class LanguageModel:
     base_url: str | None = None
     key_variable: str = "OPENAI_API_KEY"
     concurrency: int = 16
+    timeout: float = 600.0
+    attempts: int = 6
+    extra: dict[str, Any] | None = None
+    token_budget: int = 32768
     temperature: float = 0.8
     top_p: float = 0.95
     max_new_tokens: int = 512
 
     def __post_init__(self) -> None:
+        for name in ("concurrency", "attempts", "token_budget"):
+            if getattr(self, name) < 1:
+                refuse(name, "at least 1", getattr(self, name), f"Raise {name}.")
+        if not self.timeout > 0:
+            refuse("timeout", "seconds, above 0", self.timeout, "600 is usual.")
+        if self.extra and self.base_url is None:
+            refuse("extra", "base_url beside it", Seen("none"), "It is for servers.")
         if self.samples < 1 or (self.samples > 1 and not self.temperature):
             refuse("samples", "at least 1, and 1 at temperature 0, where all are the same", self.samples, "Change it.")
         Sampling(temperature=self.temperature, top_p=self.top_p, max_new_tokens=self.max_new_tokens)
@@ -131,6 +149,18 @@ class JudgeConfig:
         return QUESTIONS[self.language_model.question].scale
 
 
+def list_settings(config: Any) -> dict[str, Any]:
+    """The settings of a stage that asks a judge, without those that do not say what the answers are."""
+    settings = as_dict(config)
+    model = settings["language_model"] or {}
+    for section in (settings, model):
+        for name in PACE:
+            section.pop(name, None)
+    if not model.get("extra"):
+        model.pop("extra", None)  # or what was judged before there was a choice would be judged again
+    return settings
+
+
 def appoint(config: JudgeConfig, reference: list[Task], folder: Path) -> Judge:
     """The judge; answers on their way are kept in `folder`, and the scale that rewards have on the reference tasks."""
     model = config.language_model
@@ -149,7 +179,7 @@ def appoint(config: JudgeConfig, reference: list[Task], folder: Path) -> Judge:
     generator = find_generator(model, config.trust_remote_code)
     tokens = list_special(generator.tokenizer) if isinstance(generator, TransformersGenerator) else ()
     sampling = Sampling(temperature=model.temperature, top_p=model.top_p, max_new_tokens=model.max_new_tokens)
-    asking = Asking(generator, sampling, model.samples, config.seed, model.way, tokens, folder / "pending.jsonl")
+    asking = Asking(generator, sampling, model.samples, config.seed, model.way, tokens, folder / PENDING)
     return LanguageModelJudge(asking, QUESTIONS[model.question])
 
 
@@ -157,7 +187,8 @@ def find_generator(model: LanguageModel, trust_remote_code: bool) -> Generator:
     """The language model, on its server or in this process."""
     return choose_generator(
         model.model_name_or_path, base_url=model.base_url, key_variable=model.key_variable,
-        concurrency=model.concurrency, trust_remote_code=trust_remote_code,
+        concurrency=model.concurrency, timeout=model.timeout, attempts=model.attempts, extra=model.extra,
+        token_budget=model.token_budget, trust_remote_code=trust_remote_code,
     )
 
 

@@ -75,7 +75,13 @@ class Evidence:
         return np.asarray(rewards[:, 0] - rewards[:, 1], dtype=np.float64)
 
     def list_preferences(self, config: JudgeConfig) -> NDArray[np.float64]:
-        """Preferences for the first [pair, order, answer]: of reward models sigmoid(gap), each member's an answer."""
+        """Preferences for the first [pair, order, answer]; of reward models each member's is an answer.
+
+        A member's is sigmoid(gap) of its raw rewards, the chance that it states by the model it was trained as, so that
+        it can be calibrated. The verdict is that of the mean chance: a member that is sure counts for more than one
+        that is not, also where its rewards are too wide to be true. On the stated scale, which takes each member's
+        reach away, are the conservative score and the mean in `ensemble.parquet`.
+        """
         if config.responses == 2:
             return self.answers.scores[self.tasks[:, 0]].reshape(len(self.tasks), 2, -1)
         if config.language_model is None:

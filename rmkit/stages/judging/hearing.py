@@ -13,15 +13,13 @@ from datasets import Dataset
 from tqdm import tqdm
 
 from rmkit.core.checks import Seen, refuse
-from rmkit.core.configuration import as_dict
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stages import Stage, open_stage, write_json
 from rmkit.data.sources import find_files
 from rmkit.judges.judgment import Failed, Given, Judge, Judgment, Task, Unparsed
-from rmkit.stages.judging.appointing import JudgeConfig, appoint, pick_reference
+from rmkit.stages.judging.appointing import PENDING, JudgeConfig, appoint, list_settings, pick_reference
 from rmkit.stages.judging.docket import (
     QUARANTINE,
-    Row,
     is_table,
     list_tasks,
     load_table,
@@ -29,10 +27,8 @@ from rmkit.stages.judging.docket import (
     read_rows,
     refuse_equal_ids,
 )
-from rmkit.stages.judging.reporting import format_report, measure_judge, write_judgments
+from rmkit.stages.judging.reporting import format_report, measure_judge, write_ensemble, write_judgments
 
-# What says how fast the answers come and not what they are: to change it is no reason to ask again.
-PACE = ("at_once", "accept_failures", "concurrency", "key_variable")
 ANSWERS = "answers.jsonl"
 KINDS = {"judgment": Judgment, "unparsed": Unparsed, "failed": Failed}
 NAMES = {kind: name for name, kind in KINDS.items()}
@@ -41,6 +37,8 @@ NAMES = {kind: name for name, kind in KINDS.items()}
 def judge(config: JudgeConfig) -> Path:
     """Write `judgments.parquet`, an answer a row, and `report.json`, print the report; returns the stage's folder.
 
+    Of reward models also `ensemble.parquet`, a response a row: `task`, and the members' `mean`, their `spread` and the
+    `conservative` score, as `summarise_members` has them on the stated scale.
     Raises `InputError` when answers failed and `accept_failures` is not set; all others are kept.
     """
     inputs: dict[str, str | Path] = {"data": config.data}
@@ -51,11 +49,7 @@ def judge(config: JudgeConfig) -> Path:
     table = load_table(config.data, config.split) if is_table(config.data, config.split) else None
     if table is None:
         find_files(config.data)  # an unreadable one is refused before the output folder is touched
-    settings = as_dict(config)
-    for section in (settings, settings["language_model"] or {}):
-        for name in PACE:
-            section.pop(name, None)
-    with open_stage(config.output_dir, "judge", settings, inputs) as stage:
+    with open_stage(config.output_dir, "judge", list_settings(config), inputs) as stage:
         if not stage.done:
             try:
                 fill(stage, config, table)
@@ -74,6 +68,8 @@ def fill(stage: Stage, config: JudgeConfig, table: Dataset | None) -> None:
     journal = Journal(stage.directory / ANSWERS)
     hear(config, rows, stage.directory, journal)
     write_judgments(journal, stage.directory / "judgments.parquet")
+    if config.reward_model is not None:
+        write_ensemble(journal, stage.directory / "ensemble.parquet", k=config.reward_model.k)
     report = measure_judge(config, rows, journal)
     write_json(stage.directory / "report.json", report)
     aside = stage.directory / QUARANTINE
@@ -82,51 +78,68 @@ def fill(stage: Stage, config: JudgeConfig, table: Dataset | None) -> None:
 
 
 def hear(config: JudgeConfig, rows: Dataset, folder: Path, journal: "Journal") -> None:
-    """Put to the judge what it has not answered yet."""
+    """Put to the judge what it has not answered yet.
+
+    Raises `InputError` where nothing in `rows` can be put to it, and when answers failed, unless that is accepted.
+    """
+    heard = journal.heard.keys() - (() if config.accept_failures else journal.failed)
     every = tqdm(read_rows(rows), "Judging", len(rows), unit="row")
-    missing = (row for row in every
-               if any(task.id not in journal.heard for task in list_tasks(row, config.responses)))
+    missing = (left for row in every
+               if (left := [task for task in list_tasks(row, config.responses) if task.id not in heard]))
     blocks = iter(lambda: list(itertools.islice(missing, config.at_once)), [])
     block = next(blocks, None)
+    pending = folder / PENDING
     if block is None:
+        if not heard:
+            refuse("data", f"a row with {config.responses} responses or more", Seen("none"),
+                   "A comparison is of two responses to one prompt; other questions score each.")
+        pending.unlink(missing_ok=True)
         return
     reference = rows.select(pick_reference(len(rows), derive_seed(config.seed, "reference")))
     appointed = appoint(config, [task for row in read_rows(reference) for task in list_tasks(row, 1)], folder)
     failures: list[str] = []
+    kept = measure(pending)
     for some in itertools.chain([block], blocks):
-        failures += hear_block(config, appointed, some, folder, journal)
-    if failures:
+        failed = hear_block(config, appointed, list(itertools.chain(*some)), journal)
+        if failed:
+            kept = measure(pending)  # what came of its answers waits for the run that asks for the others again
+        elif measure(pending) > kept:
+            os.truncate(pending, kept)  # what is in the journal need not be kept twice
+        failures += failed
+    if failures and not config.accept_failures:
         refuse("judge", "an answer to every question", Seen(f"{len(failures)} failures, the first: {failures[0]}"),
                "The same command asks again for these alone; --accept_failures goes on without them.")
+    pending.unlink(missing_ok=True)
 
 
-def hear_block(
-    config: JudgeConfig, appointed: Judge, block: Sequence[Row], folder: Path, journal: "Journal"
-) -> list[str]:
-    """Put some rows' tasks to the judge and keep the answers; the reasons of failures that are not accepted."""
-    tasks = [task for row in block for task in list_tasks(row, config.responses) if task.id not in journal.heard]
-    started = time.time()
+def hear_block(config: JudgeConfig, appointed: Judge, tasks: Sequence[Task], journal: "Journal") -> list[str]:
+    """Put tasks to the judge and keep their answers, but for failures that are not accepted; the failures' reasons."""
+    started = time.perf_counter()
     answers = appointed.judge(tasks)
     failed = [given.reason for each in answers for given in each if isinstance(given, Failed)]
-    accepted = config.accept_failures or not failed
     whole = [(task, each) for task, each in zip(tasks, answers, strict=True)
-             if accepted or not any(isinstance(given, Failed) for given in each)]
-    journal.add(whole, time.time() - started)
-    if accepted:  # what is in the journal need not wait for its turn any more
-        (folder / "pending.jsonl").unlink(missing_ok=True)
-    return [] if accepted else failed
+             if config.accept_failures or not any(isinstance(given, Failed) for given in each)]
+    journal.add(whole, time.perf_counter() - started)
+    return failed
+
+
+def measure(file: Path) -> int:
+    """The bytes in a file, if there is one."""
+    return file.stat().st_size if file.exists() else 0
 
 
 class Journal:
     """Answers by task in a JSON-lines file, a block of them at a time, with the seconds that it took.
 
-    `heard`: where in the file each task's answers stand; `seconds`: all blocks'. What a killed process left of a line
-    is passed over.
+    `heard`: where in the file each task's answers stand, the last where they came twice; `failed`: the tasks of which
+    an answer failed, and that was accepted; `seconds`: all blocks'. What a killed process left of a line is passed
+    over.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.heard: dict[str, int] = {}
+        self.failed: set[str] = set()
         self.seconds = 0.0
         if path.exists():
             with path.open("rb") as file:
@@ -144,6 +157,9 @@ class Journal:
         self.seconds += content.get("seconds", 0.0)
         if "task" in content:
             self.heard[content["task"]] = place
+            self.failed.discard(content["task"])
+            if any(answer["kind"] == "failed" for answer in content["answers"]):
+                self.failed.add(content["task"])
 
     def add(self, answers: Sequence[tuple[Task, list[Given]]], seconds: float) -> None:
         """Keep the answers of some tasks; they are on disk when this returns."""
@@ -161,7 +177,7 @@ class Journal:
             os.fsync(file.fileno())
 
     def read(self) -> Iterator[tuple[str, list[Given]]]:
-        """Each task with its answers, in the order of the file."""
+        """Each task with its answers, in the order in which they were first heard."""
         with self.path.open("rb") as file:
             for task, place in self.heard.items():
                 file.seek(place)

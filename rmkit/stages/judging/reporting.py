@@ -1,6 +1,7 @@
 """The report on a judge: agreement with labels, biases, ties, what could not be read, and what it cost."""
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +12,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from rmkit.evaluation.judging import decide, evaluate_judge, prefer
-from rmkit.judges.judgment import Given
+from rmkit.judges.judgment import Given, Judgment
 from rmkit.judges.members import compare_members
 from rmkit.judges.reward_model import summarise_members
 from rmkit.ratings import Battles, agreement, bradley_terry, count_verdicts
@@ -24,7 +25,11 @@ COLUMNS = pyarrow.schema([
     ("text", pyarrow.string()), ("reason", pyarrow.string()), ("prompt_tokens", pyarrow.int64()),
     ("answer_tokens", pyarrow.int64()),
 ])
-AT_ONCE = 1000  # tasks whose answers are held in memory
+ENSEMBLE = pyarrow.schema([
+    ("task", pyarrow.string()), ("mean", pyarrow.float64()), ("spread", pyarrow.float64()),
+    ("conservative", pyarrow.float64()),
+])
+AT_ONCE = 1000  # rows that are held in memory
 RIDGE = 0.01
 
 
@@ -38,22 +43,38 @@ class Heard(Protocol):
 
 
 def write_judgments(heard: Heard, path: Path) -> None:
-    """Every answer as a row of a Parquet file, which has its name only once it is whole."""
+    """Every answer as a row of a Parquet file."""
+    write_rows(({"task": task, "kind": type(one).__name__.lower(), **vars(one)}
+                for task, answers in heard.read() for one in answers), COLUMNS, path)
+
+
+def write_ensemble(heard: Heard, path: Path, *, k: float) -> None:
+    """What reward models say of each response together, `summarise_members`, a row of a Parquet file for each."""
+    write_rows(sum_up(heard, k), ENSEMBLE, path)
+
+
+def sum_up(heard: Heard, k: float) -> Iterator[dict[str, Any]]:
+    """Each response's mean, spread and conservative score."""
+    for task, answers in heard.read():
+        scores = [[one.score] for one in answers if isinstance(one, Judgment)]
+        found = summarise_members(scores, k=k)._asdict()
+        yield {"task": task, **{name: float(value[0]) for name, value in found.items()}}
+
+
+def write_rows(rows: Iterator[dict[str, Any]], columns: pyarrow.Schema, path: Path) -> None:
+    """Rows as a Parquet file, which has its name only once it is whole."""
     draft = path.with_name(path.name + ".part")
-    with pyarrow.parquet.ParquetWriter(draft, COLUMNS) as file:
-        lines: list[dict[str, Any]] = []
-        for task, answers in heard.read():
-            lines += [{"task": task, "kind": type(one).__name__.lower(), **vars(one)} for one in answers]
-            if len(lines) >= AT_ONCE:
-                file.write_table(pyarrow.Table.from_pylist(lines, COLUMNS))
-                lines = []
-        file.write_table(pyarrow.Table.from_pylist(lines, COLUMNS))
+    with pyarrow.parquet.ParquetWriter(draft, columns) as file:
+        while some := list(itertools.islice(rows, AT_ONCE)):
+            file.write_table(pyarrow.Table.from_pylist(some, columns))
     draft.replace(path)
 
 
 def measure_judge(config: JudgeConfig, rows: Dataset, heard: Heard) -> dict[str, Any]:
     """`evaluate_judge` on all pairs of responses, with what it leaves out, ready for JSON.
 
+    `cost` has the tokens of all answers: of one question in two rows, which are put to the judge together and asked
+    once, they count twice. Its seconds are of blocks of rows that came to their end, without what a killed run began.
     Where every prompt has one response there are no pairs, and only `answers`, `tasks` and `cost` are told. Beside it:
     tasks, and why answers were `unparsed` or `failed`; on labelled pairs, `ensemble`: what each member of several
     reward models and their conservative score are worth, and the members' ratings in logits, from battles over labels

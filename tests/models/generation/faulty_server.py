@@ -79,6 +79,9 @@ class Handler(BaseHTTPRequestHandler):
     def refused(self, body, word):
         self.send(b'{"error": "no such field"}', 400)
 
+    def moderated(self, body, word):
+        self.send(b"your input was flagged", 403)
+
     def nokey(self, body, word):
         self.send(f"bad key: {self.headers['Authorization']}".encode(), 401)
 

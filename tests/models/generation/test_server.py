@@ -64,6 +64,7 @@ FAULTS = {
     "slow": "4 attempts.*no answer in 1 seconds",
     "drip": "4 attempts.*no answer in 1 seconds",
     "refused": "^status 400: .*no such field",
+    "moderated": "^status 403: .*flagged",
     "filtered": "^the server ended it with finish_reason 'content_filter'",
 }
 CHAT_FAULTS = {"silent": "^the server gave no text"}
@@ -254,6 +255,19 @@ def test_log_probabilities_are_read_and_end_with_the_text():
         "top_logprobs": [{"x": -2, each: -0.5} for each in ("Score", ": 4", " ok!", " more")],
     }})
     assert read_answer(text, Request("a", sampling, 0)) == expected
+
+
+@pytest.mark.parametrize("logprobs", [{"content": None}, {"content": [{"token": "a"}]}, 5, []])
+@pytest.mark.parametrize("prompt", ["a", ask("a")])
+def test_log_probabilities_that_were_not_asked_for_are_passed_over(logprobs, prompt):
+    content = write_answer({"message": {"content": "hi"}, "text": "hi", "finish_reason": "stop", "logprobs": logprobs})
+    assert read_answer(content, Request(prompt, Sampling(), 0)) == Completion("hi", "stop", None, None)
+
+
+def test_null_for_log_probabilities_that_were_asked_for_is_no_reason_to_pay_again():
+    content = write_answer({"message": {"content": "hi"}, "finish_reason": "stop", "logprobs": {"content": None}})
+    found = read_answer(content, Request(ask("a"), Sampling(top_logprobs=1), 0))
+    assert found == Failure("the server gave no log-probabilities")
 
 
 @pytest.mark.parametrize("logprobs", [

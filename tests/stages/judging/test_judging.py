@@ -1,88 +1,21 @@
 """`rmkit judge`: what it writes, biases that were planted, kills and failures, both kinds of judge."""
 
 import json
-import re
 
 import numpy as np
 import pytest
 from datasets import Dataset
+from judge_runs import LANGUAGE, configure, run
 
 from rmkit.core.checks import InputError
-from rmkit.core.configuration import load_config
 from rmkit.core.seeds import derive_seed
-from rmkit.core.stages import read_record
 from rmkit.judges.judgment import Task
 from rmkit.judges.scoring import ModelScorer
-from rmkit.models.generation import Completion, Failure, Generator
 from rmkit.models.reward import load_reward_model, load_tokenizer
 from rmkit.models.scoring import score_with
-from rmkit.stages.judging import JudgeConfig, judge
+from rmkit.stages.judging import judge
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
-
-
-class Scripted(Generator):
-    """Answers by `script(material by tag, luck in [0, 1))`."""
-
-    name = "script"
-
-    def __init__(self, script):
-        self.script = script
-        self.asked = 0
-
-    def complete(self, requests):
-        for number, request in enumerate(requests):
-            self.asked += 1
-            shown = request.prompt[-1]["content"]
-            found = re.findall(r"<([\w-]+)>\n(.*?)\n</\1>", shown, re.DOTALL)
-            parts = {tag: text.replace("> ", "") for tag, text in found}
-            answer = self.script(parts, derive_seed(request.seed, shown) / 2**31)
-            yield number, Completion(answer, "stop", 50, 5) if isinstance(answer, str) else answer
-
-
-@pytest.fixture
-def appointed(monkeypatch):
-    """appointed(script) makes the language model of every run answer by it; the generator."""
-
-    def make(script):
-        generator = Scripted(script)
-        monkeypatch.setattr("rmkit.stages.judging.appointing.find_generator", lambda model, trust: generator)
-        return generator
-
-    return make
-
-
-@pytest.fixture
-def write_pairs(tmp_path):
-    """write_pairs(rows of (prompt, chosen, rejected)) -> the folder."""
-
-    def write(rows):
-        folder = tmp_path / "pairs"
-        folder.mkdir()
-        Dataset.from_list([{
-            "id": f"p{number}", "prompt": [{"role": "user", "content": prompt}],
-            "chosen": [{"role": "assistant", "content": chosen}],
-            "rejected": [{"role": "assistant", "content": rejected}],
-        } for number, (prompt, chosen, rejected) in enumerate(rows)]).to_parquet(folder / "test.parquet")
-        return folder
-
-    return write
-
-
-def configure(data, tmp_path, *words, **settings):
-    config = {"data": data, "output_dir": tmp_path / "out", "resamples": 200, **settings}
-    given = [str(word) for key, value in config.items() for word in (f"--{key}", value)]
-    return load_config(JudgeConfig, None, [*given, *words])
-
-
-LANGUAGE = ("--language_model.model_name_or_path", "none")
-
-
-def run(config):
-    folder = judge(config)
-    report = json.loads((folder / "report.json").read_text(), parse_constant=lambda name: pytest.fail(name))
-    assert read_record(folder)["report"] == report
-    return report, Dataset.from_parquet(str(folder / "judgments.parquet")).to_list()
 
 
 def test_planted_biases_are_measured(appointed, write_pairs, tmp_path):
@@ -139,7 +72,8 @@ def test_scores_ties_and_what_cannot_be_read(appointed, write_pairs, tmp_path, c
     used = report["scores"]["saturation"]
     assert used["top"] == pytest.approx(4 / 11) and used["ties"] == pytest.approx(2 / 5)
     assert [row["task"] for row in judgments[:2]] == ["p0/chosen", "p0/rejected"]
-    assert judgments[7] == {"task": "p3/rejected", "kind": "unparsed", "sample": 0, "seed": 0, "order": "given",
+    assert judgments[7] == {"task": "p3/rejected", "kind": "unparsed", "sample": 0, "order": "given",
+                            "seed": derive_seed(0, "sample", 0),
                             "score": None, "reward": None, "text": "Score: nine", "reason": "not one number",
                             "prompt_tokens": 50, "answer_tokens": 5}
     printed = capsys.readouterr().out
@@ -156,79 +90,12 @@ def test_a_judge_that_nobody_can_read_has_its_report(question, appointed, write_
 
 
 def test_means_of_the_same_scores_tie(appointed, write_pairs, tmp_path):
-    """3.1, 4.2, 4.7 in any order: sums of floats differ by their order, the means are a tie."""
-    scores = {"a": iter(["3.1", "4.2", "4.7"]), "b": iter(["4.7", "4.2", "3.1"])}
+    """Sums of floats differ by their order, the means of these are a tie."""
+    scores = {"a": iter(["4.9", "4.9", "4.8"]), "b": iter(["4.8", "4.9", "4.9"])}
+    assert 4.9 + 4.9 + 4.8 != 4.8 + 4.9 + 4.9
     appointed(lambda parts, luck: f"Score: {next(scores[parts['response']])}")
     report, _ = run(configure(write_pairs([("1", "a", "b")]), tmp_path, *LANGUAGE, "--language_model.samples", "3"))
     assert report["agreement"]["ties"] == 1 and report["agreement"]["low"] is None
-
-
-@pytest.mark.parametrize("question", ["rubric", "comparison"])
-def test_a_killed_run_goes_on(question, appointed, write_pairs, tmp_path):
-    """Killed within every block, and while it was writing: nothing is asked twice, and the outcome is the same."""
-    rows = [(f"Question {number}?", f"red {number}", f"blue {number}") for number in range(10)]
-    data = write_pairs(rows)
-    words = (*LANGUAGE, "--language_model.question", question, "--at_once", "3")
-
-    def answer(parts, luck):
-        return "Score: 3" if question == "rubric" else f"Winner: Response {'A' if luck < 0.6 else 'B'}"
-
-    left = [5]
-
-    def mortal(parts, luck):
-        left[0] -= 1
-        if left[0] < 0:
-            raise KeyboardInterrupt
-        return answer(parts, luck)
-
-    generator = appointed(mortal)
-    config = configure(data, tmp_path, *words)
-    for _ in range(3):
-        with pytest.raises(KeyboardInterrupt):
-            judge(config)
-        left[0] = 5
-        journal = tmp_path / "out/answers.jsonl"
-        if journal.exists():
-            journal.write_bytes(journal.read_bytes() + b'{"task": "p9/chosen", "ans')
-    report, judgments = run(config)
-    assert generator.asked == 20 + 3  # the one in whose middle it was killed is asked again
-    assert not list((tmp_path / "out").glob("*.jsonl")) and len(judgments) == 20
-    appointed(answer)
-    whole, same = run(configure(data, tmp_path, *words, output_dir=tmp_path / "whole"))
-    assert same == judgments and {**whole, "cost": None} == {**report, "cost": None}
-
-
-def test_a_finished_run_asks_nothing_and_another_pace_is_the_same_run(appointed, write_pairs, tmp_path, capsys):
-    generator = appointed(lambda parts, luck: "Score: 3")
-    data = write_pairs([("1", "a", "b"), ("2", "a", "b")])
-    run(configure(data, tmp_path, *LANGUAGE))
-    first = capsys.readouterr().out
-    run(configure(data, tmp_path, *LANGUAGE, "--at_once", "1", "--language_model.concurrency", "2"))
-    assert generator.asked == 4 and capsys.readouterr().out == first
-
-
-def test_failures_are_asked_again_or_accepted(appointed, write_pairs, tmp_path):
-    broken = [True]
-
-    def script(parts, luck):
-        return Failure("status 500") if broken[0] and parts["response"] in "bd" else "Score: 3"
-
-    generator = appointed(script)
-    data = write_pairs([("1", "a", "b"), ("2", "c", "d"), ("3", "e", "f")])
-    config = configure(data, tmp_path, *LANGUAGE)
-    with pytest.raises(InputError, match="got 2 failures, the first: status 500.*--accept_failures"):
-        judge(config)
-    assert generator.asked == 6 and not (tmp_path / "out/report.json").exists()
-    report, judgments = run(configure(data, tmp_path, *LANGUAGE, "--accept_failures"))
-    assert generator.asked == 8 and report["answers"]["failed"] == 2
-    assert report["answers"]["failed_reasons"] == {"status 500": 2} and report["answers"]["unparsed"] == 0
-    assert report["agreement"]["unjudged"] == 2 and [row["kind"] for row in judgments].count("failed") == 2
-    config = configure(data, tmp_path, *LANGUAGE, output_dir=tmp_path / "again")
-    with pytest.raises(InputError):
-        judge(config)
-    broken[0] = False
-    report, _ = run(config)
-    assert generator.asked == 8 + 6 + 2 and report["answers"]["failed"] == 0
 
 
 def test_samples_without_labels(appointed, tmp_path):
@@ -290,6 +157,7 @@ def reward_models(tiny_base, tmp_path_factory):
 
 def test_an_ensemble_judges(reward_models, pairs_folder, tmp_path, capsys):
     words = [word for name, folder in reward_models.items() for word in (f"--reward_model.models.{name}", str(folder))]
+    words += ["--reward_model.k", "2"]
     report, judgments = run(configure(pairs_folder, tmp_path, *words, split="validation"))
     assert report["tasks"] == 18 and report["answers"]["asked"] == 54 and len(judgments) == 54
     assert report["cost"]["prompt_tokens"] > 54 * 10 and report["cost"]["answer_tokens"] == 0
@@ -306,6 +174,12 @@ def test_an_ensemble_judges(reward_models, pairs_folder, tmp_path, capsys):
     assert set(report["ensemble"]["rated_by_labels"]) == set(report["ensemble"]["rated_by_the_others"]) == {
         "one", "two", "three"}
     assert report["calibration"]["missing"] == 0 and "conservative score" in capsys.readouterr().out
+    found = Dataset.from_parquet(str(tmp_path / "out/ensemble.parquet"))
+    assert found["task"][:] == [row["task"] for row in judgments[::3]]
+    scores = np.array([row["score"] for row in judgments]).reshape(18, 3)
+    assert np.array(found["spread"][:]) == pytest.approx(scores.std(axis=1)) and scores.std(axis=1).min() > 0
+    assert np.array(found["mean"][:]) == pytest.approx(scores.mean(axis=1))
+    assert np.array(found["conservative"][:]) == pytest.approx(scores.mean(axis=1) - 2 * scores.std(axis=1))
 
 
 def test_special_tokens_in_a_response_stay_text(reward_models):
@@ -327,6 +201,11 @@ def test_special_tokens_in_a_response_stay_text(reward_models):
     ((*LANGUAGE, "--language_model.question", "taste"), "one of rubric, hundred, gold, comparison"),
     ((*LANGUAGE, "--language_model.samples", "2", "--language_model.temperature", "0"), "samples"),
     ((*LANGUAGE, "--language_model.top_p", "2"), "top_p"),
+    ((*LANGUAGE, "--language_model.attempts", "0"), "attempts: expected at least 1"),
+    ((*LANGUAGE, "--language_model.timeout", "0"), "timeout: expected seconds, above 0"),
+    ((*LANGUAGE, "--language_model.token_budget", "0"), "token_budget: expected at least 1"),
+    ((*LANGUAGE, "--language_model.extra.top_k", "5"), "extra: expected base_url beside it"),
+    ((*LANGUAGE, "--language_model.time_out", "5"), "unknown one. Did you mean timeout"),
 ])
 def test_settings_are_checked_before_anything_starts(words, match, tmp_path):
     with pytest.raises(InputError, match=match):

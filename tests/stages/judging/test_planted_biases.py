@@ -20,14 +20,16 @@ from rmkit.stages.judging import JudgeConfig, judge
 pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
 PAIRS = 150
 FILLER = "blah"
+WINNERS = ("Winner: Response A. So", "Winner: Response B. So")  # whole, though cut off
+SCORES = ("Score: 4. So", "Score: 2. So")
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    """In which each answer is one token, and so is a word that says nothing."""
+    """In which each answer, and how it goes on, is one token, and so is a word that says nothing."""
     shown = [QUESTIONS[name].template for name in ("rubric", "hundred", "comparison")]
     tokenizer = build_tokenizer(shown, vocabulary=1500)
-    tokenizer.add_tokens(["Winner: Response A", "Winner: Response B", "Score: 2.", "Score: 4.", f" {FILLER}"])
+    tokenizer.add_tokens([*WINNERS, *SCORES, f" {FILLER}"])
     return tokenizer
 
 
@@ -83,7 +85,7 @@ def measure(tmp_path):
 
 @pytest.mark.parametrize("chance", [0.7, 0.5])
 def test_a_language_model_whose_first_wins(chance, build, measure):
-    build(("Winner: Response A", "Winner: Response B"), chance)
+    build(WINNERS, chance)
     report = measure([f"red {number}" for number in range(PAIRS)], [f"blue {number}" for number in range(PAIRS)],
                      "comparison")
     found = report["position"]
@@ -96,7 +98,7 @@ def test_a_language_model_whose_first_wins(chance, build, measure):
 @pytest.mark.parametrize("filler", [1.5, 0.0])
 def test_a_language_model_that_likes_length(filler, build, measure, tokenizer):
     """Scores 4 or 2; the more filler, the sooner 4. What is measured holds the share that its probabilities make."""
-    model, ids = build(("Score: 4.", "Score: 2."), float(expit(-1.3 * filler)), filler)  # 4 as often as 2, all in all
+    model, ids = build(SCORES, float(expit(-1.3 * filler)), filler)  # 4 as often as 2, all in all
     sizes = np.random.default_rng(0).integers(1, 120, (2, PAIRS))
     sides = [[f"{number}{f' {FILLER}' * size}" for number, size in enumerate(own)] for own in sizes]
     report = measure(*sides, "rubric")
