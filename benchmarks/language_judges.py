@@ -60,7 +60,7 @@ class Blank(NamedTuple):
 FORMS = {  # a number up to 100 is of several tokens, a digit of one
     "rubric": Blank("Score: ", "/5", 1),
     "hundred": Blank("Score:", "", 8),
-    "comparison": Blank("Winner: Response", "", 1),
+    "comparison": Blank("Winner: Response", ".", 1),
 }
 
 

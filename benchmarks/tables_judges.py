@@ -147,8 +147,8 @@ def format_language_judges() -> str:
         f"{figures['model']} as float32 on {figures['pairs']} pairs of PandaLM and Tulu with a clear majority, whose "
         f"prompt and responses have at most {figures['longest']} tokens each; temperature 0. In its own words the "
         f"model has {figures['own_words']} tokens; in a form it fills a blank: `Score: _/5`, `Score: _`, `Winner: "
-        "Response _`. Ties count half, intervals draw prompts; entropy of the scores in nats; processor seconds, where "
-        f"a form's answers share one reading of the question. {origin(results)}",
+        "Response _.`. Ties count half, intervals draw prompts; entropy of the scores in nats; processor seconds, "
+        f"where a form's answers share one reading of the question. {origin(results)}",
         "\n".join(lines),
         f"Two answers drawn at temperature 0.8 to one question are the same: {', '.join(repeats)}.",
         f"Attacks: expected score by the rubric of {attacks['responses']} rejected responses, with and without the "
