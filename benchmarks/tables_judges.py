@@ -115,9 +115,6 @@ def format_language_judges() -> str:
                          f"{found['answers']['unparsed']} of {asked}"]
                 spent = [f"{cost['prompt_tokens'] / asked:.0f}, {cost['answer_tokens'] / asked:.0f}",
                          f"{cost['seconds'] / asked:.2f}"]
-                if "agreement" not in found:
-                    lines.append(f"| {' | '.join([*cells, *'-' * 8, *spent])} |")
-                    continue
                 used = (found["scores"] or {}).get("saturation")
                 cells += [
                     ends(found["agreement"], "with_ties"), share(found["agreement"], "without_ties"),
