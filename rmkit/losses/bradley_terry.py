@@ -130,7 +130,7 @@ def smooth_targets(target: Tensor, alpha: float) -> Tensor:
     check_unit_interval("target", target)
     if not 0 <= alpha <= 1:
         refuse("alpha", "a probability in [0, 1]", alpha, "Choose alpha inside this interval.")
-    return soften(target, alpha)
+    return soften(target if target.is_floating_point() else target.float(), alpha)
 
 
 def reward_center_penalty(rewards: Tensor, *, reduction: Reduction = "mean") -> Tensor:

@@ -1,8 +1,8 @@
 """Contrastive losses over two dropout views of embeddings: SimCSE and SwAV, on pairs or on their differences.
 
-The vectors come from `preference_embeddings`. Computed in float32 (float64 for float64 input), outside autocast, and
-returned in the dtype of the views. A zero vector has no direction: its cosines are 0 and it gets no gradient.
-Across processes, SimCSE's negatives and SwAV's assignments span the rows of all (see `rmkit.losses.gathering`).
+The vectors come from `preference_embeddings`. Computed in float32 (in float64 where one of the inputs is), outside
+autocast, and returned in the dtype of the first view. A zero vector has no direction: its cosines are 0 and it gets no
+gradient. Across processes, SimCSE's negatives and SwAV's assignments span the rows of all (`rmkit.losses.gathering`).
 """
 
 from typing import Literal
@@ -14,8 +14,16 @@ from torch.nn.functional import cross_entropy, log_softmax
 from rmkit.core.checks import refuse
 from rmkit.losses.cosine import Cosines, measure_lengths
 from rmkit.losses.gathering import gather_rows
-from rmkit.losses.inputs import Reduction, check_number, check_shapes, reduce, refuse_non_finite, widen
-
+from rmkit.losses.inputs import (
+    Reduction,
+    check_count,
+    check_divisor,
+    check_shapes,
+    reduce,
+    refuse_non_finite,
+    widen,
+    widen_alike,
+)
 
 EXPONENT = 60.0  # exp(-60) is far from float32's smallest number, also after sums and reciprocals
 
@@ -59,11 +67,12 @@ def simcse_loss(view_a: Tensor, view_b: Tensor, *, temperature: float = 0.05, re
     Source: arXiv 2401.06080, Eq. (9); temperature 0.05 from SimCSE's code (Gao et al., arXiv 2104.08821). Differs from
     that code across processes: there negatives of other processes carry no gradient, here they do.
     """
-    check_number("temperature", temperature, low=0.0, open_low=True)
+    check_divisor("temperature", temperature)
     check_shapes(("vector", "hidden"), view_a=view_a, view_b=view_b)
-    candidates, begin = gather_rows(widen(view_b))
-    length_a, length_b = measure_lengths(view_a=view_a, view_b=candidates)
-    scores = Cosines.apply(candidates, length_a, length_b, widen(view_a))[0] / temperature
+    wide_a, wide_b = widen_alike(view_a, view_b)
+    candidates, begin = gather_rows(wide_b)
+    length_a, length_b = measure_lengths(view_a=wide_a, view_b=candidates)
+    scores = Cosines.apply(candidates, length_a, length_b, wide_a)[0] / temperature
     own = torch.arange(begin, begin + len(view_a), device=view_a.device)
     return reduce(cross_entropy(scores, own, reduction="none"), reduction, view_a.dtype)
 
@@ -97,14 +106,17 @@ def swav_loss(
     2006.09882) returns half of it. That code also rewrites the prototypes to unit length after each step; here the
     normalisation is inside the loss and is differentiated, so the stored prototypes may have any length.
     """
-    check_number("temperature", temperature, low=0.0, open_low=True)
+    check_divisor("temperature", temperature)
+    check_divisor("epsilon", epsilon)
+    check_count("iterations", iterations)
     check_shapes(("vector", "hidden"), view_a=view_a, view_b=view_b)
     check_shapes(("prototype", "hidden"), prototypes=prototypes)
     if prototypes.shape[1] != view_a.shape[1]:
         refuse("prototypes", f"hidden size {view_a.shape[1]}", prototypes.shape[1], "Match the embeddings' size.")
-    length_a, length_b, length_c = measure_lengths(view_a=view_a, view_b=view_b, prototypes=prototypes)
+    wide_a, wide_b, wide_c = widen_alike(view_a, view_b, prototypes)
+    length_a, length_b, length_c = measure_lengths(view_a=wide_a, view_b=wide_b, prototypes=wide_c)
     lengths = torch.stack([length_a, length_b])
-    scores = Cosines.apply(widen(prototypes), lengths, length_c, widen(view_a), widen(view_b))
+    scores = Cosines.apply(wide_c, lengths, length_c, wide_a, wide_b)
     everyone, begin = gather_rows(scores.detach().transpose(0, 1))
     assigned = [_balance_cosines(view, epsilon, iterations)[begin:begin + len(view_a)] for view in everyone.unbind(1)]
     values = -(log_softmax(scores / temperature, dim=2) * torch.stack(assigned[::-1])).sum(dim=(0, 2))
@@ -129,6 +141,8 @@ def sinkhorn(scores: Tensor, *, epsilon: float = 0.05, iterations: int = 3) -> T
 
     Source: Caron et al., arXiv 2006.09882, and `distributed_sinkhorn` in its code, whose defaults these are.
     """
+    check_divisor("epsilon", epsilon)
+    check_count("iterations", iterations)
     check_shapes(("vector", "prototype"), scores=scores)
     if not bool(torch.isfinite(scores).all()):
         refuse_non_finite(scores=scores)
@@ -136,9 +150,7 @@ def sinkhorn(scores: Tensor, *, epsilon: float = 0.05, iterations: int = 3) -> T
 
 
 def _balance(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """`sinkhorn` for scores known to be finite."""
-    check_number("epsilon", epsilon, low=0.0, open_low=True)
-    check_number("iterations", iterations, low=1)
+    """`sinkhorn` for scores known to be finite, and settings in range."""
     log_assignment = scores / epsilon
     for _ in range(iterations):
         log_assignment = log_softmax(log_softmax(log_assignment, dim=0), dim=1)
@@ -147,11 +159,12 @@ def _balance(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
 
 def _balance_cosines(cosines: Tensor, epsilon: float, iterations: int) -> Tensor:
     """`_balance` for scores in [-1, 1]: by matrix-vector products, unless an exponential could vanish."""
-    if not 2 / EXPONENT < epsilon or iterations < 1:
+    if not 2 / EXPONENT < epsilon:
         return _balance(cosines, epsilon, iterations)
     mass = ((cosines - 1) / epsilon).exp_()
     vector_scale = mass.new_ones(len(mass))
     for _ in range(iterations):
-        prototype_scale = torch.mv(mass.T, vector_scale).reciprocal_()
+        # Times vectors / prototypes, or the scales would grow by that, and the other's shrink, in every iteration.
+        prototype_scale = torch.mv(mass.T, vector_scale).reciprocal_().mul_(len(mass) / mass.shape[1])
         vector_scale = torch.mv(mass, prototype_scale).reciprocal_()
     return mass.mul_(vector_scale[:, None]).mul_(prototype_scale)

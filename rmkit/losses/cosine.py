@@ -12,7 +12,8 @@ from rmkit.losses.inputs import refuse_non_finite, widen
 def measure_lengths(**vectors: Tensor) -> list[Tensor]:
     """The Euclidean lengths [row, 1] of each argument's rows, in the dtype of `widen`; no gradient.
 
-    A zero row gets the length infinity, so that dividing by it gives zeros and passes no gradient.
+    A zero row gets the length infinity, so that dividing by it gives zeros and passes no gradient; so does one whose
+    squared length has no full precision (in float32, a length below 1e-19).
 
     Raises:
         InputError: on a NaN, an infinity, or rows so long that a product of two would overflow.
@@ -22,7 +23,8 @@ def measure_lengths(**vectors: Tensor) -> list[Tensor]:
         # One check for all: a NaN or an infinity anywhere in a row is one in its length, and in the greatest length.
         if not lengths.max().item() ** 2 < torch.finfo(lengths.dtype).max:
             refuse_non_finite(**vectors)
-        return list(lengths.masked_fill_(lengths == 0, float("inf")).split([len(rows) for rows in vectors.values()]))
+        short = lengths < torch.finfo(lengths.dtype).tiny ** 0.5
+        return list(lengths.masked_fill_(short, float("inf")).split([len(rows) for rows in vectors.values()]))
 
 
 class Cosines(torch.autograd.Function):

@@ -19,7 +19,8 @@ def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
     """(the rows of all processes stacked by rank, the index at which this process' rows begin).
 
     Without a process group of several processes these are (`rows`, 0). Every process must call it, with as many rows
-    as the others. Backward sums the gradients that all processes hold for a row.
+    as the others; where one raises for a NaN of its own, the others wait until the group's timeout. Backward sums the
+    gradients that all processes hold for a row.
     """
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return rows, 0

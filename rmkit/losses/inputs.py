@@ -4,6 +4,7 @@ Checking values costs one reduction per call (on an accelerator: one synchronisa
 loss look for the argument at fault.
 """
 
+from functools import reduce as fold
 from typing import Literal, NoReturn
 
 import torch
@@ -26,7 +27,7 @@ def check_shapes(axes: tuple[str, ...], **tensors: Tensor) -> None:
         if tensor.shape != first.shape:
             refuse(name, f"the shape {_shape(first)} of {first_name}", _shape(tensor), "Give one row for each row.")
         if not tensor.numel():
-            refuse(name, f"{wanted} with at least one element", _shape(tensor), "Skip empty batches.")
+            refuse(name, f"{wanted} with at least one element", _shape(tensor), "Leave out what is empty.")
 
 
 def check_number(name: str, value: float, *, low: float, below: float = float("inf"), open_low: bool = False) -> None:
@@ -36,9 +37,29 @@ def check_number(name: str, value: float, *, low: float, below: float = float("i
         refuse(name, f"a number in {interval}", value, f"Choose {name} inside this interval.")
 
 
+def check_divisor(name: str, value: float) -> None:
+    """Refuse a setting that is not above 0, or so near it that to divide by it overflows float32."""
+    check_number(name, value, low=0.0, open_low=True)
+    if 1 / value > torch.finfo(torch.float32).max:
+        refuse(name, "a number that float32 can divide by", value, f"Raise {name}.")
+
+
+def check_count(name: str, value: int) -> None:
+    """Refuse a setting that is not a whole number, 1 or more."""
+    check_number(name, value, low=1)
+    if value != int(value):
+        refuse(name, "a whole number", value, f"Round {name}.")
+
+
 def widen(values: Tensor) -> Tensor:
     """`values` in float32, or in float64 where they came so: the precision all losses compute in."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def widen_alike(*tensors: Tensor) -> list[Tensor]:
+    """`tensors` in the precision that `widen` gives the widest of them."""
+    dtype = fold(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
+    return [tensor.to(dtype) for tensor in tensors]
 
 
 def settle(

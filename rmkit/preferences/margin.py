@@ -35,7 +35,11 @@ def adaptive_margin(strength: ArrayLike, *, kind: MarginKind = "signed", scale: 
     if not 0 <= scale < np.inf:
         refuse("scale", "a finite number that is not negative", scale, "A negative margin would reward wrong order.")
     if kind == "scaled":
-        return scale * mean
+        with np.errstate(over="ignore"):
+            margin = scale * mean
+        if not np.isfinite(margin).all():
+            refuse("scale", f"a number by which {np.abs(mean).max():g} can be multiplied", scale, "Lower it.")
+        return margin
     if scale != 1.0:
         refuse("scale", f"1.0 with kind={kind!r}", scale, 'Use kind="scaled".')
     return np.maximum(mean, 0.0) if kind == "clamped" else mean.copy()

@@ -110,10 +110,10 @@ def repair(
     elif rule.label == "soft":
         labels = expit(strength)
     action = np.where(touched, rule.label, "keep")
-    margin = np.zeros_like(strength)
+    as_written = np.where(swapped, -strength, strength)
+    margin = adaptive_margin(as_written, kind=margin_kind, scale=margin_scale)  # settings are checked by any recipe
+    margin = np.where(keep & rule.margin, margin, 0.0)
     if rule.margin:
-        as_written = np.where(swapped, -strength, strength)
-        margin = np.where(keep, adaptive_margin(as_written, kind=margin_kind, scale=margin_scale), 0.0)
         action = np.where(keep, np.char.add(action, "+margin"), action)
     return Repair(labels.copy(), margin, keep, action, swapped)
 

@@ -69,11 +69,11 @@ def place_on_circle(scores):
 
 def assert_same(actual, expected, inputs, tolerance=1e-6):
     """Values and gradients agree."""
-    torch.testing.assert_close(actual, expected, atol=tolerance, rtol=tolerance)
+    torch.testing.assert_close(actual, expected, atol=tolerance, rtol=0)
     weights = torch.linspace(0.5, 1.5, max(actual.numel(), 1), dtype=actual.dtype).reshape(actual.shape)
     for ours, theirs in zip(torch.autograd.grad((actual * weights).sum(), inputs),
                             torch.autograd.grad((expected * weights).sum(), inputs), strict=True):
-        torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=tolerance)
+        torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=0)
 
 
 # SimCSE
@@ -151,10 +151,10 @@ def test_sinkhorn_keeps_rows_that_the_original_code_loses():
 def test_swav_values():
     view_s, prototypes = place_on_circle(SCORES_S)
     view_t, _ = place_on_circle(SCORES_T)
-    predicted_by_t = torch.tensor([0.00374611, 0.02582713, 0.02051085, 0.01087026])
-    predicted_by_s = torch.tensor([0.00093249, 0.01418036, 0.02061381, 0.06590309])
+    predicted_by_t = torch.tensor([0.00374611, 0.02582713, 0.02051085, 0.01087026], dtype=torch.float64)
+    predicted_by_s = torch.tensor([0.00093249, 0.01418036, 0.02061381, 0.06590309], dtype=torch.float64)
     values = swav_loss(view_s, view_t, prototypes, reduction="none")
-    torch.testing.assert_close(values.float(), predicted_by_t + predicted_by_s, atol=1.2e-8, rtol=0)
+    torch.testing.assert_close(values, (predicted_by_t + predicted_by_s).double(), atol=2e-8, rtol=0)
     assert swav_loss(view_s, view_t, prototypes).item() == pytest.approx(0.04064602, abs=1e-7)
     # SwAV's code takes the mean of the two directions, Eq. (7) their sum.
     assert swav_loss(view_s, view_t, prototypes).item() != pytest.approx(0.02032301, abs=1e-3)
@@ -189,6 +189,15 @@ def test_swav_in_float32_at_the_ends_of_the_cosines(epsilon):
     values = [swav_loss(views, views, torch.cat([axis, -axis]), epsilon=epsilon)]
     values.append(swav_loss(views.double(), views.double(), torch.cat([axis, -axis]).double(), epsilon=epsilon))
     torch.testing.assert_close(values[0].double(), values[1], rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(("count", "prototypes", "iterations"), [(64, 2, 30), (4, 20, 60), (512, 50, 100)])
+def test_swav_in_float32_after_many_iterations(count, prototypes, iterations):
+    """Scales that drift by vectors / prototypes in each would overflow."""
+    inputs = [rows.detach() for rows in draw(7, (count, 16), (count, 16), (prototypes, 16))]
+    exact = swav_loss(*inputs, iterations=iterations)
+    torch.testing.assert_close(
+        swav_loss(*(rows.float() for rows in inputs), iterations=iterations).double(), exact, rtol=1e-4, atol=0)
 
 
 def test_assignments_carry_no_gradient():
@@ -231,6 +240,26 @@ def test_zero_vectors_get_no_gradient():
             assert gradient[1].abs().max() == 0 and gradient[0].abs().max() > 0
 
 
+@pytest.mark.parametrize("length", [1e-16, 1e-18, 1e-20, 1e-22, 1e-30])
+def test_vectors_too_short_for_float32_do_no_harm(length):
+    a, b, prototypes = (rows.detach().float() for rows in draw(2, (4, 8), (4, 8), (5, 8)))
+    a[1], b[1] = a[1] / a[1].norm() * length, b[1] / b[1].norm() * length
+    for loss in (simcse_loss, lambda a, b: swav_loss(a, b, prototypes)):
+        views = a.clone().requires_grad_(), b.clone().requires_grad_()
+        value = loss(*views)
+        assert torch.isfinite(value) and all(torch.isfinite(rows).all() for rows in torch.autograd.grad(value, views))
+
+
+def test_inputs_of_different_precision_are_computed_in_the_wider():
+    a, b, prototypes = (rows.detach() for rows in draw(2, (4, 8), (4, 8), (5, 8)))
+    for loss, inputs in ((simcse_loss, [a, b]), (swav_loss, [a, b, prototypes])):
+        mixed = [inputs[0].float().requires_grad_(), *inputs[1:]]
+        exact = loss(inputs[0].float().double(), *inputs[1:])
+        value = loss(*mixed)
+        assert value.dtype == torch.float32 and value.item() == pytest.approx(exact.item(), rel=1e-7)
+        assert torch.autograd.grad(value, mixed[0])[0].dtype == torch.float32
+
+
 def test_preference_embeddings():
     chosen, rejected = draw(4, (3, 5), (3, 5))
     pair = preference_embeddings(chosen, rejected, "pair")
@@ -249,6 +278,9 @@ def test_preference_embeddings():
     (lambda a, c: swav_loss(a, a, c, temperature=0.0), "temperature: expected a number"),
     (lambda a, c: swav_loss(a, a, c, epsilon=-1.0), "epsilon: expected a number"),
     (lambda a, c: swav_loss(a, a, c, iterations=0), "iterations: expected a number in"),
+    (lambda a, c: swav_loss(a, a, c, iterations=2.5), "iterations: expected a whole number, got 2.5"),
+    (lambda a, c: swav_loss(a, a, c, temperature=1e-40), "temperature: expected a number that float32 can divide by"),
+    (lambda a, c: sinkhorn(a, epsilon=1e-40), "epsilon: expected a number that float32 can divide by"),
     (lambda a, c: swav_loss(a, a, c[:, :2]), "prototypes: expected hidden size 3, got 2"),
     (lambda a, c: simcse_loss(a, a[:3]), r"view_b: expected the shape \[4, 3\] of view_a, got \[3, 3\]"),
     (lambda a, c: simcse_loss(a, a[0]), r"view_b: expected shape \[vector, hidden\], got \[3\]"),

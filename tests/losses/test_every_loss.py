@@ -5,6 +5,9 @@ import inspect
 import pytest
 import torch
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 import rmkit.losses
 from rmkit.losses import CONTRASTIVE_LOSSES, LOSSES, PAIR_LOSSES
 
@@ -116,8 +119,21 @@ def test_extremes_are_finite(name, dtype):
 
 
 @every_loss
-def test_gradients_are_those_of_finite_differences(name):
-    tensors = [tensor.clone().requires_grad_() for tensor in EXAMPLES[name][0]]
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_cuda_device(name):
+    tensors = [tensor.float() for tensor in EXAMPLES[name][0]]
+    found = call(name, [tensor.cuda() for tensor in tensors], reduction="none")
+    assert found.device.type == "cuda"
+    torch.testing.assert_close(found.cpu(), call(name, tensors, reduction="none"), rtol=1e-5, atol=1e-5)
+
+
+@every_loss
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=5)
+def test_gradients_are_those_of_finite_differences(name, seed):
+    generator = torch.Generator().manual_seed(seed)
+    tensors = [torch.randn(tensor.shape, generator=generator, dtype=torch.float64).requires_grad_()
+               for tensor in EXAMPLES[name][0]]
     if name == "swav":
         # Its assignments are constants to autograd but not to finite differences: with one prototype iteration at a
         # large epsilon they are uniform and do not move.

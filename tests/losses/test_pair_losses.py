@@ -138,6 +138,17 @@ def test_center_penalty():
 
 # Properties
 
+@given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=6), numbers, st.data())
+@relaxed
+def test_centering_leaves_the_gap_free_and_splits_add_up(batch, shift, data):
+    rewards = torch.tensor(batch, dtype=torch.float64)
+    penalty = reward_center_penalty(rewards, reduction="none")
+    apart = torch.tensor([shift, -shift], dtype=torch.float64)
+    torch.testing.assert_close(reward_center_penalty(rewards + apart, reduction="none"), penalty, rtol=1e-9, atol=1e-6)
+    parts = rewards.split(data.draw(st.integers(1, len(batch))))
+    torch.testing.assert_close(sum(reward_center_penalty(part, reduction="sum") for part in parts), penalty.sum())
+
+
 @pytest.mark.parametrize("name", PAIR_LOSSES)
 @given(batches)
 @relaxed
@@ -234,6 +245,7 @@ def test_a_number_serves_all_pairs():
     torch.testing.assert_close(per_pair(target=0.8, margin=0.3), each, atol=1e-7, rtol=0)
     hard = torch.tensor([True, False, True])
     torch.testing.assert_close(per_pair(target=hard), per_pair(target=hard.double()))
+    torch.testing.assert_close(smooth_targets(hard, 0.2), torch.tensor([0.8, 0.2, 0.8]))
 
 
 # Refusals

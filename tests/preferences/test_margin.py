@@ -41,6 +41,11 @@ def test_refuses_settings_it_would_not_use(settings, names):
         adaptive_margin(STRENGTH, **settings)
 
 
+def test_refuses_a_scale_that_overflows():
+    with pytest.raises(InputError, match=r"scale: expected a number by which 1e\+308 can be multiplied, got 10.0"):
+        adaptive_margin([1e308, 2.0], kind="scaled", scale=10.0)
+
+
 def test_refuses_a_matrix():
     with pytest.raises(InputError, match=r"strength.*\[pair\]"):
         adaptive_margin(np.zeros((2, 2)))

@@ -149,6 +149,8 @@ def test_a_flip_written_by_swapping_is_the_flipped_target_in_place():
         ([1.0], {"target": [0.2]}, r"target.*\[0.5, 1\]"),
         ([1.0], {"target": [1.0, 1.0]}, "target.*shape"),
         ([1.0], {"recipe": "drop", "share": 1.0}, "share.*at least one"),
+        ([1.0], {"margin_kind": "bogus"}, "kind.*signed, clamped"),
+        ([1.0], {"margin_scale": -3.0, "margin_kind": "scaled"}, "scale.*not negative"),
         ([np.nan], {}, "strength_mean.*finite"),
         ([[1.0]], {}, "strength_mean"),
         ([], {}, "strength_mean"),

@@ -13,8 +13,8 @@ REWARDS = arrays(np.float64, array_shapes(min_dims=2, max_dims=2, max_side=6), e
 
 def test_strength_is_mean_population_std_and_agreement():
     strength = preference_strength(GAPS + 7.0, np.full_like(GAPS, 7.0))
-    np.testing.assert_allclose(strength.mean, [1, -0.75, 2.5], atol=1e-12)
-    np.testing.assert_allclose(strength.std, [0.35355339, 0.55901699, 0.35355339], atol=1e-8)
+    np.testing.assert_allclose(strength.mean, [1, -0.75, 2.5], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(strength.std, [0.35355339, 0.55901699, 0.35355339], rtol=0, atol=1e-8)
     np.testing.assert_array_equal(strength.agreement, [1, 0, 1])
 
 
