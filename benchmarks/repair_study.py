@@ -187,10 +187,11 @@ def gather(trials: Sequence[Mapping[str, Any]], clean: Sequence[Mapping[str, Any
 
 
 def show(entry: Mapping[str, Any] | None, factor: float = 100, digits: int = 1) -> str:
-    """Mean ± standard deviation, or a dash."""
+    """Mean ± standard deviation, of one seed the figure alone; a dash for nothing."""
     if entry is None:
         return "-"
-    return f"{factor * entry['mean']:.{digits}f} ± {factor * (entry['std'] or 0):.{digits}f}"
+    spread = "" if entry["std"] is None else f" ± {factor * entry['std']:.{digits}f}"
+    return f"{factor * entry['mean']:.{digits}f}{spread}"
 
 
 def format_table(by_rate: Mapping[str, Mapping[str, Any]], test: str) -> str:

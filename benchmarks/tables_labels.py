@@ -1,6 +1,6 @@
 """Tables of what voting, repair and losses do to accuracy."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from repair_study import format_table, show
@@ -94,20 +94,31 @@ def describe_contrastive(title: str, study: Mapping[str, Any]) -> str:
         lines.append(f"| gain: {arm.removeprefix('BT ')} | {' | '.join(cells)} | |")
     tried = ", ".join(f"{float(rate):g} gave {100 * accuracy:.1f} %"
                       for rate, accuracy in study["validation_by_learning_rate"].items())
+    end = tell_end([float(rate) for rate in study["validation_by_learning_rate"]], study["learning_rate"])
     sizes = ", ".join(f"{test} {show_range(counts)}" for test, counts in study["test_pairs"].items())
     return "\n\n".join([
         f"**{title}**: {study['pairs']:,} training pairs in batches of {batch}, one epoch; learning rate "
-        f"{study['learning_rate']:g} (plain BT on validation pairs of another seed: {tried}). Test pairs: {sizes}.",
+        f"{study['learning_rate']:g} (plain BT on validation pairs of another seed: {tried}).{end} "
+        f"Test pairs: {sizes}.",
         "\n".join(lines),
         tabulate_geometry(study),
     ])
+
+
+def tell_end(tried: Sequence[float], chosen: float) -> str:
+    """That the chosen learning rate is the lowest or the highest tried, where it is: a better one may lie beyond."""
+    for end, extreme in (("lowest", min(tried)), ("highest", max(tried))):
+        if chosen == extreme and len(tried) > 1:
+            return f" It is the {end} rate tried: a better one may lie beyond."
+    return ""
 
 
 def tabulate_geometry(study: Mapping[str, Any]) -> str:
     """What the terms do to embeddings."""
     geometry = study["geometry"]
     figures = list(geometry["BT"])
-    lines = [f"| embeddings, {len(geometry['BT'][figures[0]]['values'])} seeds | {' | '.join(figures)} |",
+    count = len(geometry["BT"][figures[0]]["values"])
+    lines = [f"| embeddings, {count} seed{'s' if count > 1 else ''} | {' | '.join(figures)} |",
              "|---" * (len(figures) + 1) + "|"]
     lines += [f"| {arm} | {' | '.join(show(entry[figure], 1, 3) for figure in figures)} |"
               for arm, entry in geometry.items()]

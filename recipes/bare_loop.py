@@ -15,6 +15,7 @@ def train(model, tokenizer, pairs, *, batch_size=8, learning_rate=1e-5):
     """One epoch of AdamW, in the order of the pairs; returns the mean loss of every batch."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
     losses = []
+    model.train()
     for batch in pairs.with_format("torch", ["target", "margin"], output_all_columns=True).iter(batch_size):
         chats = [p + r for side in ("chosen", "rejected") for p, r in zip(batch["prompt"], batch[side], strict=True)]
         tokens = tokenizer.apply_chat_template(chats, padding=True, return_dict=True, return_tensors="pt")

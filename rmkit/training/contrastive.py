@@ -9,7 +9,7 @@ from torch.nn.functional import dropout, normalize
 
 from rmkit.core.checks import refuse
 from rmkit.core.seeds import derive_seed
-from rmkit.losses import preference_embeddings, simcse_loss, swav_loss
+from rmkit.losses import CONTRASTIVE_LOSSES, preference_embeddings
 from rmkit.models.reward import find_head
 
 VIEWS = 2
@@ -19,6 +19,7 @@ VIEWS = 2
 class Variant:
     """A contrastive loss with its settings in arXiv 2401.06080, Appendix B.2 (temperatures: of the original codes).
 
+    The paper gives one beta for "the SimCSE method", presumably on pairs and on differences alike.
     SwAV's code keeps the prototypes fixed for its first 313 steps; here they are trained from the first, since an
     epoch of preference pairs may have no more steps than that.
     """
@@ -106,9 +107,6 @@ class ContrastiveTerm:
             states = states[torch.arange(len(states), device=states.device), last]
         sides = states.unflatten(0, (VIEWS, 2, -1))  # [view, (chosen, rejected), pair, hidden]
         first, second = (preference_embeddings(chosen, rejected, self.variant.embeddings) for chosen, rejected in sides)
-        if self.variant.loss == "simcse":
-            value = simcse_loss(first, second, temperature=self.variant.temperature)
-        else:
-            assert self.prototypes is not None
-            value = swav_loss(first, second, self.prototypes, temperature=self.variant.temperature)
+        extra = {"prototypes": self.prototypes} if self.variant.prototypes else {}
+        value = CONTRASTIVE_LOSSES[self.variant.loss](first, second, temperature=self.variant.temperature, **extra)
         return self.variant.beta * value.float()

@@ -4,13 +4,14 @@ import functools
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import torch
 from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
-from rmkit.core.checks import refuse
 from rmkit.data.completions import CompletionCollator
 from rmkit.losses import dpo_loss
+from rmkit.training.arguments import select_settings
 from rmkit.training.completions import OrderedRows
 from rmkit.training.policy import import_trl
 from rmkit.training.zero import release_engine
@@ -29,10 +30,8 @@ class PreferenceLoss:
 
     def check(self) -> None:
         """Refuse what the loss would refuse."""
-        if not self.beta > 0:
-            refuse("beta", "above 0", self.beta, "0.1 is usual.")
-        if not 0 <= self.label_smoothing < 0.5:
-            refuse("label_smoothing", "in [0, 0.5)", self.label_smoothing, "It is the share of labels that are wrong.")
+        even = torch.zeros(1)
+        dpo_loss(even, even, even, even, **asdict(select_settings(PreferenceLoss, self)))
 
 
 def make_preference_trainer(

@@ -9,6 +9,7 @@ from transformers import TrainingArguments
 
 from rmkit.core.checks import Seen, refuse
 from rmkit.losses import PAIR_LOSSES
+from rmkit.training.contrastive import VARIANTS
 from rmkit.training.zero import join_process_group
 
 
@@ -47,6 +48,9 @@ class RewardConfig(TrainingArguments):
         if self.deepspeed:
             join_process_group(self.ddp_timeout_delta, "gloo" if self.use_cpu else None)
         super().__post_init__()
+        if self.contrastive != "none" and self.n_gpu > 1:  # nn.DataParallel, whose copies would share the term's states
+            refuse("contrastive", "one process per device", Seen(f"one for {self.n_gpu}"),
+                   f"Start one for each (processes: {self.n_gpu}, or torchrun), or show it one device.")
 
 
 def check_reward_settings(config: RewardConfig) -> None:
@@ -58,9 +62,7 @@ def check_reward_settings(config: RewardConfig) -> None:
                Seen(f"{config.flip_rate} with loss {config.loss!r}"), "Set both, or neither.")
     if config.token_budget is not None:
         check_token_budget(config)
-    if config.contrastive != "none" and not 0 < config.dropout < 1:
-        refuse("dropout", "a rate above 0 and below 1 (without dropout the two views are the same)", config.dropout,
-               "The paper takes 0.05.")
+    check_contrastive(config)
     if config.meta_learning_rate is None and (config.meta_batch_size is not None or config.meta_every != 1):
         refuse("meta_learning_rate", "MetaRM's step size, beside its other settings", Seen("none"),
                "Set it, or leave meta_batch_size and meta_every out.")
@@ -73,6 +75,31 @@ def check_reward_settings(config: RewardConfig) -> None:
                    "Leave them out for an ascent at every step on as many prompts as it has pairs.")
         if config.fp16:
             refuse("fp16", "float32 or bf16 with MetaRM's ascent", Seen("fp16"), "Set bf16 instead.")
+
+
+def check_contrastive(config: RewardConfig) -> None:
+    """Refuse a contrastive term that cannot be trained with, and settings of one that nothing would read."""
+    kinds = ("none", *VARIANTS)
+    if config.contrastive not in kinds:
+        refuse("contrastive", f"one of {', '.join(kinds)}", config.contrastive, "Choose one of these.")
+    beta, temperature, prototypes = config.contrastive_beta, config.contrastive_temperature, config.prototypes
+    if config.contrastive == "none":
+        given = any(value is not None for value in (beta, temperature, prototypes))
+        if given or config.dropout != RewardConfig.dropout:
+            refuse("contrastive", f"one of {', '.join(VARIANTS)} beside settings of a contrastive term", "none",
+                   "Choose one, or leave contrastive_beta, contrastive_temperature, prototypes and dropout out.")
+        return
+    if not 0 < config.dropout < 1:
+        refuse("dropout", "a rate above 0 and below 1 (without dropout the two views are the same)", config.dropout,
+               "The paper takes 0.05.")
+    if beta is not None and not 0 <= beta < math.inf:
+        refuse("contrastive_beta", "a finite number, 0 or more", beta, "Leave it out for the paper's.")
+    if temperature is not None and not 0 < temperature < math.inf:
+        refuse("contrastive_temperature", "a finite number above 0", temperature, "SimCSE's code has 0.05, SwAV's 0.1.")
+    if prototypes is not None and not VARIANTS[config.contrastive].prototypes:
+        refuse("prototypes", "none without SwAV", prototypes, "Leave it out, or choose swav or swav_difference.")
+    if prototypes is not None and prototypes < 2:
+        refuse("prototypes", "at least 2 (one alone would be everyone's)", prototypes, "The paper has 50 and 20.")
 
 
 def check_token_budget(config: RewardConfig) -> None:

@@ -88,3 +88,40 @@ def test_a_gain_has_the_t_interval_of_its_paired_differences(tasks):
     assert gain["mean"] == pytest.approx(0.02)
     assert gain["high"] - gain["mean"] == pytest.approx(4.302653 * 0.01 / np.sqrt(3), rel=1e-6)
     assert contrastive.estimate_mean([0.1])["low"] is None
+
+
+@pytest.fixture
+def study(tasks):
+    """What the tables are made of, each figure of one seed."""
+    from results import summarise
+
+    arms = ("BT", "BT + swav")
+    return {
+        "pairs": 40, "test_pairs": {"held_out": [7]}, "settings": {"per_device_train_batch_size": 4},
+        "validation_by_learning_rate": {"0.001": 0.7, "0.01": 0.8, "0.1": 0.6}, "learning_rate": 0.01,
+        "seconds": {arm: summarise([2.0]) for arm in arms},
+        "accuracy": {arm: {"held_out": summarise([0.7])} for arm in arms},
+        "gain": {"BT + swav": {"held_out": {"mean": 0.1, "low": None}}},
+        "geometry": {arm: {"overlap": summarise([0.25])} for arm in arms},
+    }
+
+
+def test_one_seed_has_no_spread(study):
+    from results import summarise
+    from tables_labels import describe_contrastive
+
+    text = describe_contrastive("World", study)
+    assert "| embeddings, 1 seed |" in text and "| BT + swav | 0.250 |" in text and "±" not in text
+    study["geometry"] = {arm: {"overlap": summarise([0.25, 0.75])} for arm in study["geometry"]}
+    text = describe_contrastive("World", study)
+    assert "| embeddings, 2 seeds |" in text and "| BT + swav | 0.500 ± 0.354 |" in text
+
+
+@pytest.mark.parametrize("rate, told", [(0.001, "lowest"), (0.01, None), (0.1, "highest")])
+def test_a_learning_rate_at_an_end_of_those_tried_is_said_to_be_one(study, rate, told):
+    from tables_labels import describe_contrastive
+
+    text = describe_contrastive("World", study | {"learning_rate": rate})
+    assert [end for end in ("lowest", "highest") if f"It is the {end} rate tried" in text] == ([told] if told else [])
+    assert "rate tried" not in describe_contrastive(
+        "World", study | {"learning_rate": rate, "validation_by_learning_rate": {str(rate): 0.7}})

@@ -12,6 +12,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import LlamaConfig, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
+from rmkit.core.checks import InputError
 from rmkit.losses import bradley_terry_loss, corrected_loss
 
 # TRL 1.16 passes on an argument name that transformers 5.23 deprecates.
@@ -83,6 +84,13 @@ def test_bare_loop_uses_the_margin(model, tokenizer):
     assert with_margin[0] - without[0] == pytest.approx(2.4, abs=0.3)  # softplus(3 - gap) - softplus(-gap), gap near 0
 
 
+def test_bare_loop_trains_a_model_that_comes_in_eval_mode(model, tokenizer):
+    modes = []
+    model.eval().register_forward_pre_hook(lambda module, _: modes.append(module.training))
+    load("bare_loop").train(model, tokenizer, make_pairs(1.0, count=8))
+    assert modes == [True]
+
+
 def test_bare_loop_is_fifteen_lines():
     source = (RECIPES / "bare_loop.py").read_text()
     code = source.split('"""')[-1].strip().splitlines()
@@ -138,6 +146,11 @@ def test_trl_example_works_without_targets_and_refuses_gaps_in_them(make_trainer
     row = {"chosen_ids": [1], "rejected_ids": [1]}
     with pytest.raises(KeyError, match="target"):
         trainer.collate([row | {"target": 1.0}, row])
+
+
+def test_trl_example_refuses_a_loss_that_it_has_not(make_trainer):
+    with pytest.raises(InputError, match="loss: expected one of bradley_terry, symmetric, corrected, got 'hinge'"):
+        make_trainer(make_pairs(1.0, count=8), loss="hinge")
 
 
 def test_trl_example_runs_from_the_command_line(model, tokenizer, tmp_path, monkeypatch):

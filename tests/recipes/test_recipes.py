@@ -64,6 +64,17 @@ def test_recipe(path, shrink, tmp_path):
     assert read_record(tmp_path / "out/votes")["loss"] == recipe.get("vote", {}).get("loss", "symmetric")
 
 
+@pytest.mark.parametrize("name, beta, prototypes", [
+    ("simcse", 1.0, None), ("simcse_difference", 1.0, None), ("swav", 0.1, 50), ("swav_difference", 0.5, 20),
+])
+def test_contrastive_recipes_have_the_papers_settings(name, beta, prototypes):
+    """arXiv 2401.06080, Appendix B.2."""
+    paper = {"contrastive": name, "contrastive_beta": beta, "dropout": 0.05, "learning_rate": 5e-6,
+             "num_train_epochs": 1, "per_device_train_batch_size": 16}
+    recipe = read_yaml(RECIPES / f"{name}.yaml")
+    assert {key: recipe[key] for key in paper} == paper and recipe.get("prototypes") == prototypes
+
+
 def test_every_recipe_is_for_a_run_a_judge_a_loop_or_for_training():
     judges = set(RECIPES.glob("judge*.yaml"))  # run by test_judge_recipes.py
     loops = set(RECIPES.glob("meta_rewarding*.yaml"))  # run by tests/meta_rewarding/test_meta_recipes.py

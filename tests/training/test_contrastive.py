@@ -7,9 +7,10 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from rmkit.core.checks import InputError
-from rmkit.losses import bradley_terry_loss, simcse_loss, swav_loss
+from rmkit.losses import CONTRASTIVE_LOSSES, bradley_terry_loss, simcse_loss, swav_loss
 from rmkit.models.reward import load_reward_model, load_tokenizer
 from rmkit.training.contrastive import VARIANTS, ContrastiveTerm
+from rmkit.training.settings import RewardConfig
 from rmkit.training.trainer import PROTOTYPES
 from rmkit.training.zero import default_config
 
@@ -43,6 +44,35 @@ def test_value_of_a_batch(build_trainer, name, packing):
         beta = {"swav": 0.1, "swav_difference": 0.5}[name]
     assert loss == pytest.approx((preference + beta * term).item(), rel=1e-5)
     assert abs(beta * term.item()) > 1e-3
+
+
+@pytest.mark.parametrize("name, settings", [
+    ("simcse_difference", {"temperature"}), ("swav_difference", {"temperature", "prototypes"}),
+])
+def test_the_loss_is_the_one_that_the_table_has(build_trainer, monkeypatch, name, settings):
+    seen = []
+    monkeypatch.setitem(CONTRASTIVE_LOSSES, name.removesuffix("_difference"),
+                        lambda first, second, **given: seen.append(set(given)) or first.sum())
+    trainer = build_trainer(contrastive=name)
+    trainer.compute_loss(trainer.model.train(), next(iter(trainer.get_train_dataloader())))
+    assert seen == [settings]
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_embeddings_and_pooled_states_are_both_dropped_at_the_papers_rate(build_trainer, packing):
+    trainer = build_trainer(contrastive="simcse", packing=packing, per_device_train_batch_size=24)
+    model = trainer.model.train()
+    before, after = {}, {}
+    embeddings = model.get_input_embeddings()
+    for seen, first in ((before, True), (after, False)):
+        embeddings.register_forward_hook(lambda *given, seen=seen: seen.update(embeddings=given[2]), prepend=first)
+        model.score.register_forward_pre_hook(lambda *given, seen=seen: seen.update(pooled=given[1][0]), prepend=first)
+    trainer.compute_loss(model, next(iter(trainer.get_train_dataloader())))
+    assert set(after) == {"embeddings", "pooled"}
+    for name, values in after.items():
+        kept = values != 0
+        torch.testing.assert_close(values[kept], before[name][kept] / 0.95)
+        assert float((~kept[before[name] != 0]).double().mean()) == pytest.approx(0.05, abs=0.02), name
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -81,3 +111,34 @@ def test_refuses_a_rate_that_makes_no_views(tiny_base, rate):
     model = load_reward_model(tiny_base, load_tokenizer(tiny_base), seed=0)
     with pytest.raises(InputError, match="dropout"):
         ContrastiveTerm(model, VARIANTS["simcse"], rate=rate, seed=0)
+
+
+@pytest.mark.parametrize("settings, match", [
+    ({"contrastive": "simclr"}, "contrastive: expected one of none, simcse"),
+    ({"contrastive": "simcse", "prototypes": 7}, "prototypes: expected none without SwAV"),
+    ({"contrastive": "swav", "prototypes": 0}, "prototypes: expected at least 2"),
+    ({"contrastive": "swav", "prototypes": 1}, "prototypes: expected at least 2"),
+    ({"contrastive": "simcse", "contrastive_temperature": 0.0}, "contrastive_temperature: expected"),
+    ({"contrastive": "swav", "contrastive_temperature": float("inf")}, "contrastive_temperature: expected"),
+    ({"contrastive": "simcse", "contrastive_beta": -0.1}, "contrastive_beta: expected"),
+    ({"contrastive": "simcse", "contrastive_beta": float("nan")}, "contrastive_beta: expected"),
+    ({"contrastive_beta": 0.5}, "contrastive: expected one of simcse"),
+    ({"contrastive_temperature": 0.1}, "contrastive: expected one of simcse"),
+    ({"prototypes": 50}, "contrastive: expected one of simcse"),
+    ({"dropout": 0.1}, "contrastive: expected one of simcse"),
+])
+def test_refuses_settings_that_cannot_be_trained_with_or_are_not_read(tmp_path, settings, match):
+    with pytest.raises(InputError, match=match):
+        RewardConfig(output_dir=str(tmp_path), use_cpu=True, **settings)
+
+
+def test_takes_a_weight_of_zero(tmp_path):
+    RewardConfig(output_dir=str(tmp_path), use_cpu=True, contrastive="simcse", contrastive_beta=0.0)
+
+
+def test_refuses_one_process_on_several_devices(tmp_path, monkeypatch):
+    """The copies that nn.DataParallel makes of a model would all write into one term."""
+    monkeypatch.setattr(RewardConfig, "n_gpu", 2)
+    RewardConfig(output_dir=str(tmp_path), use_cpu=True)
+    with pytest.raises(InputError, match="one process per device.*processes: 2"):
+        RewardConfig(output_dir=str(tmp_path), use_cpu=True, contrastive="swav")

@@ -151,7 +151,9 @@ def test_pairs_are_cut_on_the_left_and_dropped_whole(make, tiny_pairs):
 
 def test_refusals(make, capsys, tmp_path):
     for settings, match in (
-        ({"beta": 0.0}, "beta: expected above 0"),
+        ({"beta": 0.0}, "beta: expected"),
+        ({"beta": float("inf")}, "beta: expected"),
+        ({"smoothing": "bold"}, "smoothing: expected 'conservative' or 'robust'"),
         ({"label_smoothing": 0.5}, "label_smoothing: expected"),
         ({"processes": 0}, "processes: expected at least 1"),
         ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps: expected"),
