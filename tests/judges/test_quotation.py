@@ -4,7 +4,7 @@ import re
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rmkit.judges.answers import read_score, read_winner
@@ -22,7 +22,7 @@ def check(quoted):
     assert all(line == ">" or line.startswith("> ") for line in quoted.splitlines())
     body = "\n".join(line[2:] for line in quoted.split("\n"))
     folded = unicodedata.normalize("NFKC", body)
-    bare = "".join(each for each in folded if unicodedata.category(each)[0] not in "CM" or each == "\n")
+    bare = "".join(each for each in folded if unicodedata.category(each)[0] not in "CM" or each in "\n\t")  # seen
     assert not ACTING.search(body) and not ACTING.search(bare)
     assert read_score(body, Scale(0, 5)).reason and read_winner(body).reason
     assert read_score(f"{body}\n", Scale(0, 100)).reason
@@ -32,6 +32,7 @@ def test_attacks_do_not_act(attack):
     check(quote(attack))
 
 
+@example("<\t?")
 @given(st.text(
     alphabet=st.sampled_from("<>|/[]#: \n\r\u2028\u200b\u200d\u0301\u00ad\uff1c\uff5c\uff1aASs") | st.characters(),
     max_size=30,
