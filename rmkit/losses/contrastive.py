@@ -5,6 +5,7 @@ autocast, and returned in the dtype of the first view. A zero vector has no dire
 gradient. Across processes, SimCSE's negatives and SwAV's assignments span the rows of all (`rmkit.losses.gathering`).
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -26,6 +27,7 @@ from rmkit.losses.inputs import (
 )
 
 EXPONENT = 60.0  # exp(-60) is far from float32's smallest number, also after sums and reciprocals
+DRIFT = 20.0  # what scales may grow or shrink by beside it, in the exponent
 
 
 def preference_embeddings(chosen: Tensor, rejected: Tensor, kind: Literal["pair", "difference"]) -> Tensor:
@@ -158,13 +160,15 @@ def _balance(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
 
 
 def _balance_cosines(cosines: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """`_balance` for scores in [-1, 1]: by matrix-vector products, unless an exponential could vanish."""
-    if not 2 / EXPONENT < epsilon:
+    """`_balance` for scores in [-1, 1]: by matrix-vector products, unless an exponential or a scale could vanish.
+
+    The vectors' scale grows by vectors / prototypes in every iteration, and the prototypes' shrinks by it.
+    """
+    if not 2 / EXPONENT < epsilon or iterations * abs(math.log(len(cosines) / cosines.shape[1])) > DRIFT:
         return _balance(cosines, epsilon, iterations)
-    mass = ((cosines - 1) / epsilon).exp_()
+    mass = (cosines - 1).div_(epsilon).exp_()
     vector_scale = mass.new_ones(len(mass))
     for _ in range(iterations):
-        # Times vectors / prototypes, or the scales would grow by that, and the other's shrink, in every iteration.
-        prototype_scale = torch.mv(mass.T, vector_scale).reciprocal_().mul_(len(mass) / mass.shape[1])
+        prototype_scale = torch.mv(mass.T, vector_scale).reciprocal_()
         vector_scale = torch.mv(mass, prototype_scale).reciprocal_()
     return mass.mul_(vector_scale[:, None]).mul_(prototype_scale)
