@@ -1,12 +1,15 @@
-"""What several stages' tests look at and start from: a finished run on a tiny gold world, and pairs to vote on."""
+"""What several stages' tests start from: a finished run on a tiny gold world, pairs to vote on, a scripted model."""
 
 import contextlib
 import io
+import re
 
 import pytest
 import yaml
 
 from rmkit.core.configuration import load_config
+from rmkit.core.seeds import derive_seed
+from rmkit.models.generation import Completion, Generator
 
 SETTINGS = """\
 max_length: 256
@@ -80,3 +83,34 @@ def words(labelled_folder, tiny_base, tmp_path):
         "disable_tqdm": True, "per_device_train_batch_size": 4, "logging_steps": 1, "learning_rate": 1e-3,
     }
     return [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+
+
+class Scripted(Generator):
+    """Answers by `script(material by tag, luck in [0, 1))`; `asked`: every question that it was shown."""
+
+    name = "script"
+
+    def __init__(self, script):
+        self.script = script
+        self.asked = []
+
+    def complete(self, requests):
+        for number, request in enumerate(requests):
+            shown = request.prompt[-1]["content"]
+            self.asked.append(shown)
+            found = re.findall(r"<([\w-]+)>\n(.*?)\n</\1>", shown, re.DOTALL)
+            answer = self.script({tag: text.replace("> ", "") for tag, text in found},
+                                 derive_seed(request.seed, shown) / 2**31)
+            yield number, Completion(answer, "stop", 50, 5) if isinstance(answer, str) else answer
+
+
+@pytest.fixture
+def appointed(monkeypatch):
+    """appointed(script) makes the language model of every run answer by it; the generator."""
+
+    def make(script):
+        generator = Scripted(script)
+        monkeypatch.setattr("rmkit.stages.judging.appointing.find_generator", lambda model, trust: generator)
+        return generator
+
+    return make

@@ -2,7 +2,6 @@
 
 import json
 import random
-import re
 
 import numpy as np
 import pytest
@@ -10,49 +9,17 @@ from datasets import Dataset
 
 from rmkit.core.checks import InputError
 from rmkit.core.configuration import load_config
-from rmkit.core.seeds import derive_seed
 from rmkit.core.stages import write_json
 from rmkit.data.gold import gold_reward, write_response
 from rmkit.data.gold.prompts import draw_prompts, read_request
 from rmkit.evaluation.turns import ask_again
-from rmkit.models.generation import Completion, Failure, Generator
+from rmkit.models.generation import Failure
 from rmkit.models.reward import load_reward_model, load_tokenizer
 from rmkit.stages.comparing import CompareConfig, compare
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
 LANGUAGE = ("--language_model.model_name_or_path", "none")
 COMPARISON = (*LANGUAGE, "--language_model.question", "comparison")
-
-
-class Scripted(Generator):
-    """Answers by `script(whole question, material by tag, luck in [0, 1))`."""
-
-    name = "script"
-
-    def __init__(self, script):
-        self.script = script
-        self.asked = []
-
-    def complete(self, requests):
-        for number, request in enumerate(requests):
-            shown = request.prompt[-1]["content"]
-            self.asked.append(shown)
-            found = re.findall(r"<([\w-]+)>\n(.*?)\n</\1>", shown, re.DOTALL)
-            answer = self.script({tag: text.replace("> ", "") for tag, text in found},
-                                 derive_seed(request.seed, shown) / 2**31)
-            yield number, Completion(answer, "stop", 50, 5) if isinstance(answer, str) else answer
-
-
-@pytest.fixture
-def appointed(monkeypatch):
-    """appointed(script) makes the language model of every run answer by it; the generator."""
-
-    def make(script):
-        generator = Scripted(script)
-        monkeypatch.setattr("rmkit.stages.judging.appointing.find_generator", lambda model, trust: generator)
-        return generator
-
-    return make
 
 
 def user(text):

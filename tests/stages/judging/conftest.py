@@ -1,18 +1,5 @@
 import pytest
 from datasets import Dataset
-from judge_runs import Scripted
-
-
-@pytest.fixture
-def appointed(monkeypatch):
-    """appointed(script) makes the language model of every run answer by it; the generator."""
-
-    def make(script):
-        generator = Scripted(script)
-        monkeypatch.setattr("rmkit.stages.judging.appointing.find_generator", lambda model, trust: generator)
-        return generator
-
-    return make
 
 
 @pytest.fixture

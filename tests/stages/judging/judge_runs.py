@@ -1,35 +1,13 @@
-"""Runs of `rmkit judge` whose language model follows a script."""
+"""Runs of `rmkit judge`, and what they wrote."""
 
 import json
-import re
 
 import pytest
 from datasets import Dataset
 
 from rmkit.core.configuration import load_config
-from rmkit.core.seeds import derive_seed
 from rmkit.core.stages import read_record
-from rmkit.models.generation import Completion, Generator
 from rmkit.stages.judging import JudgeConfig, judge
-
-
-class Scripted(Generator):
-    """Answers by `script(material by tag, luck in [0, 1))`."""
-
-    name = "script"
-
-    def __init__(self, script):
-        self.script = script
-        self.asked = 0
-
-    def complete(self, requests):
-        for number, request in enumerate(requests):
-            self.asked += 1
-            shown = request.prompt[-1]["content"]
-            found = re.findall(r"<([\w-]+)>\n(.*?)\n</\1>", shown, re.DOTALL)
-            parts = {tag: text.replace("> ", "") for tag, text in found}
-            answer = self.script(parts, derive_seed(request.seed, shown) / 2**31)
-            yield number, Completion(answer, "stop", 50, 5) if isinstance(answer, str) else answer
 
 
 def configure(data, tmp_path, *words, **settings):

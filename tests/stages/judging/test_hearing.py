@@ -43,7 +43,7 @@ def test_a_killed_run_goes_on(question, appointed, write_pairs, tmp_path):
         if journal.exists():
             journal.write_bytes(journal.read_bytes() + b'{"task": "p9/chosen", "ans')
     report, judgments = run(config)
-    assert generator.asked == 20 + 3  # the one in whose middle it was killed is asked again
+    assert len(generator.asked) == 20 + 3  # the one in whose middle it was killed is asked again
     assert not list((tmp_path / "out").glob("*.jsonl")) and len(judgments) == 20
     appointed(answer)
     whole, same = run(configure(data, tmp_path, *words, output_dir=tmp_path / "whole"))
@@ -56,7 +56,7 @@ def test_a_finished_run_asks_nothing_and_another_pace_is_the_same_run(appointed,
     run(configure(data, tmp_path, *LANGUAGE))
     first = capsys.readouterr().out
     run(configure(data, tmp_path, *LANGUAGE, "--at_once", "1", "--language_model.concurrency", "2"))
-    assert generator.asked == 4 and capsys.readouterr().out == first
+    assert len(generator.asked) == 4 and capsys.readouterr().out == first
 
 
 def test_failures_are_asked_again_or_accepted(appointed, write_pairs, tmp_path):
@@ -70,9 +70,9 @@ def test_failures_are_asked_again_or_accepted(appointed, write_pairs, tmp_path):
     config = configure(data, tmp_path, *LANGUAGE)
     with pytest.raises(InputError, match="got 2 failures, the first: status 500.*--accept_failures"):
         judge(config)
-    assert generator.asked == 6 and not (tmp_path / "out/report.json").exists()
+    assert len(generator.asked) == 6 and not (tmp_path / "out/report.json").exists()
     report, judgments = run(configure(data, tmp_path, *LANGUAGE, "--accept_failures"))
-    assert generator.asked == 8 and report["answers"]["failed"] == 2
+    assert len(generator.asked) == 8 and report["answers"]["failed"] == 2
     assert report["answers"]["failed_reasons"] == {"status 500": 2} and report["answers"]["unparsed"] == 0
     assert report["agreement"]["unjudged"] == 2 and [row["kind"] for row in judgments].count("failed") == 2
     config = configure(data, tmp_path, *LANGUAGE, output_dir=tmp_path / "again")
@@ -80,7 +80,7 @@ def test_failures_are_asked_again_or_accepted(appointed, write_pairs, tmp_path):
         judge(config)
     broken[0] = False
     report, _ = run(config)
-    assert generator.asked == 8 + 6 + 2 and report["answers"]["failed"] == 0
+    assert len(generator.asked) == 8 + 6 + 2 and report["answers"]["failed"] == 0
 
 
 def fail_first(asked):
@@ -100,7 +100,7 @@ def test_what_a_failed_block_has_had_answered_is_not_asked_again(asked, at_once,
         judge(config)
     again = appointed(fail_first(None))
     report, _ = run(config)
-    assert (first.asked, again.asked) == (30, 1) and report["answers"]["failed"] == 0
+    assert (len(first.asked), len(again.asked)) == (30, 1) and report["answers"]["failed"] == 0
     assert not list((tmp_path / "out").glob("*.jsonl"))
 
 
@@ -137,10 +137,10 @@ def test_failures_that_were_accepted_are_asked_again_by_who_does_not(appointed, 
     again = appointed(lambda parts, luck: Failure("down") if parts["response"] == "red 0" else "Score: 3")
     with pytest.raises(InputError, match="1 failures, the first: down"):
         judge(configure(data, tmp_path, *LANGUAGE, at_once=2))
-    assert again.asked == 1 + 2  # the failed one, and what the killed run had not come to
+    assert len(again.asked) == 1 + 2  # the failed one, and what the killed run had not come to
     last = appointed(lambda parts, luck: "Score: 3")
     report, judgments = run(configure(data, tmp_path, *LANGUAGE, at_once=2))
-    assert last.asked == 1 and report["answers"]["failed"] == 0 and len(judgments) == 8
+    assert len(last.asked) == 1 and report["answers"]["failed"] == 0 and len(judgments) == 8
 
 
 def test_what_a_run_killed_behind_its_journal_left_goes(appointed, write_pairs, tmp_path, monkeypatch):
