@@ -32,9 +32,9 @@ from results import keep, summarise, write_results
 from scipy.stats import t as student
 from tqdm import tqdm
 
-from rmkit.core.stages import digest
-from rmkit.data.tables import write_table
-from rmkit.stages.training import TrainConfig, train
+from rmkit.commands.train import TrainConfig, train
+from rmkit.core.stage import digest
+from rmkit.data.parquet import write_table
 from rmkit.training.contrastive import VARIANTS
 
 PLAIN = "BT"

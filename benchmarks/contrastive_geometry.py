@@ -14,7 +14,7 @@ from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from torch.nn.functional import normalize
 
-from rmkit.data.chat import encode
+from rmkit.data.chat_template import encode
 from rmkit.models.scoring import load_scorer
 from rmkit.training.contrastive import VARIANTS, ContrastiveTerm
 

@@ -14,11 +14,11 @@ from ukp import BACKBONE, read_pairs, split_topics
 
 from rmkit.core.checks import InputError
 from rmkit.core.seeds import derive_seed
-from rmkit.core.stages import digest
-from rmkit.data.chat import encode
-from rmkit.models.reward import load_tokenizer
+from rmkit.core.stage import digest
+from rmkit.data.chat_template import encode
+from rmkit.metrics.accuracy import pair_accuracy
+from rmkit.models.reward_model import load_tokenizer
 from rmkit.models.scoring import score_with
-from rmkit.ratings.accuracy import pair_accuracy
 
 COMMON = {"bf16": True, "report_to": "none", "save_strategy": "no", "disable_tqdm": True}
 PROBE = 200

@@ -29,10 +29,10 @@ from ukp import TEST, read_pairs, read_world, split_topics
 
 from rmkit.core.checks import InputError
 from rmkit.core.seeds import derive_seed
-from rmkit.models.heads import Heads, train_heads
+from rmkit.ensembles.heads import Heads, train_heads
+from rmkit.metrics import calibration_error, log_loss
+from rmkit.metrics.accuracy import pair_accuracy
 from rmkit.preferences import plant_noise, repair
-from rmkit.ratings import calibration_error, log_loss
-from rmkit.ratings.accuracy import pair_accuracy
 
 PAIRS = 2000  # to train on, at most
 CELLS = [("uniform", rate) for rate in (0.0, 0.1, 0.2, 0.3, 0.4)]

@@ -15,11 +15,11 @@ from torch import nn
 from ukp import BACKBONE, read_pairs, split_topics
 
 from rmkit.core.seeds import derive_seed
+from rmkit.ensembles.features import extract_features
+from rmkit.ensembles.heads import train_heads
 from rmkit.losses import symmetric_loss
 from rmkit.models.adapters import WINDOW, AdaptersConfig, train_adapters
-from rmkit.models.features import extract_features
-from rmkit.models.heads import train_heads
-from rmkit.models.reward import load_reward_model, load_tokenizer
+from rmkit.models.reward_model import load_reward_model, load_tokenizer
 from rmkit.models.stack import AdapterStack
 from rmkit.models.windows import Windows, draw_turns, gather_part
 from rmkit.preferences import plant_noise, repair

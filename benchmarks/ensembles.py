@@ -41,9 +41,9 @@ from results import summarise, write_results
 from tqdm import tqdm
 from ukp import BACKBONE
 
-from rmkit.core.stages import digest, write_json
-from rmkit.models.features import extract_features
-from rmkit.ratings.ranking import auroc, rank_correlation
+from rmkit.core.stage import digest, write_json
+from rmkit.ensembles.features import extract_features
+from rmkit.metrics.correlation import auroc, rank_correlation
 
 TUNING = 100  # the seed whose validation topics choose the learning rates
 TUNED = {"lora": (5e-4, 1e-3, 2e-3), "full": (1e-4, 3e-4, 1e-3)}

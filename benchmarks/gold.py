@@ -26,17 +26,17 @@ from repair_study import FINAL, VOTERS, Trial, format_table, gather, run_trial, 
 from results import keep, summarise, write_results
 from tqdm import tqdm
 
+from rmkit.commands.read import ReadConfig, read
+from rmkit.commands.synthetic import BASE_MODEL, GoldConfig, make_gold
+from rmkit.commands.train import TrainConfig, train
 from rmkit.core.seeds import derive_seed
-from rmkit.data.tables import load_split, write_table
-from rmkit.models.features import extract_features
-from rmkit.models.reward import load_reward_model, load_tokenizer
+from rmkit.data.parquet import load_split, write_table
+from rmkit.ensembles.features import extract_features
+from rmkit.metrics.accuracy import pair_accuracy
+from rmkit.metrics.correlation import auroc
+from rmkit.models.reward_model import load_reward_model, load_tokenizer
 from rmkit.models.scoring import score_pairs
 from rmkit.preferences import calibrate_scale, plant_noise, repair
-from rmkit.ratings.accuracy import pair_accuracy
-from rmkit.ratings.ranking import auroc
-from rmkit.stages.reading import ReadConfig, read
-from rmkit.stages.training import TrainConfig, train
-from rmkit.stages.worlds import BASE_MODEL, GoldConfig, make_gold
 
 RATE = 0.3
 SIZES = {"train": 6000, "validation": 1000, "test": 1000}

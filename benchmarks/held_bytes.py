@@ -20,16 +20,20 @@ from datasets import Dataset
 from sizing import Size, Training, estimate_memory, measure_size
 from torch.profiler import ProfilerActivity, profile
 from transformers import (
-    AutoConfig, LlamaConfig, LlamaForSequenceClassification, TrainerCallback, TrainerControl, TrainerState,
+    AutoConfig,
+    LlamaConfig,
+    LlamaForSequenceClassification,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
     TrainingArguments,
 )
 
-from rmkit.models.reward import load_reward_model, load_tokenizer
+from rmkit.models.reward_model import load_reward_model, load_tokenizer
 from rmkit.models.tiny import build_language_model, build_tokenizer
-from rmkit.training.launch import launch
+from rmkit.training.distributed import launch, wait_for_ranks
 from rmkit.training.lora import add_lora
-from rmkit.training.ranks import wait_for_ranks
-from rmkit.training.trainer import RewardConfig, RewardTrainer
+from rmkit.training.reward_trainer import RewardConfig, RewardTrainer
 from rmkit.training.zero import close_process_group, deepspeed_environment, default_config
 
 SEED = 0

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from results import write_results
 
-from rmkit.core.configuration import load_config
-from rmkit.core.stages import read_record
+from rmkit.commands.run import RunConfig, run
+from rmkit.core.config import load_config
+from rmkit.core.stage import read_record
 from rmkit.models.tiny import build_language_model, build_tokenizer
-from rmkit.stages.running import RunConfig, run
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "hh.yaml"
 TRAINING = {"processes": 2, "learning_rate": "1e-3", "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2}

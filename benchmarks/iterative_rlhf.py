@@ -21,10 +21,10 @@ from gold import DEMONSTRATIONS, MAX_LENGTH, SIZES
 from results import write_results
 from tqdm import tqdm
 
-from rmkit.stages.policy.iterating import META, PLAIN, IterateConfig, iterate
-from rmkit.stages.reading import ReadConfig, read
-from rmkit.stages.training import TrainConfig, train
-from rmkit.stages.worlds import BASE_MODEL, GoldConfig, make_gold
+from rmkit.commands.iterate import META, PLAIN, IterateConfig, iterate
+from rmkit.commands.read import ReadConfig, read
+from rmkit.commands.synthetic import BASE_MODEL, GoldConfig, make_gold
+from rmkit.commands.train import TrainConfig, train
 
 ROUNDS = 4
 EVALUATION = 120  # prompts that are measured, apart from those of the pairs

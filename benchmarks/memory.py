@@ -20,10 +20,10 @@ from typing import Any
 
 from results import write_results
 
-from rmkit.core.stages import UNFINISHED, read_json, write_json
-from rmkit.data.gold import draw_pairs
+from rmkit.commands.synthetic import BASE_MODEL, GoldConfig, make_gold
+from rmkit.core.stage import UNFINISHED, read_json, write_json
 from rmkit.data.reading import PairWriter
-from rmkit.stages.worlds import BASE_MODEL, GoldConfig, make_gold
+from rmkit.data.synthetic import draw_pairs
 
 WORLD = {"train": 1, "validation": 1, "test": 1, "demonstrations": 200, "hidden": 32, "layers": 1}
 OTHERS = {"validation": 500, "in_distribution": 500}  # split of the gold world -> pairs, whatever the rows to train on

@@ -24,16 +24,15 @@ from command_line import make_parser
 from results import write_results
 from tqdm import tqdm
 
-from rmkit.core.configuration import build
-from rmkit.core.stages import read_record
+from rmkit.commands.read import ReadConfig, read
+from rmkit.commands.synthetic import BASE_MODEL, EVALUATION, PROMPTS, WORLD, SchoolConfig, school
+from rmkit.core.config import build
+from rmkit.core.stage import read_record
+from rmkit.judges.config import LanguageModel
 from rmkit.meta_rewarding import MetaRewardConfig, meta_reward
-from rmkit.meta_rewarding.battling import BattleConfig, battle, read_battles
 from rmkit.meta_rewarding.drift import describe_battles
-from rmkit.meta_rewarding.pairing import stack_verdicts
-from rmkit.stages.judging.appointing import LanguageModel
-from rmkit.stages.reading import ReadConfig, read
-from rmkit.stages.schooling import EVALUATION, PROMPTS, WORLD, SchoolConfig, school
-from rmkit.stages.worlds import BASE_MODEL
+from rmkit.meta_rewarding.meta_judging import BattleConfig, battle, read_battles
+from rmkit.meta_rewarding.pairs import stack_verdicts
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "meta_rewarding_gold.yaml"
 ARMS: dict[str, dict[str, Any]] = {

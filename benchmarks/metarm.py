@@ -32,11 +32,11 @@ from numpy.typing import NDArray
 from results import keep, summarise, write_results
 from tqdm import tqdm
 
+from rmkit.commands.train import TrainConfig, train
 from rmkit.core.seeds import derive_seed
-from rmkit.core.stages import digest
-from rmkit.data.tables import write_table
-from rmkit.ratings.accuracy import pair_accuracy
-from rmkit.stages.training import TrainConfig, train
+from rmkit.core.stage import digest
+from rmkit.data.parquet import write_table
+from rmkit.metrics.accuracy import pair_accuracy
 
 ALLOWED = 0.005  # loss of accuracy on validation pairs, which are of the training pairs' distribution
 

@@ -26,9 +26,9 @@ from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from rmkit.models.reward import load_reward_model, load_tokenizer
+from rmkit.models.reward_model import load_reward_model, load_tokenizer
 from rmkit.models.tiny import build_language_model, build_tokenizer
-from rmkit.training.trainer import RewardConfig, RewardTrainer
+from rmkit.training.reward_trainer import RewardConfig, RewardTrainer
 from rmkit.training.zero import deepspeed_environment, default_config
 
 SEED = 0

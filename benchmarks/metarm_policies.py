@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from rmkit.core.seeds import derive_seed
-from rmkit.data.gold.requests import draw_request, write_prompt
-from rmkit.data.gold.responses import write_response
-from rmkit.data.gold.reward import gold_reward
+from rmkit.data.synthetic.gold_reward import gold_reward
+from rmkit.data.synthetic.prompts import draw_request, write_prompt
+from rmkit.data.synthetic.responses import write_response
 from rmkit.models.scoring import load_scorer, score_responses
 
 SAMPLES = 5  # of the meta set and of the test, to a prompt

@@ -5,7 +5,7 @@
 Worlds, labels (30 % flipped) and features are those of benchmarks/gold.py, from whose work folder they are taken where
 it has them. To each prompt the world's writer gives 1,024 responses of any quality: the policy that the pairs were
 drawn from, and another one. A reward model chooses among n of them; what its choice is worth in gold is the unbiased
-estimate of `rmkit.evaluation.selection` for every n up to 1,024.
+estimate of `rmkit.metrics.best_of_n` for every n up to 1,024.
 
 All are heads on the base model's frozen features. "One" and "robust" are means over members, each a reward model by
 itself; an ensemble's ten members are standardised on the training responses before they are put together, and the
@@ -37,14 +37,14 @@ from results import keep, summarise, write_results
 from tqdm import tqdm
 
 from rmkit.core.seeds import derive_seed
-from rmkit.data.gold.prompts import draw_prompts, read_request
-from rmkit.data.gold.responses import write_response
-from rmkit.data.gold.reward import gold_reward
-from rmkit.evaluation.selection import best_of_n
-from rmkit.models.features import extract_features
-from rmkit.models.heads import Heads, HeadsConfig, cross_fit, train_heads
+from rmkit.data.synthetic.dataset import draw_prompts, read_request
+from rmkit.data.synthetic.gold_reward import gold_reward
+from rmkit.data.synthetic.responses import write_response
+from rmkit.ensembles.features import extract_features
+from rmkit.ensembles.heads import Heads, HeadsConfig, cross_fit, train_heads
+from rmkit.metrics.accuracy import pair_accuracy
+from rmkit.metrics.best_of_n import best_of_n
 from rmkit.preferences import preference_strength, repair
-from rmkit.ratings.accuracy import pair_accuracy
 
 POLICIES = {"in_distribution": 0, "another_policy": 1}
 PENALTIES = (0.03, 0.1, 0.3, 1.0)  # of the variance, in units of the ensemble's standardised rewards

@@ -13,9 +13,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from rmkit.core.seeds import derive_seed
+from rmkit.ensembles.head_data import Features, draw_batches, measure, read_lessons
+from rmkit.ensembles.heads import Heads, HeadsConfig
 from rmkit.losses import PAIR_LOSSES, difference_loss
-from rmkit.models.heads import Heads, HeadsConfig
-from rmkit.models.lessons import Features, draw_batches, measure, read_lessons
 
 STEP_SIZES = (0.003, 0.01, 0.03, 0.1)  # of the ascent; under larger ones accuracy falls towards chance
 META_BATCH = 64  # prompts in an ascent, as many as there are pairs in a step

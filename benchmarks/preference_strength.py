@@ -27,9 +27,9 @@ from tqdm import tqdm
 from ukp import TEST, read_pairs, read_world, split_topics
 
 from rmkit.core.seeds import derive_seed
-from rmkit.models.heads import cross_fit, train_heads
+from rmkit.ensembles.heads import cross_fit, train_heads
+from rmkit.metrics.correlation import auroc, rank_correlation
 from rmkit.preferences import plant_noise, preference_strength
-from rmkit.ratings.ranking import auroc, rank_correlation
 
 RATE = 0.2
 TENTHS = 10

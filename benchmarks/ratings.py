@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
 from rmkit.core.seeds import derive_seed
-from rmkit.ratings import (
+from rmkit.metrics import (
     PositionWeights,
     battle_matrix,
     bradley_terry,

@@ -16,10 +16,10 @@ from scipy.special import expit
 from tqdm import tqdm
 
 from rmkit.core.seeds import derive_seed
-from rmkit.models.heads import HeadsConfig, cross_fit, train_heads
+from rmkit.ensembles.heads import HeadsConfig, cross_fit, train_heads
+from rmkit.metrics.accuracy import pair_accuracy
+from rmkit.metrics.correlation import auroc
 from rmkit.preferences import estimate_noise_rate, preference_strength, repair
-from rmkit.ratings.accuracy import pair_accuracy
-from rmkit.ratings.ranking import auroc
 
 SHARES = (0.1, 0.2, 0.3)
 SCALES = (1.0, 0.25)  # of the margin: voters and final model need not share their reward unit

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from rmkit.core.stages import versions, write_json
+from rmkit.core.stage import versions, write_json
 
 RESULTS = Path(__file__).parent / "results"
 

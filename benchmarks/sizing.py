@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, LlamaConfig, PretrainedConfig
 
-from rmkit.models.reward import find_head
+from rmkit.models.reward_model import find_head
 
 Stage = Literal[0, 1, 2, 3]
 Precision = Literal["bf16", "fp32"]

@@ -29,7 +29,7 @@ from throughput_tables import format_tables
 from throughput_training import CONTESTS, FAST, LARGER, Contest, run_contests
 from throughput_voters import grow_members, run_ensembles
 
-from rmkit.core.stages import write_json
+from rmkit.core.stage import write_json
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from throughput_timing import MIB, Cells, Record, fit_power, run_apart, take_med
 from transformers import LlamaConfig, LlamaForSequenceClassification
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
-from rmkit.core.stages import read_json
-from rmkit.data.packing import PairPacker
+from rmkit.core.stage import read_json
+from rmkit.data.collators import PairPacker
 from rmkit.losses import bradley_terry_loss
-from rmkit.models.packed import accept_packed
+from rmkit.models.packed_attention import accept_packed
 from rmkit.models.tiny import build_language_model, build_tokenizer
-from rmkit.training.rows import take_tokens
+from rmkit.training.batching import take_tokens
 
 SEED = 0
 HIDDEN, LAYERS, VOCABULARY = 256, 2, 1024

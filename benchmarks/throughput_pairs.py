@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from rmkit.data.collate import encode_pairs
-from rmkit.data.collate import count_shared
+from rmkit.data.collators import count_shared, encode_pairs
 from rmkit.models.tiny import build_tokenizer
 
 SEED = 0

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from rmkit.data.chat import encode_rows, take
+from rmkit.data.chat_template import encode_rows, take
 
 SEED = 0
 MAX_LENGTH = 1024  # longer conversations are left out

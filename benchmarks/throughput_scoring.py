@@ -27,9 +27,9 @@ from throughput_prompts import MAX_LENGTH, SEED, Rows, fill_rows, read_prompts
 from throughput_timing import Cells, Record, clock, compare, fit_line, take_median
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, pipeline
 
-from rmkit.data.collate import AT_ONCE
-from rmkit.data.chat import encode_rows, take
-from rmkit.models.reward import load_reward_model, load_tokenizer
+from rmkit.data.chat_template import encode_rows, take
+from rmkit.data.collators import AT_ONCE
+from rmkit.models.reward_model import load_reward_model, load_tokenizer
 from rmkit.models.scoring import score_responses
 from rmkit.models.tiny import build_language_model, build_tokenizer
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from rmkit.core.stages import digest, write_json
+from rmkit.core.stage import digest, write_json
 
 Record = dict[str, float]
 Side = Callable[[int], Record]  # of a round's number

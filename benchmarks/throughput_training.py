@@ -14,14 +14,20 @@ from throughput_pairs import BATCH, MAX_LENGTH, SEED, Pairs, measure_waste, read
 from throughput_products import PASSES, count_attention, count_operations, count_shapes, measure_peak
 from throughput_timing import Cells, Record, Side, compare, take_median
 from transformers import (
-    LlamaConfig, LlamaForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback,
-    TrainerControl, TrainerState, TrainingArguments,
+    LlamaConfig,
+    LlamaForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
 )
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
 from rmkit.losses import bradley_terry_loss
-from rmkit.training.rows import choose_collator, take_tokens
-from rmkit.training.trainer import RewardConfig, RewardTrainer
+from rmkit.training.batching import choose_collator, take_tokens
+from rmkit.training.reward_trainer import RewardConfig, RewardTrainer
 
 # What both sides set: they go through the same batches in the same order. The optimizer is both one's default, AdamW.
 COMMON: dict[str, Any] = {

@@ -13,14 +13,22 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 from ensemble_voters import (
-    LORA, MAX_LENGTH, World, adapt_all, adapt_top, read_short_pairs, vote_alone, vote_with_adapters, vote_with_heads,
+    LORA,
+    MAX_LENGTH,
+    World,
+    adapt_all,
+    adapt_top,
+    read_short_pairs,
+    vote_alone,
+    vote_with_adapters,
+    vote_with_heads,
 )
 from repair_study import VOTERS
 from throughput_timing import Cells, Record, Side, clock, compare, fit_line, fit_power, run_apart, take_median
 from ukp import BACKBONE
 
-from rmkit.models.features import Features, extract_features
-from rmkit.models.heads import train_heads
+from rmkit.ensembles.features import Features, extract_features
+from rmkit.ensembles.heads import train_heads
 
 # dear side -> cheap side
 RATIOS = {

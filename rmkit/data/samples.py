@@ -1,6 +1,8 @@
 """Samples: several responses to each prompt, without labels (MetaRM's meta set), read and encoded."""
 
 import contextlib
+import heapq
+import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,25 +10,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset, Features, List, Value
+from numpy.typing import NDArray
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from rmkit.core.checks import InputError, Seen, refuse
-from rmkit.data.chat import OverLong, encode_rows, take
-from rmkit.data.collate import count_shared, pad_right
-from rmkit.data.packing import pack
-from rmkit.data.pages import release_pages
-from rmkit.data.pairs import Messages, Unusable, read_messages, read_prompt, read_response, strip
-from rmkit.data.quarantine import Quarantine
+from rmkit.core.stage import digest
+from rmkit.data.chat_template import OverLong, encode_rows, take
+from rmkit.data.collators import count_shared, pack, pad_right
+from rmkit.data.memmap import release_pages
+from rmkit.data.parquet import read_column
 from rmkit.data.reading import PairWriter
+from rmkit.data.rejected_rows import Quarantine
+from rmkit.data.schema import Messages, Unusable, read_messages, read_prompt, read_response, strip
 from rmkit.data.sources import Fault, Row, read_rows
-from rmkit.data.tables import read_column
 
 logger = logging.getLogger(__name__)
 NAMES = ("responses", "completions")  # of the column, ours and TRL's
 SPLIT = "samples"
+SAMPLES = "samples.jsonl"
 SIZES = ("length", "tokens", "responses", "equal")
 ENCODED = Features({"input_ids": List(List(Value("int32"))), **{name: Value("int32") for name in SIZES}})
 
@@ -181,3 +186,70 @@ def collate_samples(
     tokens = pack(groups) if packed else pad_right([sequence for group in groups for sequence in group], tokenizer)
     release_pages()
     return {**tokens, "present": torch.arange(int(counts.max())) < counts[:, None]}
+
+
+RESPONSES = ("chosen", "rejected", "responses", "completions")  # columns that are not the prompt's
+
+
+def read_prompts(
+    data: str, split: str, quarantine: Quarantine, *, count: int | None = None, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Rows of `data` with their `prompt` as messages and all columns that are not responses; equal prompts are one.
+
+    `count`: how many, drawn under `seed`, in the order of the data; by default all. Which ones does not depend on that
+    order. Rows without a prompt to answer go into `quarantine`. Raises `InputError` where there is none to answer.
+    """
+    found: dict[str, tuple[str, int, dict[str, Any]]] = {}
+    for row in tqdm(read_rows(data, split), f"Reading {data}", unit=" rows", disable=None):
+        if isinstance(row.content, Fault):
+            quarantine.add(row, row.content)
+            continue
+        try:
+            if row.content.get("prompt") is None:
+                raise Unusable("missing prompt")
+            prompt = read_prompt(row.content["prompt"])
+            if not prompt[-1]["content"].strip() or prompt[-1]["role"] == "assistant":
+                raise Unusable("nothing to answer")
+        except Unusable as unusable:
+            quarantine.add(row, Fault(*unusable.args))
+            continue
+        others = {name: value for name, value in row.content.items() if name not in RESPONSES}
+        luck = digest(json.dumps([seed, prompt]))
+        found.setdefault(luck, (luck, len(found), {**others, "prompt": prompt}))
+    if not found:
+        seen = Seen(f"none; set aside: {dict(quarantine.reasons)}")
+        refuse(f"data {data}", "a row with a prompt to answer", seen, f"See {quarantine.path}.")
+    drawn = heapq.nsmallest(len(found) if count is None else count, found.values())
+    return [row for _, _, row in sorted(drawn, key=lambda entry: entry[1])]
+
+
+Parsed = tuple[Messages, list[Messages]]
+
+
+def parse(row: Row) -> Parsed | Fault:
+    """The prompt of a row and its responses, or its fault."""
+    if isinstance(row.content, Fault):
+        return row.content
+    content = row.content
+    if content.get("response") is not None:
+        content = {**content, "responses": [content["response"]]}
+    try:
+        prompt, responses = read_columns(content)
+    except Unusable as unusable:
+        return Fault(*unusable.args)
+    if not responses:
+        return Fault("empty responses")
+    for part, messages in (("prompt", prompt), *(("response", response) for response in responses)):
+        if not any(message["content"].strip() for message in messages):
+            return Fault(f"empty {part}")
+    return prompt, responses
+
+
+def find_first(responses: Sequence[str]) -> NDArray[np.bool_]:
+    """Which of a prompt's responses, over [response], repeat no earlier one; space around them does not count."""
+    kept: dict[str, int] = {}
+    for place, response in enumerate(responses):
+        kept.setdefault(response.strip(), place)
+    first = np.zeros(len(responses), dtype=np.bool_)
+    first[list(kept.values())] = True
+    return first

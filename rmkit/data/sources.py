@@ -16,7 +16,7 @@ import pyarrow
 import pyarrow.parquet
 
 from rmkit.core.checks import Seen, refuse
-from rmkit.core.stages import read_record
+from rmkit.core.stage import read_record
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".parquet")  # what is read out of a folder
 FORMATS = (

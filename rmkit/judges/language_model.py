@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rmkit.core.checks import refuse
-from rmkit.judges.expectation import expect_score
-from rmkit.judges.judgment import Failed, Given, Judgment, Messages, Order, Task, Unparsed, check_tasks
+from rmkit.generation import Completion, Failure, Generator, Sampling, derive_sample
+from rmkit.judges.base import Failed, Given, Judgment, Messages, Order, Task, Unparsed, check_tasks
+from rmkit.judges.expected_score import expect_score
 from rmkit.judges.prompts import Question
-from rmkit.judges.quotation import quote_messages
-from rmkit.models.generation import Completion, Failure, Generator, Sampling, derive_sample
+from rmkit.judges.sanitize import quote_messages
 
 LIKELY = 20  # alternatives to a token that are asked for where the expected score is read
 

@@ -10,16 +10,16 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from rmkit.losses.bradley_terry import (
+from rmkit.losses.contrastive import preference_embeddings, simcse_loss, sinkhorn, swav_loss
+from rmkit.losses.dpo import dpo_loss
+from rmkit.losses.metarm import difference_loss
+from rmkit.losses.pairwise import (
     bradley_terry_loss,
     corrected_loss,
     reward_center_penalty,
     smooth_targets,
     symmetric_loss,
 )
-from rmkit.losses.contrastive import preference_embeddings, simcse_loss, sinkhorn, swav_loss
-from rmkit.losses.difference import difference_loss
-from rmkit.losses.dpo import dpo_loss
 
 PAIR_LOSSES: dict[str, Callable[..., Tensor]] = {
     "bradley_terry": bradley_terry_loss,

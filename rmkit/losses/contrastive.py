@@ -2,20 +2,21 @@
 
 The vectors come from `preference_embeddings`. Computed in float32 (in float64 where one of the inputs is), outside
 autocast, and returned in the dtype of the first view. A zero vector has no direction: its cosines are 0 and it gets no
-gradient. Across processes, SimCSE's negatives and SwAV's assignments span the rows of all (`rmkit.losses.gathering`).
+gradient. Across processes, SimCSE's negatives and SwAV's assignments span the rows of all (`rmkit.losses.contrastive`).
 """
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy, log_softmax
 
-from rmkit.core.checks import refuse
+from rmkit.core.checks import Seen, refuse
 from rmkit.losses.cosine import Cosines, measure_lengths
-from rmkit.losses.gathering import gather_rows
-from rmkit.losses.inputs import (
+from rmkit.losses.validation import (
     Reduction,
     check_count,
     check_divisor,
@@ -172,3 +173,35 @@ def _balance_cosines(cosines: Tensor, epsilon: float, iterations: int) -> Tensor
         prototype_scale = torch.mv(mass.T, vector_scale).reciprocal_()
         vector_scale = torch.mv(mass, prototype_scale).reciprocal_()
     return mass.mul_(vector_scale[:, None]).mul_(prototype_scale)
+
+
+def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
+    """(the rows of all processes stacked by rank, the index at which this process' rows begin).
+
+    Without a process group of several processes these are (`rows`, 0). Every process must call it, with as many rows
+    as the others; where one raises for a NaN of its own, the others wait until the group's timeout. Backward sums the
+    gradients that all processes hold for a row.
+    """
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return rows, 0
+    counts = torch.empty(dist.get_world_size(), dtype=torch.int64, device=rows.device)
+    dist.all_gather(list(counts.split(1)), torch.tensor([len(rows)], device=rows.device))
+    if not bool((counts == len(rows)).all()):
+        seen = Seen(f"{counts.tolist()} by rank")
+        refuse("batch", "as many rows on every process", seen, "Drop or fill up the last, shorter batch.")
+    return _GatherRows.apply(rows), dist.get_rank() * len(rows)
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        summed = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(summed)
+        return summed.chunk(dist.get_world_size())[dist.get_rank()]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from rmkit.losses.inputs import refuse_non_finite, widen
+from rmkit.losses.validation import refuse_non_finite, widen
 
 
 def measure_lengths(**vectors: Tensor) -> list[Tensor]:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from rmkit.core.checks import refuse
-from rmkit.losses.bradley_terry import logistic, sharpen, soften, weigh
-from rmkit.losses.inputs import Reduction, check_number, check_shapes, reduce, settle, widen
+from rmkit.losses.pairwise import logistic, sharpen, soften, weigh
+from rmkit.losses.validation import Reduction, check_number, check_shapes, reduce, settle, widen
 
 
 def dpo_loss(

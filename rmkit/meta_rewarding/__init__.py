@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-HOMES = {"MetaRewardConfig": "configuring", "meta_reward": "looping", "replay_pairs": "pairing"}
+HOMES = {"MetaRewardConfig": "config", "meta_reward": "loop", "replay_pairs": "pairs"}
 
 
 def __getattr__(name: str) -> Any:

@@ -10,11 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from rmkit.core.arrays import finite_array
 from rmkit.core.checks import Seen, refuse
-from rmkit.judges.judgment import Scale
-from rmkit.meta_rewarding.selection import find_first
-from rmkit.ratings import agreement
-from rmkit.ratings.consistency import score_array
-from rmkit.ratings.verdicts import verdict_array
+from rmkit.data.samples import find_first
+from rmkit.judges.base import Scale
+from rmkit.metrics import agreement
+from rmkit.metrics.agreement import score_array, verdict_array
 
 TOP = 0.05  # of the scale below its end; judges that have learnt to flatter write 4.75 and 4.9 of 5 too
 

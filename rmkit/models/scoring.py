@@ -16,13 +16,12 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rmkit.core.checks import Seen, refuse
-from rmkit.data.collate import pad_right
-from rmkit.data.groups import TOKENS, cut_batches, encode_groups
-from rmkit.data.packing import pack
-from rmkit.data.pages import release, release_pages, scratch_array, store
-from rmkit.data.tables import SIDES, read_column
-from rmkit.models.packed import ATTENTION, accept_packed, tell_why_padded, unwrap
-from rmkit.models.reward import load_reward_model, load_tokenizer
+from rmkit.data.collators import pack, pad_right
+from rmkit.data.memmap import release, release_pages, scratch_array, store
+from rmkit.data.parquet import SIDES, read_column
+from rmkit.data.token_batches import TOKENS, cut_batches, encode_groups
+from rmkit.models.packed_attention import ATTENTION, accept_packed, tell_why_padded, unwrap
+from rmkit.models.reward_model import load_reward_model, load_tokenizer
 
 
 def score_with(

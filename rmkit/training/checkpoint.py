@@ -11,7 +11,7 @@ import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from rmkit.core.checks import InputError, Seen, refuse
-from rmkit.core.stages import read_json, write_json
+from rmkit.core.stage import read_json, write_json
 
 MARKER = "complete.json"
 # What torch and the libraries in Rust (safetensors, tokenizers) say when a file cannot be written.

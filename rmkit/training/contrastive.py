@@ -10,7 +10,7 @@ from torch.nn.functional import dropout, normalize
 from rmkit.core.checks import refuse
 from rmkit.core.seeds import derive_seed
 from rmkit.losses import CONTRASTIVE_LOSSES, preference_embeddings
-from rmkit.models.reward import find_head
+from rmkit.models.reward_model import find_head
 
 VIEWS = 2
 

@@ -6,7 +6,7 @@ from typing import cast
 from transformers import PreTrainedModel
 
 from rmkit.core.checks import Seen, refuse
-from rmkit.models.reward import find_head
+from rmkit.models.reward_model import find_head
 
 
 def add_lora(model: PreTrainedModel, *, rank: int, alpha: int, dropout: float) -> PreTrainedModel:

@@ -14,15 +14,15 @@ from transformers import PreTrainedTokenizerBase
 
 from rmkit.core.checks import Seen, refuse
 from rmkit.core.seeds import derive_seed
-from rmkit.data.groups import cut_batches
+from rmkit.data.parquet import load_split, read_column
 from rmkit.data.samples import SPLIT, collate_samples, encode_samples, read_samples
-from rmkit.data.tables import load_split, read_column
+from rmkit.data.token_batches import cut_batches
 from rmkit.losses import difference_loss
-from rmkit.training.ascent import Ascent, Holding, WholeModel
-from rmkit.training.order import PairOrder
-from rmkit.training.ranks import is_first_rank, wait_for_ranks
-from rmkit.training.rows import take_tokens
-from rmkit.training.settings import RewardConfig
+from rmkit.training.batching import take_tokens
+from rmkit.training.config import RewardConfig
+from rmkit.training.distributed import is_first_rank, wait_for_ranks
+from rmkit.training.perturbation import Ascent, Holding, WholeModel
+from rmkit.training.samplers import PairOrder
 from rmkit.training.zero import Shards, is_sharded
 
 

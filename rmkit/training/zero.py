@@ -110,7 +110,7 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 class Shards:
-    """This process' shards of the trainable parameters under ZeRO-3: a `rmkit.training.ascent.Holding`.
+    """This process' shards of the trainable parameters under ZeRO-3: a `rmkit.training.perturbation.Holding`.
 
     What DeepSpeed's own step does to them: all parameters are let go, the shards are written, and the small ones that
     it keeps whole on every process are gathered anew. Without the last, these would silently stay what they were. In

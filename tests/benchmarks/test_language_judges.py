@@ -9,9 +9,9 @@ import pytest
 from datasets import Dataset
 from gguf import GGUFWriter
 
-from rmkit.judges.expectation import expect_score
+from rmkit.generation import Completion, Sampling, Token, load_generator
+from rmkit.judges.expected_score import expect_score
 from rmkit.judges.prompts import QUESTIONS
-from rmkit.models.generation import Completion, Sampling, Token, load_generator
 
 ROOT = Path(__file__).parents[2]
 TURNS = [[{"role": "user", "content": f"What colour is the stone? {end}"}] for end in ("red", "blue " * 9, "", "red")]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from rmkit.core.configuration import build
+from rmkit.core.config import build
 from rmkit.meta_rewarding import MetaRewardConfig
-from rmkit.meta_rewarding.planning import make_plan
+from rmkit.meta_rewarding.plan import make_plan
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 study = pytest.importorskip("meta_rewarding")

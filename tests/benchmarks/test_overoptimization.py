@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rmkit.models.heads import HeadsConfig, train_heads
+from rmkit.ensembles.heads import HeadsConfig, train_heads
 
 ROOT = Path(__file__).parents[2]
 

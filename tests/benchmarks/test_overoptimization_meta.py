@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import gelu
 
-from rmkit.models.heads import Heads, HeadsConfig, train_heads
+from rmkit.ensembles.heads import Heads, HeadsConfig, train_heads
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CONFIG = HeadsConfig(members=3, hidden=4, loss="bradley_terry", epochs=2, batch_size=16)

@@ -16,7 +16,8 @@ RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
 def study(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import repair_study
-    from rmkit.models.heads import HeadsConfig
+
+    from rmkit.ensembles.heads import HeadsConfig
 
     small = {"hidden": 16, "learning_rate": 1e-2}
     monkeypatch.setattr(repair_study, "VOTERS", HeadsConfig(members=3, **small))

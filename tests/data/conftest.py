@@ -57,7 +57,7 @@ def gpt():
 @pytest.fixture(params=["llama", "encoder", "gpt"])
 def any_tokenizer(request):
     """Each tokenizer in turn, with the default template where it has none."""
-    from rmkit.data.chat import set_default_template
+    from rmkit.data.chat_template import set_default_template
 
     tokenizer = request.getfixturevalue(request.param)
     set_default_template(tokenizer)

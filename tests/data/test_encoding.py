@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rmkit.core.checks import InputError
-from rmkit.data.chat import DEFAULT_TEMPLATE, FIXED_DATE, OverLong, encode_rows, take
+from rmkit.data.chat_template import DEFAULT_TEMPLATE, FIXED_DATE, OverLong, encode_rows, take
 
 TEMPLATES = {
     "plain": DEFAULT_TEMPLATE,

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rmkit.core.checks import InputError
-from rmkit.data.pairs import parse_pair
 from rmkit.data.reading import Source, read_pairs
+from rmkit.data.schema import parse_pair
 from rmkit.data.sources import Fault, read_rows
 
 ODD = [None, True, 0, -1.5, 10**400, "", " ", "\ud800", "\x00", [], {}, [None], [[]], {"role": "user"},

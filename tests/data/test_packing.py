@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rmkit.core.checks import InputError
-from rmkit.data.collate import PairCollator
-from rmkit.data.packing import PairPacker, Segments, pack, repeat_packed
+from rmkit.data.collators import PairCollator, PairPacker, Segments, pack, repeat_packed
 
 tokens = st.lists(st.integers(1, 3), min_size=1, max_size=8)
 

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from rmkit.core.checks import InputError
-from rmkit.data.gold import draw_pairs
-from rmkit.data.gold.prompts import draw_prompts, read_request
-from rmkit.data.prompts import read_prompts
-from rmkit.data.quarantine import Quarantine
+from rmkit.data.rejected_rows import Quarantine
+from rmkit.data.samples import read_prompts
+from rmkit.data.synthetic import draw_pairs
+from rmkit.data.synthetic.dataset import draw_prompts, read_request
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from rmkit.core.checks import InputError
 from rmkit.data.samples import collate_samples, encode_samples, read_samples
-from rmkit.models.reward import load_tokenizer
+from rmkit.models.reward_model import load_tokenizer
 
 ROWS = [
     {"prompt": "Red?", "responses": ["Yes.", " Yes. ", "No.", ""]},

@@ -1,6 +1,6 @@
 import numpy as np
 
-from rmkit.evaluation.metrics import evaluate_pairs
+from rmkit.evaluation.reward_model import evaluate_pairs
 from rmkit.evaluation.tables import align, format_comparison
 
 

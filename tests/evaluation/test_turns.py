@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rmkit.core.checks import InputError
-from rmkit.evaluation.turns import ask_again, grade_turns, name_question
+from rmkit.evaluation.policies import ask_again, grade_turns, name_question
 
 
 def test_grades_by_hand():

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rmkit.models.generation import Completion, Generator
+from rmkit.generation import Completion, Generator
 
 ATTACKS = yaml.safe_load(Path(__file__).with_name("attacks.yaml").read_text(encoding="utf-8"))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rmkit.core.checks import InputError
-from rmkit.judges.disputes import find_disputed, score_variance
+from rmkit.judges.meta_judge import find_disputed, score_variance
 
 CALM = [5, 5, 4, 4, 3, 3, 5, 4, 4, 3, 5]
 TORN = [5] * 6 + [1] * 5

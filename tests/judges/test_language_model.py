@@ -8,10 +8,10 @@ import pytest
 
 from rmkit.core.checks import InputError
 from rmkit.core.seeds import derive_seed
-from rmkit.judges.judgment import Failed, Judgment, Task, Unparsed
+from rmkit.generation import Completion, Failure, Sampling, Token, TransformersGenerator
+from rmkit.judges.base import Failed, Judgment, Task, Unparsed
 from rmkit.judges.language_model import Asking, LanguageModelJudge
 from rmkit.judges.prompts import QUESTIONS
-from rmkit.models.generation import Completion, Failure, Sampling, Token, TransformersGenerator
 
 
 def make_task(number, *texts):
@@ -127,7 +127,7 @@ def test_expected_scores_that_cannot_be_had(scripted, parts, place, reason):
 
 
 def test_a_tiny_model_in_process(tiny_base):
-    from rmkit.models.generation import load_generator
+    from rmkit.generation import load_generator
 
     generator = load_generator(tiny_base)
     assert isinstance(generator, TransformersGenerator)

@@ -6,12 +6,12 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from rmkit.judges.judgment import PREFERENCE, Scale, Task
+from rmkit.generation import Sampling
+from rmkit.generation.local import encode_prompt, render_turns
+from rmkit.judges.base import PREFERENCE, Scale, Task
 from rmkit.judges.language_model import Asking, LanguageModelJudge
-from rmkit.judges.meta import Contest, MetaJudge
+from rmkit.judges.meta_judge import Contest, MetaJudge
 from rmkit.judges.prompts import META_QUESTIONS, QUESTIONS
-from rmkit.models.generation import Sampling
-from rmkit.models.generation.prompts import encode_prompt, render_turns
 
 TURN = "{% for message in messages %}"
 END = "{% endfor %}{% if add_generation_prompt %}"

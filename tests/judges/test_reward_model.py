@@ -6,12 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rmkit.core.checks import InputError
-from rmkit.judges.judgment import Scale, Task
-from rmkit.judges.members import compare_members
-from rmkit.judges.reward_model import (
-    RewardModelJudge, Rewards, RewardScale, measure_scale, summarise_members,
-)
-from rmkit.ratings import bradley_terry, count_verdicts
+from rmkit.judges.base import Scale, Task
+from rmkit.judges.meta_judge import compare_members
+from rmkit.judges.reward_model import RewardModelJudge, Rewards, RewardScale, measure_scale, summarise_members
+from rmkit.metrics import bradley_terry, count_verdicts
 
 FIVE = Scale(0, 5)
 

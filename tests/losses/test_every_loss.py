@@ -4,7 +4,6 @@ import inspect
 
 import pytest
 import torch
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

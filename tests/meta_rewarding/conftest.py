@@ -13,10 +13,10 @@ REQUESTS = [f"What colour is {thing}, and why is it {size}?" for thing in ("a la
 @pytest.fixture(scope="session")
 def player(tmp_path_factory):
     """The folder of the model; its judgments are by chance, 0 to 5, and its verdicts too."""
+    from rmkit.commands.sft import SftConfig, sft
     from rmkit.judges.prompts import META_QUESTIONS, QUESTIONS
-    from rmkit.judges.quotation import quote
+    from rmkit.judges.sanitize import quote
     from rmkit.models.tiny import build_language_model, build_tokenizer
-    from rmkit.stages.policy.supervising import SftConfig, sft
 
     draw = random.Random(0)
     folder = tmp_path_factory.mktemp("player")

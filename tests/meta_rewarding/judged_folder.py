@@ -4,7 +4,7 @@ import pyarrow
 import pyarrow.parquet
 from datasets import Dataset
 
-from rmkit.stages.judging.reporting import COLUMNS
+from rmkit.judges.report import COLUMNS
 
 
 def speak(text):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from rmkit.core.checks import InputError
-from rmkit.core.configuration import load_config
-from rmkit.judges.judgment import Scale
+from rmkit.core.config import load_config
+from rmkit.judges.base import Scale
 from rmkit.meta_rewarding.drift import DriftFigures, DriftRules, Limit, check_drift, describe_iteration
 
 NAN = np.nan

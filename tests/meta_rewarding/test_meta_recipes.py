@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from rmkit.cli import main
-from rmkit.core.configuration import load_config
-from rmkit.core.stages import read_record
+from rmkit.core.config import load_config
+from rmkit.core.stage import read_record
 from rmkit.meta_rewarding import MetaRewardConfig, replay_pairs
-from rmkit.meta_rewarding.planning import make_plan
+from rmkit.meta_rewarding.plan import make_plan
 from rmkit.training.zero import free_port
 
 pytestmark = pytest.mark.filterwarnings(
@@ -45,7 +45,7 @@ def test_the_gold_world(player, tmp_path):
 
 def test_llama_by_a_server_that_is_started_for_each_model(player, prompts_file, tmp_path):
     port = free_port()
-    server = [sys.executable, str(Path(__file__).with_name("playing_server.py")), "{model}", port]
+    server = [sys.executable, str(Path(__file__).with_name("scripted_server.py")), "{model}", port]
     ranked = tmp_path / "ranked.jsonl"
     ranked.write_text("".join(json.dumps({
         "prompt": f"What is {thing}?", "responses": ["It is so.", "Who knows?"], "ranks": [0, 1],

@@ -4,17 +4,12 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    BertConfig,
-    BertForSequenceClassification,
-)
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertForSequenceClassification
 
 from rmkit.core.checks import InputError
-from rmkit.data.chat import OverLong, encode
+from rmkit.data.chat_template import OverLong, encode
 from rmkit.models import scoring
-from rmkit.models.reward import load_reward_model, load_tokenizer
+from rmkit.models.reward_model import load_reward_model, load_tokenizer
 from rmkit.models.scoring import score_pairs, score_responses, score_with
 
 MAX_LENGTH = 128

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rmkit.core.stages import read_record
+from rmkit.core.stage import read_record
 from rmkit.training.zero import default_config, free_port
 
 ROOT = Path(__file__).parents[2]

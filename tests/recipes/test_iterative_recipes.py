@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rmkit.core.configuration import load_config, read_yaml
-from rmkit.stages.policy.iterating import IterateConfig, iterate
+from rmkit.commands.iterate import IterateConfig, iterate
+from rmkit.core.config import load_config, read_yaml
 
 pytestmark = pytest.mark.filterwarnings(
     r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from rmkit.core.configuration import load_config, read_yaml
-from rmkit.core.stages import read_record
-from rmkit.models.reward import load_reward_model, load_tokenizer
-from rmkit.stages.judging import JudgeConfig, judge
+from rmkit.commands.judge import JudgeConfig, judge
+from rmkit.core.config import load_config, read_yaml
+from rmkit.core.stage import read_record
+from rmkit.models.reward_model import load_reward_model, load_tokenizer
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("judge*.yaml"))

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rmkit.core.configuration import load_config, read_yaml
-from rmkit.core.stages import read_record
-from rmkit.stages.running import GOLD, RunConfig, run
+from rmkit.commands.run import GOLD, RunConfig, run
+from rmkit.core.config import load_config, read_yaml
+from rmkit.core.stage import read_record
 
 pytestmark = pytest.mark.filterwarnings(
     r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from rmkit.models.reward import load_reward_model, load_tokenizer
-from rmkit.training.launch import launch
-from rmkit.training.trainer import RewardConfig, RewardTrainer
+from rmkit.models.reward_model import load_reward_model, load_tokenizer
+from rmkit.training.distributed import launch
+from rmkit.training.reward_trainer import RewardConfig, RewardTrainer
 from rmkit.training.zero import deepspeed_environment
 
 SETTINGS = {

@@ -14,10 +14,10 @@ import torch
 import torch.distributed as dist
 from datasets import Dataset
 
-from rmkit.models.reward import load_reward_model, load_tokenizer
-from rmkit.training.ascent import Ascent
-from rmkit.training.ranks import is_first_rank
-from rmkit.training.trainer import RewardConfig, RewardTrainer
+from rmkit.models.reward_model import load_reward_model, load_tokenizer
+from rmkit.training.distributed import is_first_rank
+from rmkit.training.perturbation import Ascent
+from rmkit.training.reward_trainer import RewardConfig, RewardTrainer
 from rmkit.training.zero import Shards, deepspeed_environment, default_config, leave_zero
 
 BATCH = 8  # pairs in a step, on however many processes

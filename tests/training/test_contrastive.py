@@ -8,10 +8,10 @@ from transformers import AutoModelForSequenceClassification
 
 from rmkit.core.checks import InputError
 from rmkit.losses import CONTRASTIVE_LOSSES, bradley_terry_loss, simcse_loss, swav_loss
-from rmkit.models.reward import load_reward_model, load_tokenizer
+from rmkit.models.reward_model import load_reward_model, load_tokenizer
+from rmkit.training.config import RewardConfig
 from rmkit.training.contrastive import VARIANTS, ContrastiveTerm
-from rmkit.training.settings import RewardConfig
-from rmkit.training.trainer import PROTOTYPES
+from rmkit.training.reward_trainer import PROTOTYPES
 from rmkit.training.zero import default_config
 
 

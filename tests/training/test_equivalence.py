@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import ranks_worker
 import torch
-from ranks_worker import ALL_PAIRS, BATCH, SETTINGS, cells
 
-from rmkit.models.reward import load_reward_model, load_tokenizer
+from rmkit.models.reward_model import load_reward_model, load_tokenizer
 from rmkit.training.zero import deepspeed_environment, default_config
+from tests.training.ranks_worker import ALL_PAIRS, BATCH, SETTINGS, cells
 
 TOLERANCE = 1e-5
 # Under bfloat16 a token passes about 40 rounded operations on its way to a reward (18 in each of two layers), and its

@@ -17,8 +17,8 @@ import safetensors.torch
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from rmkit.core.stages import read_record
-from rmkit.models.reward import load_tokenizer
+from rmkit.core.stage import read_record
+from rmkit.models.reward_model import load_tokenizer
 from rmkit.training.checkpoint import list_complete
 
 RMKIT = [sys.executable, "-m", "rmkit"]

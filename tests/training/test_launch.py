@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rmkit.core.checks import InputError
-from rmkit.training.launch import choose_devices, launch
+from rmkit.training.distributed import choose_devices, launch
 
 
 @pytest.fixture(autouse=True)

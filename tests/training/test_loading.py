@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import ranks_worker
 import safetensors.torch
-from ranks_worker import BATCH
 
-from rmkit.models.reward import load_reward_model, load_tokenizer
+from rmkit.models.reward_model import load_reward_model, load_tokenizer
 from rmkit.training.zero import deepspeed_environment
+from tests.training.ranks_worker import BATCH
 
 MIB = 2**20
 

@@ -9,8 +9,8 @@ from torch.nn.functional import softplus
 
 from rmkit.core.checks import InputError
 from rmkit.losses import difference_loss
-from rmkit.models.reward import load_reward_model, load_tokenizer
-from rmkit.training.ascent import Ascent, WholeModel, round_at_random
+from rmkit.models.reward_model import load_reward_model, load_tokenizer
+from rmkit.training.perturbation import Ascent, WholeModel, round_at_random
 from rmkit.training.zero import default_config
 
 RATE = 0.05

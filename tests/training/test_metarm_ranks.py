@@ -7,9 +7,9 @@ import warnings
 import pytest
 import ranks_worker
 import safetensors.torch
-from ranks_worker import BATCH, META
 
 from rmkit.training.zero import deepspeed_environment, default_config
+from tests.training.ranks_worker import BATCH, META
 
 TOLERANCE = 1e-5
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 LAUNCH = """
 import sys
-from rmkit.training.launch import launch
+from rmkit.training.distributed import launch
 
 launch(["timeit", "-n1", "-r1", sys.argv[1]], processes=2)
 """

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from rmkit.data.pairs import Unusable, read_name, read_number
 from rmkit.data.samples import NAMES
-from rmkit.evaluation.benchmarks.choices import pairs_credit, top_credit
-from rmkit.evaluation.benchmarks.items import Item, Scored, make_item
+from rmkit.data.schema import Unusable, read_name, read_number
+from rmkit.evaluation.benchmarks.base import Item, Scored, make_item, pairs_credit, top_credit
 from rmkit.evaluation.benchmarks.scores import Measured, mean_over
 
 GRADES = ("grades", "scores", "ratings")

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from rmkit.data.pairs import Unusable, read_name, read_number
-from rmkit.evaluation.benchmarks.choices import pairs_credit
-from rmkit.evaluation.benchmarks.items import Item, Scored, make_item
+from rmkit.data.schema import Unusable, read_name, read_number
+from rmkit.evaluation.benchmarks.base import Item, Scored, make_item, pairs_credit
 from rmkit.evaluation.benchmarks.scores import Measured, mean_over
-from rmkit.ratings.ranking import rank_correlation
+from rmkit.metrics.correlation import rank_correlation
 
 PREFERENCES = ("overall_preference", "preference_strength")
 STRONGEST = 3

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from rmkit.data.pairs import Unusable, read_name
-from rmkit.evaluation.benchmarks.choices import pairs_credit
-from rmkit.evaluation.benchmarks.items import Item, Scored, make_item
+from rmkit.data.schema import Unusable, read_name
+from rmkit.evaluation.benchmarks.base import Item, Scored, make_item, pairs_credit
 from rmkit.evaluation.benchmarks.scores import Measured, mean_over, mix
 
 # section -> subset -> its weight there: its number of pairs, but for math-prm, whose 447 weigh as much as all code.

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmkit.data.pairs import Unusable, read_name
-from rmkit.evaluation.benchmarks.choices import top_credit
-from rmkit.evaluation.benchmarks.items import Item, Scored, make_item, read_list
+from rmkit.data.schema import Unusable, read_name
+from rmkit.evaluation.benchmarks.base import Item, Scored, make_item, read_list, top_credit
 from rmkit.evaluation.benchmarks.scores import Measured, Score, Term, mean_over, mix
 
 TIES = "Ties"

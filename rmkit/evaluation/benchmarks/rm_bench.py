@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmkit.data.pairs import Unusable, read_name
-from rmkit.evaluation.benchmarks.items import Item, Scored, make_item, read_list
+from rmkit.data.schema import Unusable, read_name
+from rmkit.evaluation.benchmarks.base import Item, Scored, make_item, read_list
 from rmkit.evaluation.benchmarks.scores import Measured, mean_over, mix, value_of
-from rmkit.ratings.accuracy import pair_credits
+from rmkit.metrics.accuracy import pair_credits
 
 STYLES = ("concise", "detailed", "markdown")
 REQUIRED = ("chat", "code", "math", "safety")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rmkit.evaluation.benchmarks.items import Scored
+from rmkit.evaluation.benchmarks.base import Scored
 
 
 @pytest.fixture

@@ -4,12 +4,20 @@ import numpy as np
 import pytest
 
 from rmkit.core.checks import InputError
-from rmkit.evaluation.benchmarks.comparisons import compare_models, measure_robustness
-from rmkit.evaluation.benchmarks.items import AS_GIVEN, Scored
+from rmkit.evaluation.benchmarks.base import AS_GIVEN, Scored
 from rmkit.evaluation.benchmarks.scores import (
-    Measured, count_items, find_intervals, mean_over, mix, summarise, value_of, values_of,
+    Measured,
+    compare_models,
+    count_items,
+    find_intervals,
+    mean_over,
+    measure_robustness,
+    mix,
+    summarise,
+    value_of,
+    values_of,
 )
-from rmkit.ratings.bootstrap import bootstrap_interval
+from rmkit.metrics.significance import bootstrap_interval
 
 VALUES = np.array([1.0, 0.0, 0.5, 1.0, np.nan, 0.25])
 GROUPS = ["a", "a", "b", "c", "c", "d"]

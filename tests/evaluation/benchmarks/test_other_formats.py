@@ -2,9 +2,9 @@
 
 import pytest
 
-from rmkit.data.pairs import Unusable
+from rmkit.data.schema import Unusable
 from rmkit.evaluation.benchmarks import best_of_n, helpsteer
-from rmkit.evaluation.benchmarks.catalogue import detect
+from rmkit.evaluation.benchmarks.registry import detect
 from rmkit.evaluation.benchmarks.scores import count_items, value_of
 
 ASK = {"prompt": "Which?"}

@@ -3,9 +3,9 @@
 import pytest
 
 from rmkit.core.checks import InputError
-from rmkit.data.pairs import Unusable
+from rmkit.data.schema import Unusable
 from rmkit.evaluation.benchmarks import reward_bench
-from rmkit.evaluation.benchmarks.catalogue import BENCHMARKS, check_parts
+from rmkit.evaluation.benchmarks.registry import BENCHMARKS, check_parts
 from rmkit.evaluation.benchmarks.scores import value_of
 
 PRIOR = ("anthropic_helpful", "anthropic_hhh", "shp", "summarize")

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from rmkit.data.pairs import Unusable
+from rmkit.data.schema import Unusable
 from rmkit.evaluation.benchmarks import reward_bench_2
 from rmkit.evaluation.benchmarks.scores import find_intervals, value_of
 

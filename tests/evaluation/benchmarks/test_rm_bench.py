@@ -2,7 +2,7 @@
 
 import pytest
 
-from rmkit.data.pairs import Unusable
+from rmkit.data.schema import Unusable
 from rmkit.evaluation.benchmarks import rm_bench
 from rmkit.evaluation.benchmarks.scores import value_of
 

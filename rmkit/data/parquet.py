@@ -1,0 +1,119 @@
+"""Stage tables: the Parquet files that stages hand to each other, read and written a block of rows at a time."""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.dataset
+import pyarrow.parquet
+from datasets import Dataset
+from numpy.typing import DTypeLike, NDArray
+
+from rmkit.core.checks import Seen, refuse
+from rmkit.data.memmap import release, release_pages
+
+SIDES = ("prompt", "chosen", "rejected")
+BLOCK = 4000  # rows held in memory at once, and written as one group
+
+
+def find_split(data: str | Path, split: str) -> Path:
+    """The Parquet file that holds `split`: `data` itself, or the one in the stage's folder `data`."""
+    path = Path(data)
+    file = path / f"{split}.parquet" if path.is_dir() else path
+    if not file.is_file() or file.suffix != ".parquet":
+        found = ", ".join(sorted(other.name for other in path.glob("*.parquet"))) or "no Parquet file"
+        refuse(f"data {data}", f"a stage's folder with {split}.parquet, or a Parquet file of pairs", Seen(found),
+               "Check the path; `rmkit read` makes one from other formats.")
+    return file
+
+
+def load_split(data: str | Path, split: str, columns: Sequence[str] = SIDES) -> Dataset:
+    """The pairs of `split` in a stage's folder or a Parquet file, mapped from disk.
+
+    Raises `InputError` when there are none, and when one of `columns` is missing.
+    """
+    file = find_split(data, split)
+    if not pyarrow.parquet.read_metadata(file).num_rows:  # of which `datasets` makes nothing at all
+        refuse(str(file), "at least one row", Seen("none"), "Check what was dropped on the way.")
+    # By default all of a file that was read stays in memory until its end is reached. It is copied in blocks as large
+    # as its row groups: each costs a few pages when the copy is opened.
+    scanning = pyarrow.dataset.ParquetFragmentScanOptions(pre_buffer=False)
+    pairs = Dataset.from_parquet(str(file), fragment_scan_options=scanning, writer_batch_size=BLOCK)
+    release_pages()  # of which opening the file reads some of every batch
+    pyarrow.default_memory_pool().release_unused()
+    missing = [name for name in columns if name not in pairs.column_names]
+    if missing:
+        refuse(str(file), f"the columns {', '.join(columns)}", Seen(f"none named {', '.join(missing)}"),
+               "Name the folder of the stage that writes them; `rmkit read` maps columns of other names.")
+    return pairs
+
+
+def stream_blocks(rows: Dataset, columns: Sequence[str]) -> Iterator[pyarrow.Table]:
+    """These columns of `rows` in order, a block at a time; the memory of what was read is given back."""
+    part = rows.select_columns(list(columns)).with_format("arrow")
+    for start in range(0, len(rows), BLOCK):
+        yield part[start:start + BLOCK]
+        release_pages()
+
+
+def stream_rows(rows: Dataset, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The same, row by row."""
+    for block in stream_blocks(rows, columns):
+        yield from block.to_pylist()
+
+
+def read_column(rows: Dataset, name: str, dtype: DTypeLike) -> NDArray[Any]:
+    """A column of numbers over [row], in memory."""
+    column = np.empty(len(rows), dtype)
+    start = 0
+    for block in stream_blocks(rows, [name]):
+        column[start:start + len(block)] = block[name].to_numpy()
+        start += len(block)
+    return column
+
+
+def number_prompts(rows: Dataset) -> NDArray[np.int32]:
+    """The number of each row's prompt [row], in the order of the prompts as text; memory does not hold them."""
+    with contextlib.closing(sqlite3.connect("")) as found:  # a temporary file
+        found.execute("CREATE TABLE prompts (text TEXT PRIMARY KEY) WITHOUT ROWID")
+        texts = ((str(row["prompt"]),) for row in stream_rows(rows, ["prompt"]))
+        found.executemany("INSERT OR IGNORE INTO prompts VALUES (?)", texts)
+        found.execute("CREATE TABLE numbered (text TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID")
+        found.execute("INSERT INTO numbered SELECT text, row_number() OVER (ORDER BY text) - 1 FROM prompts")
+        numbers = np.empty(len(rows), np.int32)
+        for place, row in enumerate(stream_rows(rows, ["prompt"])):
+            query = "SELECT number FROM numbered WHERE text = ?"
+            numbers[place] = found.execute(query, (str(row["prompt"]),)).fetchone()[0]
+    return numbers
+
+
+def write_table(rows: Dataset, path: Path, columns: Mapping[str, NDArray[Any]] | None = None) -> None:
+    """Write rows as Parquet, `columns` [row] or [row, place] behind their own, in the place of those of that name.
+
+    The file has its name only once it is whole.
+    """
+    added = columns or {}
+    kept = [name for name in rows.column_names if name not in added]
+    fields = [*rows.select_columns(kept).features.arrow_schema, *(describe(*column) for column in added.items())]
+    schema = pyarrow.schema(fields)
+    draft = path.with_name(path.name + ".part")
+    start = 0
+    with pyarrow.parquet.ParquetWriter(draft, schema, write_statistics=False) as file:
+        for block in stream_blocks(rows, kept):
+            parts = [values[start:start + len(block)] for values in added.values()]
+            more = [pyarrow.array(list(part) if part.ndim > 1 else part) for part in parts]
+            file.write_table(pyarrow.table([*block.columns, *more], schema=schema))
+            start += len(block)
+            for values in added.values():
+                release(values)
+    draft.replace(path)
+
+
+def describe(name: str, values: NDArray[Any]) -> pyarrow.Field:
+    """The Parquet column for an array [row] or [row, place]."""
+    kind = pyarrow.from_numpy_dtype(values.dtype)
+    return pyarrow.field(name, kind if values.ndim == 1 else pyarrow.list_(kind))

@@ -1,0 +1,155 @@
+"""Judgments in the gold world's own words: what a judge says of a response, and a meta-judge of two judgments.
+
+The world's language model learns to judge from them, and they are no better than they say: what a judgment concludes
+from its evidence is wrong at one stated rate, and which of two judgments is said to be better at another.
+"""
+
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rmkit.core.seeds import derive_seed
+from rmkit.data.synthetic import vocabulary as words
+from rmkit.data.synthetic.gold_reward import THEME_OF, TIP, WEIGHTS, WORD, check_attributes, gold_reward
+from rmkit.data.synthetic.prompts import Request, draw_request, write_prompt
+from rmkit.data.synthetic.responses import write_response
+
+# Short, for a model that knows some hundreds of words; what they are filled with is quoted.
+JUDGE_PROMPT = "Request:\n{request}\nResponse:\n{first}\nHow good is the response?"
+META_PROMPT = """\
+Request:
+{request}
+Response:
+{response}
+Judgment A:
+{first}
+Judgment B:
+{second}
+Which judgment is more accurate?"""
+
+POINTS = int(sum(WEIGHTS.values()))  # the highest score: nothing is wrong
+GRADES = {"wrong": 0.0, "partly": 0.5, "right": 1.0}
+CARELESS = 0.25  # share of claims that are wrong
+MISLED = 0.1  # share of verdicts that are wrong
+
+
+def find_claims(request: Request, response: str) -> dict[str, float]:
+    """What is true of a response: each attribute's grade, which is 1/2 for every score between 0 and 1."""
+    return {name: score if score in (0.0, 1.0) else 0.5 for name, score in check_attributes(request, response).items()}
+
+
+def misread(claims: Mapping[str, float], rng: random.Random, rate: float = CARELESS) -> dict[str, float]:
+    """The claims, each with another grade at a probability of `rate`."""
+    return {
+        name: rng.choice([other for other in GRADES.values() if other != grade]) if rng.random() < rate else grade
+        for name, grade in claims.items()
+    }
+
+
+def add_points(claims: Mapping[str, float]) -> int:
+    """The score that claims come to, on a scale from 0 to `POINTS`: the sum of weight times grade, a half rounded up.
+
+    It is the gold reward, in so far as the claims are true and three grades tell what scores they stand for.
+    """
+    return int(sum(WEIGHTS[name] * grade for name, grade in claims.items()) + 0.5)
+
+
+def find_evidence(request: Request, response: str) -> dict[str, str]:
+    """What a response has beside what was asked for, by attribute; "" where nothing is said of it.
+
+    content: each requested theme with the first item of it. tone: the one asked for, and those that the text has
+    marks of. count: tips asked for, and tips there. length and order: what was asked for.
+    """
+    spoken = WORD.findall(response.lower())
+    items = {THEME_OF[word]: word for word in reversed(spoken) if word in THEME_OF}
+    heard = [tone for tone, parts in words.TONES.items() if any(mark in spoken for mark in parts[2])]
+    tips = words.NUMBERS[min(len(TIP.findall(response)), len(words.NUMBERS) - 1)]
+    return {
+        "content": ", ".join(f"{theme} {items.get(theme, 'none')}" for theme in request.themes),
+        "tone": f"{request.tone}, {' '.join(heard) or 'none'}",
+        "count": f"{words.NUMBERS[request.count]}, {tips}",
+        "length": f"{request.bound} {request.length}" if request.bound else "any",
+        "order": "asked" if request.ordered else "any",
+        "distinct": "",
+    }
+
+
+def explain(claims: Mapping[str, float], evidence: Mapping[str, str]) -> str:
+    """Claims in words, each behind its evidence: "formal, blunt, tone wrong; three, three, count right"."""
+    grade_words = {grade: word for word, grade in GRADES.items()}
+    return "; ".join(
+        f"{evidence[name]}, {name} {grade_words[grade]}" if evidence[name] else f"{name} {grade_words[grade]}"
+        for name, grade in claims.items()
+    )
+
+
+def write_judgment(claims: Mapping[str, float], evidence: Mapping[str, str]) -> str:
+    """A judgment: what it claims, then the score that this comes to, on a line of its own."""
+    return f"{explain(claims, evidence)}\nScore: {add_points(claims)}"
+
+
+def read_claims(judgment: str) -> dict[str, float]:
+    """The claims that a judgment makes, as far as it is written as `write_judgment` does; by the first of a kind."""
+    found: dict[str, float] = {}
+    for part in judgment.partition("\n")[0].split("; "):
+        name, _, word = part.rpartition(", ")[2].partition(" ")
+        if name in WEIGHTS and word in GRADES:
+            found.setdefault(name, GRADES[word])
+    return found
+
+
+def write_verdict(
+    request: Request, response: str, judgments: tuple[Mapping[str, float], Mapping[str, float]], rng: random.Random
+) -> str:
+    """A meta-judge's answer on two judgments' claims: its own, their score, how far off both are, and the winner.
+
+    The better one's score is nearer to the gold reward; of equally near ones, that with fewer wrong claims, else
+    either. The other one is named with probability `MISLED`.
+    """
+    truth, gold = find_claims(request, response), gold_reward(request, response)
+    distance, wrong = (
+        [measure(claims) for claims in judgments]
+        for measure in (
+            lambda claims: abs(add_points(claims) - gold),
+            lambda claims: float(sum(claims[name] != grade for name, grade in truth.items())),
+        )
+    )
+    ahead = distance[1] - distance[0] or wrong[1] - wrong[0] or rng.choice((-1.0, 1.0))
+    first = (ahead > 0) != (rng.random() < MISLED)
+    fair, *given = (add_points(claims) for claims in (truth, *judgments))
+    off = ", ".join(f"{name} {score} off {abs(score - fair)}" for name, score in zip("AB", given, strict=True))
+    said = f"{explain(truth, find_evidence(request, response))}; fair {fair}, {off}"
+    return f"{said}\nWinner: Judgment {'A' if first else 'B'}"
+
+
+def draw_judgments(count: int, *, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Responses of all qualities, each judged: `prompt`, `response`, `judgment`."""
+    rng = random.Random(derive_seed(seed, "gold", "judgments"))
+    for number in range(count):
+        request, row = draw_response(number, rng)
+        claims = misread(find_claims(request, row["response"]), rng)
+        yield {**row, "judgment": write_judgment(claims, find_evidence(request, row["response"]))}
+
+
+def draw_verdicts(count: int, *, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Two different judgments of a response, and which is better: `prompt`, `response`, `judgments`, `verdict`."""
+    rng = random.Random(derive_seed(seed, "gold", "verdicts"))
+    for number in range(count):
+        request, row = draw_response(number, rng)
+        truth, evidence = find_claims(request, row["response"]), find_evidence(request, row["response"])
+        first = second = misread(truth, rng)
+        while second == first:
+            second = misread(truth, rng)
+        yield {
+            **row,
+            "judgments": [write_judgment(first, evidence), write_judgment(second, evidence)],
+            "verdict": write_verdict(request, row["response"], (first, second), rng),
+        }
+
+
+def draw_response(number: int, rng: random.Random) -> tuple[Request, dict[str, str]]:
+    """A request, and a row of its `prompt` and a `response` of any quality; on themes and in words of every split."""
+    request = draw_request(rng, new_themes=number % 4 == 0)
+    prompt = write_prompt(request, rng, new_phrasings=number % 8 == 1)
+    response = write_response(request, rng.random(), rng, policy=int(number % 8 == 2))
+    return request, {"prompt": prompt, "response": response}

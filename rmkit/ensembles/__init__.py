@@ -1,0 +1,1 @@
+"""Voters: features of a frozen backbone, heads on them, folds."""

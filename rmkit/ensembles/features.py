@@ -1,0 +1,203 @@
+"""Frozen features: what a backbone says about each response, computed once and kept on disk."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from datasets import Dataset
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from rmkit.core.checks import Seen, refuse
+from rmkit.core.stage import digest, fingerprint, write_json
+from rmkit.data.memmap import release, reserve
+from rmkit.data.parquet import SIDES, stream_rows
+from rmkit.data.token_batches import TOKENS, cut_batches
+from rmkit.ensembles.conversations import Conversations
+from rmkit.models.reward_model import check_positions, first_line, load_tokenizer, quiet
+
+CAUSAL = ("ForCausalLM", "LMHeadModel")  # how the names of causal language models end
+
+
+class Features(NamedTuple):
+    """Features of the two sides of each pair, [pair, feature] float32 and read-only, mapped from disk if cached."""
+
+    chosen: NDArray[np.float32]
+    rejected: NDArray[np.float32]
+
+
+def extract_features(
+    pairs: Dataset,
+    model_path: str | Path,
+    *,
+    max_length: int = 512,
+    tokens_at_once: int = TOKENS,
+    cache_dir: str | Path | None = None,
+    trust_remote_code: bool = False,
+) -> Features:
+    """Features of prompt + response from the frozen backbone at `model_path`, an encoder or a causal model.
+
+    See `rmkit.ensembles.features` for what a feature is: means of the response's states, and for a causal language model
+    what surprised it too. `pairs` has `id`, `prompt`, `chosen`, `rejected`; their order
+    is kept. Prompts are cut from the left to fit `max_length` tokens. Batches have at most `tokens_at_once` tokens,
+    padding included, or one conversation. A conversation that several pairs share is
+    read once. With `cache_dir`, the result is kept there under a key of the backbone, the texts and `max_length`,
+    and a second call maps it from disk instead of computing it.
+
+    Raises `InputError` when there is no such backbone, for an encoder-decoder, for a response that does not fit
+    (`OverLong`) or is longer than the backbone has positions, and for features that are not finite.
+    """
+    if not len(pairs):
+        refuse("pairs", "at least one pair", Seen("none"), "Check what was read.")
+    path = None if cache_dir is None else Path(cache_dir) / f"features-{make_key(pairs, model_path, max_length)}.npy"
+    if path is not None and path.exists():
+        return split_sides(np.load(path, mmap_mode="r"))
+    tokenizer = load_tokenizer(model_path, trust_remote_code=trust_remote_code)
+    conversations = Conversations(pairs, tokenizer, max_length)
+    backbone = load_backbone(model_path, tokenizer, trust_remote_code=trust_remote_code)
+    check_positions(backbone, conversations.longest)
+    batches = pool_batches(backbone, conversations, tokenizer.pad_token_id, tokens_at_once)
+    if path is None:
+        return split_sides(fill(None, len(pairs), conversations, batches))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".part")  # moved last: a run that was killed leaves no half-filled cache behind
+    fill(draft, len(pairs), conversations, batches)
+    facts = {"backbone": str(model_path), "pairs": len(pairs), "max_length": max_length, "pooling": POOLING}
+    write_json(path.with_suffix(".json"), facts)
+    draft.replace(path)
+    return split_sides(np.load(path, mmap_mode="r"))
+
+
+def make_key(pairs: Dataset, model_path: str | Path, max_length: int) -> str:
+    """What the features depend on, as 16 hexadecimal digits."""
+    names = ("id", *SIDES)
+    texts = hashlib.sha256()
+    for number, row in enumerate(stream_rows(pairs, names)):
+        texts.update(b"\n" if number else b"")
+        texts.update(json.dumps([row[name] for name in names], sort_keys=True).encode())
+    return digest(json.dumps([fingerprint(model_path), texts.hexdigest(), max_length, POOLING]))[:16]
+
+
+def load_backbone(
+    path: str | Path, tokenizer: PreTrainedTokenizerBase, *, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """The model at `path` in float32, on the accelerator where there is one; a language model keeps its head."""
+    try:
+        with quiet():
+            config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+            causal = any(name.endswith(CAUSAL) for name in config.architectures or ())
+            kind = AutoModelForCausalLM if causal else AutoModel
+            backbone: PreTrainedModel = kind.from_pretrained(
+                path, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        refuse(f"backbone {path}", "a model's folder or hub name", Seen(first_line(error)), "Check the path.")
+    if backbone.config.is_encoder_decoder:
+        refuse(f"backbone {path}", "an encoder or a causal model", Seen("an encoder-decoder"), "Name another one.")
+    embeddings: Any = backbone.get_input_embeddings()
+    if embeddings.num_embeddings < len(tokenizer):
+        backbone.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    return backbone.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@torch.inference_mode()
+def pool_batches(
+    backbone: PreTrainedModel, conversations: Conversations, pad: int, tokens_at_once: int
+) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
+    """Which conversations, and their features [conversation, feature], longest first (it fails early)."""
+    order = conversations.longest_first
+    with tqdm(total=len(order), desc="Extracting features", unit="response") as bar:
+        for batch in cut_batches(conversations.tokens, tokens_at_once, padded=True):
+            rows = order[batch]
+            sequences = conversations.read(rows)
+            longest = len(sequences[0][0])
+            input_ids = torch.full((len(rows), longest), pad)
+            attended = torch.zeros((len(rows), longest), dtype=torch.long)
+            response = torch.zeros((len(rows), longest))
+            for line, (ids, response_start) in enumerate(sequences):
+                input_ids[line, :len(ids)] = torch.tensor(ids)
+                attended[line, :len(ids)] = 1
+                response[line, response_start:len(ids)] = 1
+            tokens, attended, response = (part.to(backbone.device) for part in (input_ids, attended, response))
+            states = backbone.base_model(
+                input_ids=tokens, attention_mask=attended, output_hidden_states=True
+            ).hidden_states
+            parts = pool_means(states, response)
+            head = backbone.get_output_embeddings()
+            if head is not None:
+                parts += pool_surprise(states, head, tokens, response)
+            yield rows, torch.cat(parts, dim=1).cpu().numpy()
+            bar.update(len(rows))
+
+
+def fill(
+    path: Path | None,
+    pairs: int,
+    conversations: Conversations,
+    batches: Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]],
+) -> NDArray[np.float32]:
+    """Batches of features put into their places in an array [side * pair, feature], in memory or in a .npy file."""
+    table: NDArray[np.float32] | None = None
+    for rows, vectors in batches:
+        if not np.isfinite(vectors).all():
+            refuse("features", "finite numbers", Seen("NaN or infinity"), "Check the backbone's weights.")
+        if table is None:
+            shape = (2 * pairs, vectors.shape[1])
+            table = np.empty(shape, np.float32) if path is None else map_table(path, shape)
+        for row, vector in zip(rows, vectors, strict=True):
+            table[conversations.find_places(row)] = vector
+        release(table)
+    assert table is not None
+    if isinstance(table, np.memmap):
+        table.flush()
+    return table
+
+
+def map_table(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """A new .npy file, the disk's room for it taken, mapped."""
+    table = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    with path.open("r+b") as file:
+        reserve(file.fileno(), path.stat().st_size)
+    return table
+
+
+def split_sides(table: NDArray[np.float32]) -> Features:
+    """The two sides of an array [side * pair, feature]."""
+    table.flags.writeable = False
+    return Features(*table.reshape(2, len(table) // 2, -1))
+
+
+POOLING = "means of the middle and the last but one layer; excess surprise of the embeddings and the last layer"
+
+
+def pool_means(states: Sequence[Tensor], response: Tensor) -> list[Tensor]:
+    """Means over the response, [sequence, hidden] each.
+
+    `states` are hidden states [sequence, token, hidden], the embeddings first; `response` [sequence, token] is 1
+    for the response's tokens. Where middle and last but one are the same layer, it is there once.
+    """
+    layers = sorted({len(states) // 2, len(states) - 2})
+    count = response.sum(dim=1, keepdim=True)
+    return [torch.einsum("sth,st->sh", states[layer], response) / count for layer in layers]
+
+
+def pool_surprise(states: Sequence[Tensor], head: nn.Module, input_ids: Tensor, response: Tensor) -> list[Tensor]:
+    """States that predicted the response, weighted by excess surprise and summed, [sequence, hidden] each.
+
+    `head` gives logits [.., token of the vocabulary] from the last state; it is asked for one sequence at a time and
+    for the response alone, since logits are the largest array there is.
+    """
+    excess = torch.zeros_like(response)
+    for row, tokens in enumerate(input_ids):
+        places = response[row].nonzero()[:, 0]
+        places = places[places > 0]  # the first token of all was not predicted
+        scores = head(states[-1][row, places - 1]).float().log_softmax(dim=-1)
+        entropy = -(scores.exp() * scores).sum(dim=-1)
+        excess[row, places - 1] = -scores.gather(1, tokens[places, None])[:, 0] - entropy
+    return [torch.einsum("sth,st->sh", states[layer], excess) for layer in (0, -1)]

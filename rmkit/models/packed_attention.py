@@ -1,0 +1,221 @@
+"""Packed rows through a causal reward model: the rewards and gradients of a padded batch, without its waste.
+
+Only attention knows of the packing. Embeddings, projections, MLPs and norms see one row and cost what its tokens
+cost. Attention is a function registered with transformers, which goes segment by segment; the model's own code, its
+rotary positions and its key-value groups stay what they are, and so does the checkpoint.
+"""
+
+import contextlib
+import inspect
+from collections.abc import Iterator
+from types import MethodType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad, scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+from transformers.modeling_layers import GenericForSequenceClassification
+from transformers.modeling_outputs import SequenceClassifierOutputWithPast
+
+from rmkit.core.checks import Seen, refuse
+from rmkit.data.collators import Segments
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+
+    VARLEN = "window_size" in inspect.signature(varlen_attn).parameters
+except ImportError:  # an older torch
+    VARLEN = False
+
+ATTENTION = "rmkit_packed"
+# Causal models with rotary positions and plain attention in every layer; each is compared with its padded batch.
+PACKED_MODELS = ("gemma", "gemma3_text", "llama", "mistral", "mixtral", "olmo2", "phi3", "qwen2", "qwen3", "qwen3_moe",
+                 "smollm3", "starcoder2")
+
+
+class Plan:
+    """How attention goes over a packed row; made once a forward, for all layers and for their recomputation."""
+
+    def __init__(self, segments: Segments) -> None:
+        self.segments = segments
+        self.masks: list[Tensor | None] = []
+        self.varlen: tuple[Tensor, dict[str, Any]] | None = None
+
+    def attend_in_turn(self, query: Tensor, key: Tensor, value: Tensor, *, final: bool, **settings: Any) -> Tensor:
+        """[1, head, token, dim] each, to [1, token, head, dim]: one SDPA a segment, by torch's kernels for it.
+
+        A segment's queries see the prefix of their group and themselves. The row is split, not sliced: the gradient
+        of a split is one concatenation, that of a slice as long as the row. In the `final` layer nothing but the
+        segments' last tokens is read any more: the others are left at 0.
+        """
+        lengths, prefixes = self.segments.lengths, self.segments.prefixes
+        if not self.masks:
+            self.masks = [
+                build_branch_mask(length, prefix, query) if prefix else None
+                for length, prefix in zip(lengths, prefixes, strict=True)
+            ]
+        parts = zip(prefixes, self.masks, *(row.split(lengths, dim=2) for row in (query, key, value)), strict=True)
+        outputs = []
+        first: tuple[Tensor, Tensor] = (key, value)
+        for prefix, mask, queries, keys, values in parts:
+            if prefix:
+                keys = torch.cat([first[0][:, :, :prefix], keys], dim=2)
+                values = torch.cat([first[1][:, :, :prefix], values], dim=2)
+            else:
+                first = keys, values
+            if final:
+                seen = scaled_dot_product_attention(queries[:, :, -1:], keys, values, **settings)
+                seen = pad(seen, (0, 0, queries.shape[2] - 1, 0))
+            else:
+                seen = scaled_dot_product_attention(queries, keys, values, mask, is_causal=not prefix, **settings)
+            outputs.append(seen.transpose(1, 2))
+        return torch.cat(outputs, dim=1)
+
+    def attend_at_once(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+        """The same by one call of torch's variable-length attention, whose causal mask ends at the last key."""
+        if self.varlen is None:
+            self.varlen = find_keys(self.segments, query.device)
+        places, lengths = self.varlen
+        query, key, value = (row[0].transpose(0, 1) for row in (query, key, value))
+        seen = varlen_attn(query, key[places], value[places], scale=scale, window_size=(-1, 0), **lengths)
+        assert isinstance(seen, Tensor)
+        return seen[None]
+
+
+def build_branch_mask(length: int, prefix: int, query: Tensor) -> Tensor:
+    """[length, prefix + length], added to the scores: 0 for the whole prefix and causally for itself, else -inf."""
+    mask = torch.full((length, prefix + length), -torch.inf, dtype=query.dtype, device=query.device)
+    return mask.triu(prefix + 1)
+
+
+def find_keys(segments: Segments, device: torch.device) -> tuple[Tensor, dict[str, Any]]:
+    """The places in the row of all segments' keys, one segment after the other, and their lengths for `varlen_attn`."""
+    places, start, first = [], 0, 0
+    for length, prefix in zip(segments.lengths, segments.prefixes, strict=True):
+        first = first if prefix else start
+        places += [np.arange(first, first + prefix), np.arange(start, start + length)]
+        start += length
+    counts = np.add(segments.lengths, segments.prefixes)
+    bounds = [np.concatenate([[0], np.cumsum(lengths)]) for lengths in (segments.lengths, counts)]
+    cu_q, cu_k = (torch.as_tensor(bound, dtype=torch.int32, device=device) for bound in bounds)
+    lengths = {"cu_seq_q": cu_q, "cu_seq_k": cu_k, "max_q": max(segments.lengths), "max_k": int(counts.max())}
+    return torch.as_tensor(np.concatenate(places), device=device), lengths
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    plan: Plan | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """What a model's layers call: attention by `plan`, and transformers' own SDPA where there is none.
+
+    In half precision on CUDA by `varlen_attn`, where torch has it; else segment by segment.
+    """
+    if plan is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
+        )
+    for name in ("softcap", "s_aux", "position_bias"):
+        if others.get(name) is not None:
+            refuse("packed attention", f"plain attention, without {name}", Seen(type(module).__name__), "Pad instead.")
+    groups = getattr(module, "num_key_value_groups", 1)
+    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    if torch.is_autocast_enabled(query.device.type):
+        dtype = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    if VARLEN and query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and not dropout:
+        return plan.attend_at_once(query, key, value, scaling), None
+    final = module.layer_idx == module.config.num_hidden_layers - 1  # type: ignore[operator, union-attr]
+    if query.is_cpu and query.dtype is torch.bfloat16:
+        # torch's gradient of attention on a CPU takes half the time in float32.
+        with torch.autocast("cpu", enabled=False):
+            exact = (row.float() for row in (query, key, value))
+            seen = plan.attend_in_turn(*exact, final=final, scale=scaling, dropout_p=dropout)
+        return seen.to(query.dtype), None
+    return plan.attend_in_turn(query, key, value, final=final, scale=scaling, dropout_p=dropout), None
+
+
+AttentionInterface.register(ATTENTION, attend)
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)  # of padded batches
+
+
+def forward(
+    self: Any,
+    input_ids: Tensor | None = None,
+    attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    *,
+    segments: Segments | None = None,
+    last: Tensor | None = None,
+    **others: Any,
+) -> Any:
+    """A reward model's forward that takes what `pack` gives too: `logits` [sequence, 1], in the order of `last`."""
+    if segments is None:
+        return type(self).forward(self, input_ids, attention_mask, position_ids, **others)
+    assert input_ids is not None
+    body = getattr(self, self.base_model_prefix)
+    with narrow(body.layers[-1].mlp, last, input_ids.shape[1]):
+        states = body(
+            input_ids,
+            attention_mask=input_ids.new_ones(1, 1, 1, 1),  # one of four axes is taken as it is: no other is built
+            position_ids=position_ids,
+            use_cache=False,
+            plan=Plan(segments),
+        ).last_hidden_state
+    return SequenceClassifierOutputWithPast(logits=self.score(states[0, last]))
+
+
+@contextlib.contextmanager
+def narrow(block: nn.Module, last: Tensor | None, length: int) -> Iterator[None]:
+    """Let the final layer's MLP read the places `last` of a row of `length`: of the others nothing is read any more.
+
+    Not where gradients are wanted: a layer that is recomputed for them would read the whole row.
+    """
+    if torch.is_grad_enabled():
+        yield
+        return
+    before = block.register_forward_pre_hook(lambda module, states: states[0][:, last])
+    after = block.register_forward_hook(
+        lambda module, states, output: output.new_zeros(1, length, output.shape[2]).index_copy(1, last, output)
+    )
+    try:
+        yield
+    finally:
+        before.remove()
+        after.remove()
+
+
+def accept_packed(model: PreTrainedModel) -> None:
+    """Let `model` (or the one that its adapters are on) take packed rows, and padded batches as before."""
+    plain = unwrap(model)
+    plain.set_attn_implementation(ATTENTION)
+    plain.forward = MethodType(forward, plain)  # of this object: its class is the one that its checkpoint names
+
+
+def tell_why_padded(model: PreTrainedModel, max_length: int) -> str | None:
+    """Why `model` cannot take packed sequences of up to `max_length` tokens, or None where it can."""
+    plain = unwrap(model)
+    config = plain.config
+    if config.model_type not in PACKED_MODELS or not isinstance(plain, GenericForSequenceClassification):
+        return f"packing is not known to be exact for {type(plain).__name__}"
+    if config._attn_implementation not in ("sdpa", ATTENTION):
+        return f"packing needs sdpa attention, the model has {config._attn_implementation}"
+    window = getattr(config, "sliding_window", None)
+    if window is not None and window < max_length:
+        return f"packing needs full attention, the model's window is {window} tokens"
+    return None
+
+
+def unwrap(model: PreTrainedModel) -> PreTrainedModel:
+    """The reward model itself, without the adapters around it."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]

@@ -1,0 +1,130 @@
+"""Reward models: `AutoModelForSequenceClassification` with one label, loaded and initialised."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from rmkit.core.checks import Seen, refuse
+from rmkit.core.seeds import derive_seed
+from rmkit.data.chat_template import set_default_template
+
+# Tokens that model families keep aside for padding; one in the vocabulary is taken before a new one is added.
+PAD_TOKENS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]")
+
+
+def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The fast tokenizer at `path` with a chat template, right padding and a pad token of its own.
+
+    The pad token is never one that ends or fills a text (EOS, BOS, unknown): a reward is read at the last token
+    that is not padding, so with pad == eos it would be read one token too early, or anywhere in a run of them.
+    Raises `InputError` when there is no fast tokenizer at `path`.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, use_fast=True, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        refuse(f"tokenizer {path}", "a tokenizer's folder or hub name", Seen(first_line(error)), "Check the path.")
+    if not tokenizer.is_fast:
+        refuse(f"tokenizer {path}", "a fast tokenizer", Seen(type(tokenizer).__name__), "Save it as tokenizer.json.")
+    tokenizer.padding_side = "right"
+    set_default_template(tokenizer)
+    textual = (None, tokenizer.eos_token, tokenizer.bos_token, tokenizer.unk_token)
+    if tokenizer.pad_token in textual:
+        vocabulary = tokenizer.get_vocab()
+        known = [token for token in PAD_TOKENS if token in vocabulary and token not in textual]
+        tokenizer.add_special_tokens({"pad_token": known[0] if known else PAD_TOKENS[1]})
+    return tokenizer
+
+
+def load_reward_model(
+    path: str | Path,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    seed: int | None = None,
+    dtype: torch.dtype | str | None = None,
+    trust_remote_code: bool = False,
+) -> PreTrainedModel:
+    """The model at `path` (causal LM, encoder or reward model) with a scalar head, ready for `tokenizer`.
+
+    A head that the checkpoint lacks is initialised under `seed`, by itself: two seeds differ in the head alone, and
+    the global random state is left as it was. `dtype` defaults to float32, whatever the checkpoint was stored in.
+    The embedding grows when the tokenizer has tokens (a pad token) that the checkpoint does not know. Raises
+    `InputError` when there is no such model at `path`, or when its head gives more than one number.
+    """
+    with seeded(seed):
+        try:
+            with quiet():
+                model, report = AutoModelForSequenceClassification.from_pretrained(
+                    path,
+                    num_labels=1,
+                    problem_type="regression",  # or pipelines would put a sigmoid on the reward
+                    dtype=torch.float32 if dtype is None else dtype,
+                    use_safetensors=True,
+                    trust_remote_code=trust_remote_code,
+                    output_loading_info=True,
+                )
+        except (OSError, ValueError, RuntimeError) as error:
+            refuse(f"model {path}", "a model's folder or hub name, with safetensors weights and one label if it has "
+                   "a head", Seen(first_line(error)), "Check the path and the model's kind.")
+        if model.get_input_embeddings().num_embeddings < len(tokenizer):
+            model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    body = [key for key in report["missing_keys"] if key.startswith(f"{model.base_model_prefix}.")]
+    lacking = [key for key in body if "pooler" not in key]  # a pooler belongs to the head
+    if lacking:
+        refuse(f"model {path}", "weights for every layer but the head", Seen(f"none for {', '.join(lacking[:3])}"),
+               "Check that the weights belong to this architecture.")
+    for config in (model.config, model.config.get_text_config()):  # the latter is read where configurations nest
+        config.pad_token_id = tokenizer.pad_token_id
+    return model
+
+
+def check_positions(model: PreTrainedModel, longest: int) -> None:
+    """Refuse sequences of `longest` tokens where the model has positions for fewer."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if positions is not None and longest > positions:
+        refuse("max_length", f"at most the model's {positions} positions", Seen(f"a sequence of {longest} tokens"),
+               f"Set max_length to {positions}.")
+
+
+def find_head(model: nn.Module) -> nn.Linear:
+    """The linear layer that gives the reward; its input is the embedding f(x, y) of the contrastive losses."""
+    heads = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module.out_features == 1 and not re.search("original_module|lora_", name)
+    ]
+    if not heads:
+        refuse("model", "a linear head with one output", Seen(type(model).__name__), "Use load_reward_model.")
+    return heads[-1]
+
+
+@contextlib.contextmanager
+def seeded(seed: int | None) -> Iterator[None]:
+    """Draw a head's weights under `seed` and leave the random state as it was; with None, draw from that state."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "head"))
+        yield
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without the loading report, which sounds the alarm about every new head; what it says is checked instead."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def first_line(error: Exception) -> str:
+    """An error's first line; the libraries' messages go on for pages."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,121 @@
+"""Reward models on files of responses: rows in, rows with their rewards out, resumable."""
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rmkit.core.checks import InputError, Seen, refuse
+from rmkit.core.stage import Stage, open_stage
+from rmkit.data.chat_template import Encoded, OverLong, encode_rows
+from rmkit.data.collators import AT_ONCE
+from rmkit.data.resumable import PROGRESS, Ledger
+from rmkit.data.samples import Parsed, parse
+from rmkit.data.sources import Fault, Row, find_files, read_rows
+from rmkit.data.token_batches import TOKENS, UNITS, cut_units
+from rmkit.models.scoring import choose_sharing, load_scorer, score_units
+
+SCORED = "scored"
+BLOCK = 512  # rows that are scored together, and lost when the run is killed
+
+
+def score_file(
+    data: str,
+    model_name_or_path: str,
+    output_dir: str | Path,
+    *,
+    split: str = "train",
+    max_length: int = 1024,
+    tokens_at_once: int = TOKENS,
+    dtype: str = "float32",
+    trust_remote_code: bool = False,
+) -> Path:
+    """Write `scored.jsonl`, the rows with their `rewards` [response], and `quarantine.jsonl`; the stage's folder.
+
+    A row that cannot be read, or of which one response does not fit into `max_length` tokens, is set aside whole. The
+    record says rows in, rows out and rows quarantined by reason. A run that was killed goes on where it was.
+    """
+    settings = {
+        "data": data, "model_name_or_path": model_name_or_path, "split": split, "max_length": max_length,
+        "tokens_at_once": tokens_at_once, "dtype": dtype, "trust_remote_code": trust_remote_code,
+    }
+    find_files(data)  # an unreadable one is refused before the output folder is touched
+    with open_stage(output_dir, "score", settings, {"data": data, "model_name_or_path": model_name_or_path}) as stage:
+        if not stage.done:
+            try:
+                model, tokenizer = load_scorer(model_name_or_path, dtype=dtype, trust_remote_code=trust_remote_code)
+                fill(stage, data, split, model, tokenizer, max_length=max_length, tokens_at_once=tokens_at_once)
+            except OSError as error:
+                refuse(f"score: output_dir {output_dir}", "a disk that can be written", Seen(error), "Free it.")
+        print("\n".join(stage.record["report"]))
+    (stage.directory / PROGRESS).unlink(missing_ok=True)
+    return stage.directory
+
+
+def fill(
+    stage: Stage, data: str, split: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
+    *, max_length: int, tokens_at_once: int,
+) -> None:
+    """Score what is not scored yet."""
+    with Ledger(stage.directory, SCORED) as ledger:
+        reading = ledger.reading
+        rows = iter(tqdm(read_rows(data, split), f"Scoring {data}", unit=" rows", disable=None))
+        done = sum(1 for _ in islice(rows, reading.rows_in))
+        if done < reading.rows_in:
+            refuse(f"data {data}", f"the {reading.rows_in} rows that were read before", Seen(f"{done} rows"),
+                   "Name another output folder.")
+        while block := list(islice(rows, BLOCK)):
+            ledger.write(score_block(block, model, tokenizer, max_length, tokens_at_once))
+        if not reading.rows_out[SCORED]:
+            refuse(f"data {data}", "at least one usable row",
+                   Seen("; ".join([str(reading), *reading.list_reasons()])), "A row has prompt and responses.")
+    stage.record.update(
+        rows_in=reading.rows_in,
+        rows_out=reading.rows_out[SCORED],
+        quarantined=reading.quarantined,
+        report=[str(reading), *(f"  {line}" for line in reading.list_reasons())],
+    )
+
+
+def score_block(
+    block: list[Row], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int, tokens_at_once: int
+) -> Iterator[tuple[Row, Mapping[str, Any] | Fault]]:
+    """Each row of a block with its `rewards`, or its fault."""
+    encoded = list(encode_block([parse(row) for row in block], tokenizer, max_length))
+    groups = [group for group in encoded if not isinstance(group, Fault)]
+    units = cut_units(groups, choose_sharing(model, max_length, tokens_at_once))
+    rewards: np.ndarray = score_units(
+        model, tokenizer, Dataset.from_dict(units, UNITS),
+        max_length=max_length, tokens_at_once=tokens_at_once,
+    )
+    for row, group in zip(block, encoded, strict=True):
+        if isinstance(group, Fault):
+            yield row, group
+        else:
+            yield row, {"rewards": rewards[:len(group)].tolist()}
+            rewards = rewards[len(group):]
+
+
+def encode_block(
+    parsed: list[Parsed | Fault], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> Iterator[list[list[int]] | Fault]:
+    """Token ids [response, token] of each row, or its fault."""
+    for start in range(0, len(parsed), AT_ONCE):
+        part = parsed[start:start + AT_ONCE]
+        sound = [row for row in part if not isinstance(row, Fault)]
+        found = iter(encode_rows(tokenizer, sound, max_length, starts=False))
+        for row in part:
+            yield row if isinstance(row, Fault) else list_tokens(next(found))
+
+
+def list_tokens(group: list[Encoded | InputError]) -> list[list[int]] | Fault:
+    """Token ids of a row's conversations, or the fault of the first that has one."""
+    for encoded in group:
+        if isinstance(encoded, InputError):
+            return Fault("over-long response" if isinstance(encoded, OverLong) else "not encoded", str(encoded))
+    return [encoded.input_ids for encoded in group if isinstance(encoded, Encoded)]

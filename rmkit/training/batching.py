@@ -1,0 +1,39 @@
+"""The rows of a batch: packed without padding where the model can take them so, padded where it cannot."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
+
+from rmkit.data.collators import PairCollator, PairPacker, repeat_packed
+from rmkit.models.packed_attention import accept_packed, tell_why_padded
+
+logger = logging.getLogger(__name__)
+
+
+def choose_collator(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: TrainingArguments, max_length: int
+) -> PairPacker | PairCollator:
+    """What packs the pairs, `model` made ready for it; or what pads them, after the reason was logged."""
+    reason = tell_why_padded(model, max_length)
+    if args.n_gpu > 1:
+        reason = "one packed row cannot be cut over several GPUs; start a process for each"
+    if reason is None:
+        accept_packed(model)
+        return PairPacker()
+    if args.process_index == 0:
+        logger.warning("Training on padded batches: %s.", reason)
+    return PairCollator(tokenizer)
+
+
+def count_pairs(batch: Mapping[str, Any]) -> int:
+    """How many pairs a batch has."""
+    return len(batch["last"] if "segments" in batch else batch["input_ids"]) // 2
+
+
+def take_tokens(batch: Mapping[str, Any], views: int) -> dict[str, Any]:
+    """What a model's forward takes of a batch, `views` times over: rewards come [view, (chosen, rejected), pair]."""
+    if "segments" in batch:
+        return repeat_packed(batch, views)
+    return {name: batch[name].repeat(views, 1) for name in ("input_ids", "attention_mask")}

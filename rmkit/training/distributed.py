@@ -1,0 +1,154 @@
+"""Several ranks: the first one keeps the stage's record, and a rank that dies or hangs stops the others with a word."""
+
+import base64
+import codecs
+import contextlib
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from rmkit.core.checks import InputError, Seen, refuse
+from rmkit.core.processes import die_with_parent
+from rmkit.core.stage import Stage, open_stage
+from rmkit.training.zero import accelerator_environment, free_port
+
+PADDING = r"(?s)^\[\S+\] |\. .*"  # what gloo says before and after the reason
+
+
+def is_first_rank() -> bool:
+    """Whether this process is the one that writes: the only one, or rank 0."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def wait_for_ranks() -> None:
+    """Go on when all processes have come so far."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+@contextlib.contextmanager
+def open_stage_on_ranks(
+    directory: str | Path, name: str, config: Mapping[str, Any], inputs: Mapping[str, str | Path]
+) -> Iterator[Stage]:
+    """`rmkit.core.stage.open_stage` for every rank of a process group, or for a single process.
+
+    All ranks see the same `done`; what others than the first put into `record` is lost. When the first rank refuses
+    the folder, it raises; the others leave with exit code 2 and no message of their own.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        with open_stage(directory, name, config, inputs) as stage:
+            yield stage
+        return
+    with contextlib.ExitStack() as stack:
+        stage = Stage(Path(directory), "", False)
+        refusal = None
+        if is_first_rank():
+            try:
+                stage = stack.enter_context(open_stage(directory, name, config, inputs))
+            except InputError as error:
+                refusal = error
+        message = [(stage.done, refusal is not None)]
+        dist.broadcast_object_list(message)
+        stage.done, refused = message[0]
+        if refusal is not None:
+            raise refusal
+        if refused:
+            raise SystemExit(2)
+        yield stage
+        dist.barrier()  # the record is written when all ranks are through
+
+
+@contextlib.contextmanager
+def tell_lost_ranks(timeout: int) -> Iterator[None]:
+    """Refuse to go on when another rank is gone, or has not answered within `timeout` seconds: gloo says so vaguely."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        refuse("processes", f"all to answer within ddp_timeout ({timeout} s)", Seen(re.sub(PADDING, "", str(error))),
+               "One died or hangs, see above; the same command goes on from the last complete checkpoint.")
+
+
+TAIL = 64 * 1024  # characters of the processes' stderr in which the reason of a failure is looked for
+PATIENCE = 30  # seconds that processes have to end when told to
+LAUNCHED = "RMKIT_LAUNCHED"  # set in what we start
+KILLED = {256 - number: number.name for number in signal.Signals}  # exit codes of DeepSpeed's launcher
+
+
+def launch(module_arguments: Sequence[str], *, processes: int, launcher: str | None = None) -> None:
+    """Run `python -m MODULE ARGUMENTS...` as `processes` ranks, their output passed on; returns when all are done.
+
+    `launcher` is the beginning of another command that takes `--module MODULE ARGUMENTS...`, such as
+    "torchrun --nproc_per_node 2" or "deepspeed --hostfile hosts --no_local_rank". Raises `InputError` with the reason
+    that the ranks gave when one of them fails; the launcher then ends the others.
+    """
+    if LAUNCHED in os.environ:  # or each process would start the launcher again, without end
+        refuse("launcher", "a command that starts ranks, with LOCAL_RANK and WORLD_SIZE set", Seen("neither is set"),
+               "On a CPU, torchrun and deepspeed do so; accelerate launch does with --use_deepspeed.")
+    if launcher is None:
+        world = base64.urlsafe_b64encode(json.dumps({"localhost": choose_devices(processes)}).encode()).decode()
+        # Not by deepspeed.launcher.runner, which would die alone when this process does: the ranks would write on.
+        command = [sys.executable, "-u", "-m", "deepspeed.launcher.launch", f"--world_info={world}",
+                   "--master_port", free_port(), "--no_local_rank", "--log_level", "error"]
+    else:
+        command = shlex.split(launcher)
+    command += ["--module", *module_arguments]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = {"OMP_NUM_THREADS": str(max(1, cores // processes))}
+    environment = {**threads, **accelerator_environment(), **os.environ, LAUNCHED: "1"}
+    try:
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, preexec_fn=die_with_parent)
+    except OSError as error:
+        refuse(f"launcher {command[0]}", "a command that can be run", Seen(error), "Install it or name another.")
+    try:
+        tail = pass_on(process)
+        code = process.wait()
+    finally:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.terminate()
+            process.wait(PATIENCE)
+        process.kill()
+    if code:
+        kept = "The output above says more. The last complete checkpoint is kept; the same command goes on from it."
+        if code in KILLED:
+            refuse(f"{processes} processes", "all to end well", Seen(f"one ended by {KILLED[code]}"), kept)
+        reason = re.findall(r"^rmkit: error: (.*)$", tail, re.MULTILINE)
+        if reason:
+            raise InputError(reason[0])
+        errors = re.findall(r"^(?:\[rank\d+\]: )?([\w.]*(?:Error|Exception|Interrupt)\b.*)$", tail, re.MULTILINE)
+        last = errors[-1].rstrip(".") if errors else "no reason given"
+        refuse(f"{processes} processes", "all to end well", Seen(f"exit code {code}: {last}"), kept)
+
+
+def choose_devices(processes: int) -> list[str]:
+    """A device for each process: of those that CUDA_VISIBLE_DEVICES allows, or which the launcher would overwrite."""
+    visible = [device for device in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if device.strip()]
+    devices = visible or [str(number) for number in range(processes)]
+    if len(devices) < processes:
+        refuse("processes", f"at most {len(devices)}, the devices in CUDA_VISIBLE_DEVICES", processes,
+               "Start fewer, or allow more devices.")
+    return devices[:processes]
+
+
+def pass_on(process: subprocess.Popen[bytes]) -> str:
+    """Copy the process' stderr to ours as it comes (progress bars included) and give back its end."""
+    assert process.stderr is not None
+    decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+    tail = ""
+    with process.stderr as stream:
+        while chunk := os.read(stream.fileno(), 4096):
+            text = decode(chunk)
+            sys.stderr.write(text)
+            sys.stderr.flush()
+            tail = (tail + text)[-TAIL:]
+    return tail

@@ -1,0 +1,116 @@
+"""What several stages' tests start from: a finished run on a tiny gold world, pairs to vote on, a scripted model."""
+
+import contextlib
+import io
+import re
+
+import pytest
+import yaml
+
+from rmkit.core.config import load_config
+from rmkit.core.seeds import derive_seed
+from rmkit.generation import Completion, Generator
+
+SETTINGS = """\
+max_length: 256
+gold: {train: 120, validation: 60, test: 10, demonstrations: 64, hidden: 32, layers: 2}
+read: {plant_noise: {kind: uniform, rate: 0.3}}
+vote: {members: 3, folds: 2, heads: {epochs: 2}}
+repair: {shares: [0.2, 0.3], recipes: [flip, drop+margin, soft]}
+train:
+  {per_device_train_batch_size: 16, learning_rate: 1.0e-3, logging_steps: 4, save_steps: 3, report_to: none,
+   disable_tqdm: true}
+evaluate: {resamples: 50}
+audit: {suspicious: 5}
+"""
+
+
+@pytest.fixture(scope="session")
+def settings():
+    return yaml.safe_load(SETTINGS)
+
+
+@pytest.fixture(scope="session")
+def gold_run(tmp_path_factory):
+    """The folder of a whole run; not to be written to."""
+    from rmkit.commands.run import RunConfig, run
+
+    place = tmp_path_factory.mktemp("gold run")
+    (place / "run.yaml").write_text(SETTINGS)
+    with contextlib.redirect_stdout(io.StringIO()):
+        run(load_config(RunConfig, place / "run.yaml", ["--output_dir", str(place / "out")]))
+    return place / "out"
+
+
+@pytest.fixture
+def pairs_folder(tiny_pairs, tmp_path):
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    planted = [number % 5 == 0 for number in range(len(tiny_pairs))]
+    tiny_pairs.remove_columns(["target", "margin"]).add_column("planted", planted).to_parquet(folder / "train.parquet")
+    tiny_pairs.select(range(9)).to_parquet(folder / "validation.parquet")
+    return folder
+
+
+@pytest.fixture
+def configure(pairs_folder, tiny_base, tmp_path):
+    """configure(**settings): a small vote on these pairs."""
+    from rmkit.commands.vote import VoteConfig
+
+    def make(**settings):
+        places = {"data": pairs_folder, "model_name_or_path": tiny_base, "output_dir": tmp_path / "votes"}
+        places = {role: str(place) for role, place in places.items()}
+        return VoteConfig(**{**places, "members": 2, "max_length": 128, **settings})
+
+    return make
+
+
+@pytest.fixture
+def labelled_folder(tiny_pairs, tmp_path):
+    """Pairs to train on, with targets and margins, and some to validate on."""
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    tiny_pairs.to_parquet(folder / "train.parquet")
+    tiny_pairs.select(range(9)).to_parquet(folder / "validation.parquet")
+    return folder
+
+
+@pytest.fixture
+def words(labelled_folder, tiny_base, tmp_path):
+    """The command line of a short training."""
+    settings = {
+        "data": labelled_folder, "model_name_or_path": tiny_base, "output_dir": tmp_path / "model", "max_length": 128,
+        "disable_tqdm": True, "per_device_train_batch_size": 4, "logging_steps": 1, "learning_rate": 1e-3,
+    }
+    return [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+
+
+class Scripted(Generator):
+    """Answers by `script(material by tag, luck in [0, 1))`; `asked`: every question that it was shown."""
+
+    name = "script"
+
+    def __init__(self, script):
+        self.script = script
+        self.asked = []
+
+    def complete(self, requests):
+        for number, request in enumerate(requests):
+            shown = request.prompt[-1]["content"]
+            self.asked.append(shown)
+            found = re.findall(r"<([\w-]+)>\n(.*?)\n</\1>", shown, re.DOTALL)
+            answer = self.script({tag: text.replace("> ", "") for tag, text in found},
+                                 derive_seed(request.seed, shown) / 2**31)
+            yield number, Completion(answer, "stop", 50, 5) if isinstance(answer, str) else answer
+
+
+@pytest.fixture
+def appointed(monkeypatch):
+    """appointed(script) makes the language model of every run answer by it; the generator."""
+
+    def make(script):
+        generator = Scripted(script)
+        monkeypatch.setattr("rmkit.judges.config.find_generator", lambda model, trust: generator)
+        return generator
+
+    return make

@@ -1,0 +1,35 @@
+"""A vote taken in small blocks, its large arrays on disk, is byte for byte the vote taken in memory."""
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from rmkit.commands import vote as tallying
+from rmkit.data import memmap as pages
+from rmkit.data import parquet as tables
+from rmkit.ensembles import head_data as lessons
+from rmkit.ensembles import heads
+from rmkit.preferences import noise as rate
+
+pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
+
+
+@pytest.mark.parametrize("folds", [0, 3])
+def test_a_vote_in_blocks_is_the_vote_at_once(configure, tmp_path, monkeypatch, folds):
+    def read(folder):
+        splits = [pyarrow.parquet.read_table(folder / f"{split}.parquet") for split in ("train", "validation")]
+        record = tallying.read_record(folder)
+        return [*splits, record["noise_rate"], record["planted_auroc"]]
+
+    settings = {"members": 4, "folds": folds, "heads": {"batch_size": 8, "epochs": 2}}
+    whole = read(tallying.vote(configure(**settings)))
+    for module, name, value in ((tables, "BLOCK", 5), (pages, "LARGE", 0), (pages, "INTERVAL", 0.0),
+                                (lessons, "TAKEN_AT_ONCE", 3), (rate, "BLOCK", 4), (tallying, "PAIRS_AT_ONCE", 6)):
+        monkeypatch.setattr(module, name, value)
+    mapped = []
+    monkeypatch.setattr(heads, "scratch_array", lambda *given: mapped.append(pages.scratch_array(*given)) or mapped[-1])
+    in_blocks = read(tallying.vote(configure(**settings, output_dir=str(tmp_path / "blocks"))))
+    assert mapped and all(isinstance(array, np.memmap) for array in mapped)
+    assert all(one == other for one, other in zip(whole, in_blocks, strict=True))
+    if folds:
+        assert whole[2] is not None

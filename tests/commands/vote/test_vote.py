@@ -1,0 +1,120 @@
+"""The stage `vote`: who scored what, what is written, and what is refused."""
+
+import numpy as np
+import pytest
+
+from rmkit.commands.vote import VoteConfig, vote
+from rmkit.core.checks import InputError
+from rmkit.core.stage import read_record
+from rmkit.data.parquet import load_split
+from rmkit.metrics.correlation import auroc
+from rmkit.models.scoring import score_with
+
+pytestmark = pytest.mark.filterwarnings(
+    r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
+)
+TRAINING = {"max_steps": 2, "learning_rate": 1e-3, "report_to": "none", "disable_tqdm": True, "save_strategy": "no"}
+
+
+@pytest.mark.parametrize("folds, voting", [(0, "in-sample"), (3, "cross-fitted")])
+def test_heads_write_every_pair_with_its_votes(configure, tiny_pairs, folds, voting, capsys):
+    folder = vote(configure(members=4, folds=folds))
+    record = read_record(folder)
+    assert (record["voting"], record["kind"], record["members"]) == (voting, "heads", 4)
+    assert record["rows_in"] == record["rows_out"] == 33
+    assert voting in capsys.readouterr().out
+    assert (folder / "strength.png").read_bytes().startswith(b"\x89PNG")
+    train = load_split(folder, "train")
+    assert train["id"][:] == tiny_pairs["id"][:] and load_split(folder, "validation")["id"][:] == tiny_pairs["id"][:9]
+    assert not (folder / "test.parquet").exists()
+    rewards = np.array(train["rewards_chosen"][:]), np.array(train["rewards_rejected"][:])
+    assert rewards[0].shape == (24, 4) and rewards[0].dtype == np.float64
+    gaps = rewards[0] - rewards[1]
+    np.testing.assert_allclose(train["strength_mean"][:], gaps.mean(axis=1))
+    np.testing.assert_allclose(train["strength_std"][:], gaps.std(axis=1, ddof=0))
+    assert np.abs(np.array(train["strength_std"][:]) - gaps.std(axis=1, ddof=1)).min() > 0
+    np.testing.assert_allclose(train["agreement"][:], (gaps > 0).mean(axis=1))
+    assert record["planted_auroc"] == pytest.approx(auroc(-gaps.mean(axis=1), np.array(train["planted"][:])))
+    assert (record["noise_rate"] is None) == (folds == 0)
+    if folds:
+        assert 0 <= record["noise_rate"]["low"] <= record["noise_rate"]["rate"] <= record["noise_rate"]["high"] <= 0.5
+        clean = load_split(vote(configure(members=4, folds=0, output_dir=str(folder.parent / "other"))), "train")
+        assert np.abs(np.array(clean["strength_mean"][:]) - gaps.mean(axis=1)).min() > 1e-9  # other heads scored it
+
+
+def test_a_head_that_has_not_seen_a_pair_does_not_know_its_label(configure, pairs_folder, tiny_pairs):
+    """Flipping a pair's label negates its cross-fitted gap exactly, since nothing that scored it was trained on it."""
+    first = load_split(vote(configure(folds=24)), "train")
+    flipped = [{**row, "chosen": row["rejected"], "rejected": row["chosen"]} if row["id"] == "p3" else row
+               for row in load_split(pairs_folder, "train").to_list()]
+    type(tiny_pairs).from_list(flipped).to_parquet(pairs_folder / "train.parquet")
+    gaps = [np.array(votes["strength_mean"][:])[3] for votes in (first, load_split(vote(configure(folds=24)), "train"))]
+    assert gaps[0] == pytest.approx(-gaps[1], abs=1e-5) and abs(gaps[0]) > 1e-3
+    gaps = []
+    for rows in (flipped, first.select_columns(["id", "prompt", "chosen", "rejected", "source"]).to_list()):
+        type(tiny_pairs).from_list(rows).to_parquet(pairs_folder / "train.parquet")
+        gaps.append(load_split(vote(configure(folds=0, heads={"epochs": 30})), "train")["strength_mean"][3])
+    assert abs(gaps[0] + gaps[1]) > 1e-3  # in-sample, it does
+
+
+def test_full_members_differ_and_are_the_models_in_their_folders(configure, pairs_folder, tmp_path):
+    folder = vote(configure(kind="full", folds=0, loss="bradley_terry", train=TRAINING))
+    assert read_record(folder)["voting"] == "in-sample" and read_record(folder)["kind"] == "full"
+    members = [tmp_path / "votes-members" / str(member) / "model" for member in range(2)]
+    assert len({read_record(member)["config"]["seed"] for member in members}) == 2
+    assert {read_record(member)["config"]["data"] for member in members} == {str(pairs_folder)}
+    for split in ("train", "validation"):
+        votes = load_split(folder, split)
+        for member, place in enumerate(members):
+            expected = score_with(
+                place, load_split(pairs_folder, split), max_length=128, tokens_at_once=300)
+            for name, values in zip(("rewards_chosen", "rewards_rejected"), expected, strict=True):
+                np.testing.assert_allclose(np.array(votes[name][:])[:, member], values, atol=1e-5)
+        rewards = np.array(votes["rewards_chosen"][:])
+        assert np.abs(rewards[:, 0] - rewards[:, 1]).min() > 1e-4
+
+
+@pytest.mark.parametrize("settings, match", [
+    ({"members": 1}, "members"),
+    ({"folds": 1}, "folds"),
+    ({"kind": "heads", "train": {"max_steps": 1}}, "train: expected no keys with kind 'heads'"),
+    ({"kind": "full", "heads": {"epochs": 1}}, "heads: expected no keys with kind 'full'"),
+    ({"heads": {"epoch": 1}}, "heads: epoch: expected a known key.*epochs"),
+    ({"heads": {"members": 1}}, "members: expected a key of this section alone"),
+    ({"kind": "full", "train": {"seed": 1}}, "seed: expected a key of this section alone"),
+    ({"kind": "full", "train": {"lr_scheduler_type": "cosin"}}, "training arguments"),
+    ({"tokens_at_once": 0}, "tokens_at_once"),
+    ({"member": 0}, "member: expected members of kind full, got heads, which are trained together"),
+    ({"merge": True}, "merge: expected members of kind full"),
+    ({"kind": "full", "members": 10, "member": 10}, "member: expected one of 0 to 9, the members being 10, got 10"),
+    ({"kind": "full", "member": -1}, "member: expected one of 0 to 1"),
+    ({"kind": "full", "member": 0, "merge": True}, "member and merge: expected one of them"),
+    ({"kind": "full", "partial": True}, "partial: expected merge beside it"),
+    ({"kind": "full", "member": 0, "partial": True}, "partial: expected merge beside it"),
+])
+def test_settings_are_checked_before_anything_starts(configure, settings, match):
+    with pytest.raises(InputError, match=match):
+        configure(**settings)
+
+
+def test_a_vote_on_votes_replaces_them(configure, tmp_path, tiny_base):
+    folder = vote(configure(folds=0))
+    again = vote(VoteConfig(str(folder), str(tiny_base), str(tmp_path / "again"), members=3, folds=0, max_length=128))
+    assert np.array(load_split(again, "train")["rewards_chosen"][:]).shape == (24, 3)
+
+
+def test_data_without_pairs_is_refused_and_nothing_is_made(configure, tmp_path):
+    config = configure()
+    for data in (tmp_path, tmp_path / "nowhere"):
+        config.data = str(data)
+        with pytest.raises(InputError, match="a stage's folder with train.parquet"):
+            vote(config)
+    assert not (tmp_path / "votes").exists()
+
+
+def test_a_launchers_ranks_are_refused(configure, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="train.processes"):
+        vote(configure(kind="full", member=0))
+    assert not (tmp_path / "votes-members").exists()

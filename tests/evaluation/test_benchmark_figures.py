@@ -1,0 +1,30 @@
+"""A benchmark's chart: a dot for every score that is defined, at its value, and a line for its interval."""
+
+import pytest
+
+from rmkit.evaluation.benchmark_figures import draw_benchmark
+
+SCORES = {"total": {"value": 0.75, "low": 0.7, "high": 0.8}, "hard": {"value": 0.5, "low": None, "high": None},
+          "none": {"value": None, "low": None, "high": None}}
+DROPS = {"typos": {"drop": 0.125, "low": 0.1, "high": 0.15}, "case": {"drop": -0.01, "low": -0.02, "high": 0.0}}
+
+
+def lines_of(axes, label):
+    return {line.get_label(): list(line.get_xdata()) for line in axes.lines}[label]
+
+
+def test_dots_stand_at_the_values():
+    figure = draw_benchmark("RewardBench", {"one": {"scores": SCORES}, "other": {"scores": SCORES}})
+    axes, = figure.axes
+    assert axes.get_xlabel() == "RewardBench"
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(SCORES)
+    for model in ("one", "other"):
+        assert lines_of(axes, model) == [0.75, 0.5]
+    assert [list(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) == 2].count([0.7, 0.8]) == 2
+
+
+@pytest.mark.parametrize("models", [1, 2, 5])
+def test_drops_have_a_panel_of_their_own(models):
+    found = {f"model {place}": {"scores": SCORES, "robustness": {"rewordings": DROPS}} for place in range(models)}
+    left, right = draw_benchmark("RM-Bench", found).axes
+    assert lines_of(left, "model 0") == [0.75, 0.5] and lines_of(right, "model 0") == [0.125, -0.01]

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+
+import rmkit.metrics.significance as module
+from rmkit.core.checks import InputError
+from rmkit.metrics.significance import bootstrap_interval, resample, share_interval
+
+
+def mean_of(values):
+    return lambda weights: weights @ values / weights.sum(axis=1)
+
+
+def test_covers_the_mean_of_grouped_values_and_ungrouped_drawing_does_not():
+    covered = {"grouped": 0, "ungrouped": 0}
+    for seed in range(200):
+        generator = np.random.default_rng(seed)
+        groups = np.repeat(np.arange(60), 5)
+        values = generator.normal(0, 1, 60)[groups] + 0.3 * generator.normal(0, 1, 300)
+        for name, units in (("grouped", groups), ("ungrouped", np.arange(300))):
+            low, high = bootstrap_interval(mean_of(values), units, seed=seed, resamples=200)
+            covered[name] += low <= 0 <= high
+    assert 0.90 <= covered["grouped"] / 200 <= 0.99
+    assert covered["ungrouped"] / 200 < 0.75
+
+
+def test_any_statistic_by_weights():
+    values = np.random.default_rng(0).normal(0, 2, 400)
+
+    def spread(weights):
+        mean = weights @ values / weights.sum(axis=1)
+        return np.sqrt(weights @ values**2 / weights.sum(axis=1) - mean**2)
+
+    low, high = bootstrap_interval(spread, np.arange(400), seed=0)
+    assert low < values.std() < high
+    assert high - low == pytest.approx(2 * 1.96 * 2 / np.sqrt(800), rel=0.2)
+
+
+def test_names_may_be_text_and_the_seed_decides():
+    values = np.arange(6.0)
+    first = bootstrap_interval(mean_of(values), ["a", "a", "b", "b", "c", "c"], seed=1, resamples=50)
+    assert first == bootstrap_interval(mean_of(values), [0, 0, 1, 1, 2, 2], seed=1, resamples=50)
+    assert first != bootstrap_interval(mean_of(values), np.arange(6), seed=1, resamples=50)
+
+
+def test_blocks_do_not_change_the_draws(monkeypatch):
+    values = np.random.default_rng(0).normal(size=30)
+    whole = bootstrap_interval(mean_of(values), np.arange(30), seed=0, resamples=101)
+    monkeypatch.setattr(module, "BLOCK", 200)
+    assert bootstrap_interval(mean_of(values), np.arange(30), seed=0, resamples=101) == pytest.approx(whole)
+
+
+def test_undefined_resamples_are_left_out():
+    def sometimes(weights):
+        return np.where(weights[:, 0] == 0, np.nan, 1.0)
+
+    assert bootstrap_interval(sometimes, np.arange(5), seed=0, resamples=50) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("groups", "changes", "names"),
+    [
+        (["a", "a"], {}, "groups.*two"),
+        ([0, 1], {"level": 95}, "level.*0.95"),
+        ([0, 1], {"resamples": 0}, "resamples"),
+    ],
+)
+def test_refuses(groups, changes, names):
+    with pytest.raises(InputError, match=names):
+        bootstrap_interval(mean_of(np.ones(2)), groups, seed=0, **changes)
+
+
+def test_refuses_a_statistic_that_is_never_defined():
+    with pytest.raises(InputError, match="statistic"):
+        bootstrap_interval(lambda weights: np.full(len(weights), np.nan), [0, 1], seed=0)
+
+
+def test_the_interval_of_a_share_is_that_of_the_ratio():
+    generator = np.random.default_rng(0)
+    counted = generator.integers(0, 2, 200).astype(float)
+    hits = counted * (generator.random(200) < 0.7)
+    found = share_interval(hits, counted, np.arange(200), seed=0)
+    same = bootstrap_interval(lambda weights: (weights @ hits) / (weights @ counted), np.arange(200), seed=0)
+    assert found == pytest.approx(same)
+    of_all = bootstrap_interval(lambda weights: (weights @ hits) / weights.sum(axis=1), np.arange(200), seed=0)
+    assert found.low > of_all.high
+    assert share_interval([1, 0, 0], [1, 0, 0], [0, 1, 2], seed=0, resamples=50) == (1.0, 1.0)
+    with pytest.raises(InputError, match="NaN for all"):
+        share_interval([0, 0], [0, 0], [0, 1], seed=0)
+
+
+def test_statistics_may_be_arrays():
+    values = np.random.default_rng(0).normal(size=(2, 20))
+    drawn = resample(lambda weights: weights @ values.T / 20, np.arange(20), seed=0, resamples=7)
+    assert drawn.shape == (7, 2)

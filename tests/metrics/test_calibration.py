@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+from sklearn.metrics import brier_score_loss
+from sklearn.metrics import log_loss as sklearn_log_loss
+
+from rmkit.core.checks import InputError
+from rmkit.metrics.calibration import brier_score, calibration_error, log_loss, preference_calibration
+
+
+def calibrated(scale=1.0, pairs=20000, seed=0):
+    """Gaps whose labels are drawn with probability sigmoid(gap), then reported `scale` times too large."""
+    generator = np.random.default_rng(seed)
+    gaps = generator.normal(0, 2, pairs)
+    return scale * np.where(generator.random(pairs) < 1 / (1 + np.exp(-gaps)), gaps, -gaps)
+
+
+def test_agree_with_scikit_learn_on_both_orders_of_each_pair():
+    gaps = np.random.default_rng(0).normal(0.5, 2, 200)
+    chances = 1 / (1 + np.exp(-np.concatenate([gaps, -gaps])))
+    outcomes = np.repeat([1, 0], 200)
+    assert log_loss(gaps) == pytest.approx(sklearn_log_loss(outcomes, chances), abs=1e-12)
+    assert brier_score(gaps) == pytest.approx(brier_score_loss(outcomes, chances), abs=1e-12)
+
+
+def test_closed_form_values():
+    assert log_loss([0.0]) == pytest.approx(np.log(2))
+    assert brier_score([0.0, np.log(3)]) == pytest.approx((1 / 4 + 1 / 16) / 2)
+    assert calibration_error([np.log(3), np.log(3), np.log(3), -np.log(3)]) == pytest.approx(0, abs=1e-12)
+    assert calibration_error([np.log(3), -np.log(3)]) == pytest.approx(0.25)
+    assert calibration_error([0.0, 0.0]) == 0
+
+
+def test_calibration_error_sees_over_and_under_confidence():
+    assert calibration_error(calibrated()) < 0.015
+    assert calibration_error(calibrated(scale=3.0)) > 0.08
+    assert calibration_error(calibrated(scale=0.3)) > 0.08
+
+
+def test_binning_the_chance_of_chosen_would_call_a_calibrated_model_wrong():
+    chances = 1 / (1 + np.exp(-calibrated()))
+    assert np.mean(1 - chances) > 0.2  # what the naive form comes to, as every outcome is 1
+    assert calibration_error(calibrated()) < 0.015
+
+
+def test_calibration_error_agrees_with_a_slow_loop():
+    gaps = np.random.default_rng(0).normal(0.3, 3, 300)
+    total = 0.0
+    for index in range(10):
+        low, high = 0.5 + index / 20, 0.5 + (index + 1) / 20
+        inside = [g for g in gaps if low <= 1 / (1 + np.exp(-abs(g))) < high]
+        if inside:
+            confidence = np.mean([1 / (1 + np.exp(-abs(g))) for g in inside])
+            total += len(inside) / 300 * abs(confidence - np.mean([g > 0 for g in inside]))
+    assert calibration_error(gaps) == pytest.approx(total, abs=1e-12)
+
+
+@pytest.mark.parametrize("gap", [1e4, -1e4])
+def test_hold_at_extreme_gaps(gap):
+    wrong = gap < 0
+    assert log_loss([gap]) == (1e4 if wrong else 0)
+    assert brier_score([gap]) == wrong
+    assert calibration_error([gap]) == wrong
+
+
+@pytest.mark.parametrize("measure", [log_loss, brier_score, calibration_error])
+@pytest.mark.parametrize("gaps", [[], [np.inf], [[1.0]]])
+def test_refuse(measure, gaps):
+    with pytest.raises(InputError, match="gaps"):
+        measure(gaps)
+
+
+def test_refuses_no_bins():
+    with pytest.raises(InputError, match="bins"):
+        calibration_error([1.0], bins=0)
+
+
+def test_stated_preferences_against_labels_are_the_gaps_calibration():
+    gaps = np.random.default_rng(0).normal(0.5, 2, 300)
+    first = np.random.default_rng(1).random(300) < 0.5
+    stated = 1 / (1 + np.exp(-np.where(first, gaps, -gaps)))
+    found = preference_calibration(stated, first)
+    assert found.error == pytest.approx(calibration_error(gaps), abs=1e-12)
+    assert found.brier == pytest.approx(brier_score(gaps), abs=1e-12)
+    assert found.size.sum() == 300 and found.missing == 0
+    assert found.error == pytest.approx((np.abs(found.confidence - found.outcome) * found.size).sum() / 300)
+
+
+def test_stated_preferences_against_vote_shares():
+    votes = np.array([0.9, 0.6, 0.2])
+    assert preference_calibration(votes, votes)[:2] == (0, 0)
+    found = preference_calibration([1.0, 0.6, np.nan, 0.1], [0.8, 0.6, 1.0, 0.1], bins=2)
+    assert found.brier == pytest.approx(0.2**2 / 3)
+    assert found.confidence == pytest.approx([0.6, 0.95]) and found.outcome == pytest.approx([0.6, 0.85])
+    assert (found.size.tolist(), found.missing) == ([1, 2], 1)
+    assert preference_calibration([0.5, 0.5], [1.0, 0.9]).error == 0  # it prefers neither
+    turned = preference_calibration([0.0, 0.4, 0.9], [0.2, 0.4, 0.9], bins=2)
+    assert turned.error == pytest.approx(preference_calibration([1.0, 0.6, 0.1], [0.8, 0.6, 0.1], bins=2).error)
+
+
+@pytest.mark.parametrize(
+    ("stated", "outcomes", "names"),
+    [([1.2], [1], "stated.*1.2"), ([0.5], [-1], "outcomes"), ([np.nan], [1], "stated.*none"), ([0.5], [1, 1], "shape")],
+)
+def test_preference_calibration_refuses(stated, outcomes, names):
+    with pytest.raises(InputError, match=names):
+        preference_calibration(stated, outcomes)
