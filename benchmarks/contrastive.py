@@ -33,7 +33,7 @@ from scipy.stats import t as student
 from tqdm import tqdm
 
 from rmkit.commands.train import TrainConfig, train
-from rmkit.core.stage import digest
+from rmkit.core.stage import sha256_text
 from rmkit.data.parquet import write_table
 from rmkit.training.contrastive import VARIANTS
 
@@ -122,7 +122,7 @@ def study(
     bar = tqdm(total=models, desc="Models", unit="model")
 
     def run(task: Task, name: str, seed: int, rate: float, arm: str, measure: Callable[[Path], Any]) -> dict[str, Any]:
-        key = digest(json.dumps([task.settings, len(task.pairs), ARMS[arm], rate]))[:8]
+        key = sha256_text(json.dumps([task.settings, len(task.pairs), ARMS[arm], rate]))[:8]
         path = work / f"{name}-{key}-seed{seed}"
         cell = keep(path.with_suffix(".json"), lambda: run_arm(task, path, seed, rate, arm, measure))
         bar.update()

@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 
 from rmkit.data.chat_template import encode
 from rmkit.models.scoring import load_scorer
-from rmkit.training.contrastive import VARIANTS, ContrastiveTerm
+from rmkit.training.contrastive import VARIANTS, ContrastiveObjective
 
 RATE = 0.05  # of the dropout, as in training
 NEIGHBOURS = 5
@@ -25,7 +25,7 @@ NEIGHBOURS = 5
 def embed(model_path: Path, pairs: Dataset, max_length: int) -> NDArray[np.float64]:
     """Unit embeddings [view, (chosen, rejected), pair, hidden] under dropout."""
     model, tokenizer = load_scorer(model_path)
-    term = ContrastiveTerm(model, VARIANTS["simcse"], rate=RATE, seed=0)
+    term = ContrastiveObjective(model, VARIANTS["simcse"], rate=RATE, seed=0)
     model.train()
     torch.manual_seed(0)
     found = []

@@ -14,11 +14,11 @@ from ukp import BACKBONE, read_pairs, split_topics
 
 from rmkit.core.checks import InputError
 from rmkit.core.seeds import derive_seed
-from rmkit.core.stage import digest
+from rmkit.core.stage import sha256_text
 from rmkit.data.chat_template import encode
 from rmkit.metrics.accuracy import pair_accuracy
 from rmkit.models.reward_model import load_tokenizer
-from rmkit.models.scoring import score_with
+from rmkit.models.scoring import score_pairs_from_path
 
 COMMON = {"bf16": True, "report_to": "none", "save_strategy": "no", "disable_tqdm": True}
 PROBE = 200
@@ -74,7 +74,7 @@ def read_arguments(path: Path) -> Arguments:
     ])
     kept = np.flatnonzero(fits[sides].all(axis=0))
     topics = np.array([row["topic"] for row in rows])
-    aside = np.array([int(digest("/".join(text)), 16) % 2 == 0 for text in texts])
+    aside = np.array([int(sha256_text("/".join(text)), 16) % 2 == 0 for text in texts])
     return Arguments(pairs.select(kept), topics[kept], texts, sides[:, kept], aside)
 
 
@@ -127,7 +127,7 @@ def measure_arguments(model: Path, world: Arguments, parts: Mapping[str, NDArray
         }
         for first, second in couples
     ])
-    scores = score_with(model, rows, max_length=UKP_SETTINGS["max_length"])
+    scores = score_pairs_from_path(model, rows, max_length=UKP_SETTINGS["max_length"])
     rewards = np.full(len(world.texts), np.nan)
     for places, values in zip(zip(*couples, strict=True), scores, strict=True):
         rewards[list(places)] = values

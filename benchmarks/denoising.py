@@ -32,7 +32,7 @@ from rmkit.core.seeds import derive_seed
 from rmkit.ensembles.heads import Heads, train_heads
 from rmkit.metrics import calibration_error, log_loss
 from rmkit.metrics.accuracy import pair_accuracy
-from rmkit.preferences import plant_noise, repair
+from rmkit.preferences import repair_labels, sample_label_flips
 
 PAIRS = 2000  # to train on, at most
 CELLS = [("uniform", rate) for rate in (0.0, 0.1, 0.2, 0.3, 0.4)]
@@ -56,7 +56,7 @@ class Part:
 
     def flip(self, kind: Any, rate: float, seed: int) -> NDArray[np.bool_]:
         """Which labels to flip."""
-        return plant_noise(self.gaps, kind=kind, rate=rate, seed=seed, length_difference=self.lengths)
+        return sample_label_flips(self.gaps, kind=kind, rate=rate, seed=seed, length_difference=self.lengths)
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def retrain(trial: Trial, outcome: Outcome, line: str, seed: int) -> Heads:
     """The final model of a line of repairs."""
     pick = outcome.figures["lines"][line]
     way = f"symmetric, {'cross-fitted' if 'cross-fitted' in line else 'in-sample'}"
-    fixed = repair(outcome.strength[way], **{name: pick[name] for name in AMOUNTS if name in pick})
+    fixed = repair_labels(outcome.strength[way], **{name: pick[name] for name in AMOUNTS if name in pick})
     return train_heads(*swap(trial.train, fixed.swapped), FINAL, seed=derive_seed(seed, "final"), target=fixed.target,
                        margin=fixed.margin, keep=fixed.keep)
 
@@ -157,7 +157,7 @@ def check(model: Heads, sides: Sides) -> dict[str, float]:
 
 def score_flips(strength: NDArray[np.float64], share: float, planted: NDArray[np.bool_]) -> dict[str, float]:
     """Flipping the estimated share of lowest strength: which part of it was planted, found, and wrong afterwards."""
-    swapped = repair(strength, recipe="flip", share=share).swapped
+    swapped = repair_labels(strength, recipe="flip", share=share).swapped
     right = float((swapped & planted).sum())
     return {
         "precision": right / max(1.0, float(swapped.sum())),

@@ -22,7 +22,7 @@ from rmkit.models.adapters import WINDOW, AdaptersConfig, train_adapters
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
 from rmkit.models.stack import AdapterStack
 from rmkit.models.windows import Windows, draw_turns, gather_part
-from rmkit.preferences import plant_noise, repair
+from rmkit.preferences import repair_labels, sample_label_flips
 from rmkit.training.lora import add_lora
 
 RATE = 0.3
@@ -63,7 +63,7 @@ def build_world(pairs: Dataset, topics: NDArray[np.str_], sides: Sides, seed: in
     drawn = np.random.default_rng(derive_seed(seed, "topics")).choice(names, TOPICS, replace=False)
     split["train"] = split["train"][np.isin(topics[split["train"]], drawn)]
     planted = {
-        name: plant_noise(np.ones(len(rows)), kind="uniform", rate=RATE, seed=derive_seed(seed, name, RATE))
+        name: sample_label_flips(np.ones(len(rows)), kind="uniform", rate=RATE, seed=derive_seed(seed, name, RATE))
         if name != "test" else np.zeros(len(rows), dtype=bool)
         for name, rows in split.items()
     }
@@ -173,7 +173,7 @@ def find_accuracy(world: World, strength: NDArray[np.float64] | None, seed: int)
     for share in (0.0,) if strength is None else SHARES:
         swapped = np.zeros(len(world.pairs["train"]), dtype=bool)
         if strength is not None:
-            swapped = repair(strength, recipe="flip", share=share).swapped
+            swapped = repair_labels(strength, recipe="flip", share=share).swapped
         model = train_heads(*swap(world.sides["train"], swapped), FINAL, seed=derive_seed(seed, "final"))
         trials.append((judge(model, world.sides["validation"]), -share, judge(model, world.sides["test"])))
     return max(trials)[2]

@@ -41,7 +41,7 @@ from results import summarise, write_results
 from tqdm import tqdm
 from ukp import BACKBONE
 
-from rmkit.core.stage import digest, write_json
+from rmkit.core.stage import sha256_text, write_json
 from rmkit.ensembles.features import extract_features
 from rmkit.metrics.correlation import auroc, rank_correlation
 
@@ -148,9 +148,9 @@ def main() -> None:
     pairs, topics = read_short_pairs(options.data)
     sides = np.stack(extract_features(pairs, BACKBONE, max_length=MAX_LENGTH, cache_dir=options.work))
     settings = [asdict(LORA), asdict(VOTERS), RATE, LONGEST, MAX_LENGTH, TOPICS, TUNING, len(pairs)]
-    tuning = Cells(options.work, digest(json.dumps(settings))[:8])
+    tuning = Cells(options.work, sha256_text(json.dumps(settings))[:8])
     rates = choose_rates(tuning, build_world(pairs, topics, sides, TUNING))
-    cells = Cells(options.work, digest(json.dumps([*settings, rates]))[:8])
+    cells = Cells(options.work, sha256_text(json.dumps([*settings, rates]))[:8])
     seeds = list(range(options.seeds))
     worlds = {seed: build_world(pairs, topics, sides, seed) for seed in seeds}
     runs = {seed: list_runs(world, seed, rates) for seed, world in worlds.items()}

@@ -27,7 +27,7 @@ from results import keep, summarise, write_results
 from tqdm import tqdm
 
 from rmkit.commands.read import ReadConfig, read
-from rmkit.commands.synthetic import BASE_MODEL, GoldConfig, make_gold
+from rmkit.commands.synthetic import BASE_MODEL, SyntheticConfig, synthetic
 from rmkit.commands.train import TrainConfig, train
 from rmkit.core.seeds import derive_seed
 from rmkit.data.parquet import load_split, write_table
@@ -36,7 +36,7 @@ from rmkit.metrics.accuracy import pair_accuracy
 from rmkit.metrics.correlation import auroc
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
 from rmkit.models.scoring import score_pairs
-from rmkit.preferences import calibrate_scale, plant_noise, repair
+from rmkit.preferences import calibrate_scale, repair_labels, sample_label_flips
 
 RATE = 0.3
 SIZES = {"train": 6000, "validation": 1000, "test": 1000}
@@ -63,7 +63,9 @@ def make_world(
     folder: Path, seed: int, sizes: Mapping[str, int] = SIZES, demonstrations: int = DEMONSTRATIONS
 ) -> World:
     """Draw the pairs, train the base model, compute its features."""
-    gold = make_gold(GoldConfig(output_dir=str(folder / "gold"), seed=seed, demonstrations=demonstrations, **sizes))
+    gold = synthetic(
+        SyntheticConfig(output_dir=str(folder / "gold"), seed=seed, demonstrations=demonstrations, **sizes)
+    )
     files = {"data": "train", "validation": "validation", "test": "test"}
     pairs_folder = read(ReadConfig(
         output_dir=str(folder / "pairs"), **{role: str(gold / f"{split}.jsonl") for role, split in files.items()}
@@ -88,7 +90,7 @@ def list_tests(world: World) -> dict[str, NDArray[np.intp]]:
 def plant_flips(world: World, rate: float, kind: str, seed: int) -> dict[str, NDArray[np.bool_]]:
     """Which labels of the train and the validation pairs are flipped."""
     return {
-        split: plant_noise(
+        split: sample_label_flips(
             world.gaps[split], kind=kind, rate=rate, seed=derive_seed(seed, split, kind),
             length_difference=count_characters(world.pairs[split]),
         )
@@ -148,8 +150,8 @@ def fine_tune(world: World, best: dict[str, Any], seed: int) -> dict[str, dict[s
     sets = {
         "clean labels": clean,
         "noisy labels": noisy,
-        "best recipe": relabel(noisy, repair(strength, **arguments)),
-        "soft labels": relabel(noisy, repair(strength * calibrate_scale(strength), recipe="soft")),
+        "best recipe": relabel(noisy, repair_labels(strength, **arguments)),
+        "soft labels": relabel(noisy, repair_labels(strength * calibrate_scale(strength), recipe="soft")),
     }
     found = {}
     for name, rows in sets.items():

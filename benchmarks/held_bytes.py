@@ -34,7 +34,7 @@ from rmkit.models.tiny import build_language_model, build_tokenizer
 from rmkit.training.distributed import launch, wait_for_ranks
 from rmkit.training.lora import add_lora
 from rmkit.training.reward_trainer import RewardConfig, RewardTrainer
-from rmkit.training.zero import close_process_group, deepspeed_environment, default_config
+from rmkit.training.zero import deepspeed_environment, default_config, destroy_process_group
 
 SEED = 0
 HIDDEN, LAYERS = 128, 8
@@ -190,7 +190,7 @@ def main() -> None:
     with deepspeed_environment():
         held = [train_and_count(work / "base", Training(*case)) for case in json.loads(sys.argv[2])]
         wait_for_ranks()  # one that left while another was still at work could abort it
-        close_process_group()
+        destroy_process_group()
     (work / f"rank-{os.environ['RANK']}.json").write_text(json.dumps(held))
 
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from rmkit.commands.iterate import META, PLAIN, IterateConfig, iterate
 from rmkit.commands.read import ReadConfig, read
-from rmkit.commands.synthetic import BASE_MODEL, GoldConfig, make_gold
+from rmkit.commands.synthetic import BASE_MODEL, SyntheticConfig, synthetic
 from rmkit.commands.train import TrainConfig, train
 
 ROUNDS = 4
@@ -46,7 +46,7 @@ FIGURES = ("gold", "win_rate", "reward", "kl", "accuracy_before", "accuracy", "s
 def configure(work: Path, worlds: Path, seed: int, **changes: Any) -> IterateConfig:
     """A seed's rounds, on its gold world, with the reward model that all of its arms begin with."""
     world = worlds / f"seed-{seed}"
-    gold = make_gold(GoldConfig(output_dir=str(world / "gold"), seed=seed, demonstrations=DEMONSTRATIONS, **SIZES))
+    gold = synthetic(SyntheticConfig(output_dir=str(world / "gold"), seed=seed, demonstrations=DEMONSTRATIONS, **SIZES))
     files = {"data": "train", "validation": "validation", "test": "test"}
     pairs = read(ReadConfig(
         output_dir=str(world / "pairs"), **{role: str(gold / f"{split}.jsonl") for role, split in files.items()}

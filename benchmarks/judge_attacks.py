@@ -23,8 +23,8 @@ from rmkit.core.seeds import derive_seed
 from rmkit.ensembles.features import extract_features
 from rmkit.ensembles.heads import HeadsConfig, train_heads
 from rmkit.judges.base import Scale
-from rmkit.judges.reward_model import measure_scale
-from rmkit.judges.sanitize import break_tokens, list_special
+from rmkit.judges.reward_model import fit_scale
+from rmkit.judges.sanitize import break_tokens, special_tokens
 from rmkit.models.reward_model import load_tokenizer
 
 ATTACKS = Path(__file__).parents[1] / "tests/judges/attacks.yaml"
@@ -79,7 +79,7 @@ def main() -> None:
     families[CONTROL] = draw_controls(pairs, [len(text) for texts in families.values() for text in texts], 0)
     draw = np.random.default_rng(0)
     taken = {family: draw.choice(held_out, (len(texts), PAIRS)).ravel() for family, texts in families.items()}
-    special = list_special(load_tokenizer(BACKBONE))
+    special = special_tokens(load_tokenizer(BACKBONE))
     attacked = {}
     for family, tails in tqdm(families.items(), desc="Families"):
         changed = append(pairs.select(taken[family]), [text for text in tails for _ in range(PAIRS)], special)
@@ -90,7 +90,7 @@ def main() -> None:
     for seed in range(options.seeds):
         train = split_topics(topics, seed)["train"]
         heads = train_heads(features.chosen[train], features.rejected[train], HeadsConfig(), seed=seed)
-        scale = measure_scale(heads.score(features.chosen[train]), SCALE)
+        scale = fit_scale(heads.score(features.chosen[train]), SCALE)
         start = 0
         for family, found in measured.items():
             own = slice(start, start + len(taken[family]))  # controls stand in the order of the attacks

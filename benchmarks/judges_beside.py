@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmkit.judges.metrics import evaluate_judge
-from rmkit.metrics import agreement, bootstrap_interval, fleiss_kappa, share_interval
+from rmkit.metrics import agreement, bootstrap_interval, fleiss_kappa, ratio_interval
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -53,7 +53,7 @@ def measure(verdicts: Sequence[float], labels: Sequence[float], prompts: Sequenc
     verdict, label = np.array(verdicts), np.array(labels)
     counted = (np.abs(label) == 1) & ~np.isnan(verdict)
     hits = np.where(counted, (np.nan_to_num(verdict * label) + 1) / 2, 0)
-    return agreement(verdict, label)._asdict() | share_interval(hits, counted, prompts, seed=0)._asdict()
+    return agreement(verdict, label)._asdict() | ratio_interval(hits, counted, prompts, seed=0)._asdict()
 
 
 def compare_judges(name: str, rows: Rows, models: Mapping[str, Sequence[NDArray[np.float64]]]) -> dict[str, Any]:

@@ -31,11 +31,11 @@ from typing import Any
 from results import write_results
 
 from rmkit.commands.read import ReadConfig, read
-from rmkit.commands.synthetic import BASE_MODEL, GoldConfig, make_gold
-from rmkit.core.processes import die_with_parent
+from rmkit.commands.synthetic import BASE_MODEL, SyntheticConfig, synthetic
+from rmkit.core.processes import kill_child_on_parent_exit
 from rmkit.core.seeds import derive_seed
-from rmkit.core.stage import UNFINISHED, write_json
-from rmkit.training.checkpoint import MARKER
+from rmkit.core.stage import UNFINISHED_FILE, write_json
+from rmkit.training.checkpoint import COMPLETE_FILE
 
 WORLD = {"train": 160, "validation": 40, "test": 10, "demonstrations": 64, "hidden": 32, "layers": 2}
 TRAINING = {
@@ -88,7 +88,7 @@ def start(command: Command, folder: Path) -> subprocess.Popen[bytes]:
     """The command at work on `folder`, in a process group of its own, what it says in a file beside the folder."""
     with folder.with_suffix(".log").open("ab") as log:
         return subprocess.Popen([*command, "--output_dir", str(folder)], stdout=log, stderr=log, start_new_session=True,
-                                preexec_fn=die_with_parent)
+                                preexec_fn=kill_child_on_parent_exit)
 
 
 def finish(command: Command, folder: Path) -> tuple[bool, float]:
@@ -123,7 +123,7 @@ def is_saving(folder: Path, since: float) -> bool:
     """Whether a run that began at `since` is writing a checkpoint, or deleting an older one, or was when it ended."""
     with contextlib.suppress(FileNotFoundError):  # a folder that goes while it is looked at
         for checkpoint in folder.rglob("checkpoint-*"):
-            if checkpoint.stat().st_mtime > since and not (checkpoint / MARKER).exists():
+            if checkpoint.stat().st_mtime > since and not (checkpoint / COMPLETE_FILE).exists():
                 return True
     return False
 
@@ -147,12 +147,14 @@ def strike(command: Command, folder: Path, *, after: float, at_save: bool, delay
     if process.poll() is not None:
         return "finished" if process.returncode == 0 else "failed"
     kill(process)
-    written = [path for path in folder.rglob("*") if path.name != UNFINISHED and path.lstat().st_mtime > started_at]
+    written = [
+        path for path in folder.rglob("*") if path.name != UNFINISHED_FILE and path.lstat().st_mtime > started_at
+    ]
     if not written:
         return "at start-up"
     if is_saving(folder, started_at):
         return "while saving"
-    unfinished = [path.parent for path in folder.rglob(UNFINISHED)]
+    unfinished = [path.parent for path in folder.rglob(UNFINISHED_FILE)]
     return f"in {unfinished[0].name if folder not in unfinished else 'training'}" if unfinished else "between stages"
 
 
@@ -235,10 +237,14 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     world = options.work.resolve() / "world"
-    read(ReadConfig(
-        data=str(make_gold(GoldConfig(str(world / "gold"), **WORLD)) / "train.jsonl"), output_dir=str(world / "pairs"),
-        validation=str(world / "gold" / "validation.jsonl"), test=str(world / "gold" / "test.jsonl"),
-    ))
+    read(
+        ReadConfig(
+            data=str(synthetic(SyntheticConfig(str(world / "gold"), **WORLD)) / "train.jsonl"),
+            output_dir=str(world / "pairs"),
+            validation=str(world / "gold" / "validation.jsonl"),
+            test=str(world / "gold" / "test.jsonl"),
+        )
+    )
     figures = {}
     for job in options.of:
         work = options.work.resolve() / f"{job}-{options.seed}"

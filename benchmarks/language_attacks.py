@@ -9,8 +9,8 @@ from datasets import Dataset
 from judge_attacks import ATTACKS, CONTROL, draw_controls
 from numpy.typing import NDArray
 
-from rmkit.judges.base import Task
-from rmkit.metrics import bootstrap_interval, share_interval
+from rmkit.judges.base import JudgeTask
+from rmkit.metrics import bootstrap_interval, ratio_interval
 
 RESPONSES = 8  # rejected responses, which the attacks follow in turns
 CONTROLLED = 2  # every second attack has a control
@@ -25,7 +25,7 @@ def list_attacks() -> list[tuple[str, str]]:
     return [(family, text) for family, texts in families.items() for text in texts]
 
 
-def build_tasks(pairs: Dataset) -> list[Task]:
+def build_tasks(pairs: Dataset) -> list[JudgeTask]:
     """The rejected responses of the first pairs; and attacks, controls as long, or NUMBER behind one of them."""
     attacks = list_attacks()
     longest = max(len(text) for _, text in attacks)
@@ -33,8 +33,10 @@ def build_tasks(pairs: Dataset) -> list[Task]:
     controls = draw_controls(pairs.select(long), [len(text) for _, text in attacks], 0)
     rows = pairs.select(range(RESPONSES)).to_list()
 
-    def show(name: str, row: Mapping[str, Any], tail: str = "") -> Task:
-        return Task(name, row["prompt"], ([{**row["rejected"][-1], "content": row["rejected"][-1]["content"] + tail}],))
+    def show(name: str, row: Mapping[str, Any], tail: str = "") -> JudgeTask:
+        return JudgeTask(
+            name, row["prompt"], ([{**row["rejected"][-1], "content": row["rejected"][-1]["content"] + tail}],)
+        )
 
     tasks = [show(f"plain/{number}", row) for number, row in enumerate(rows)]
     for number, ((family, text), control) in enumerate(zip(attacks, controls, strict=True)):
@@ -77,7 +79,7 @@ def compare(expected: Scores, written: Scores, again: Scores) -> dict[str, Any]:
             "rewritten": float((rewritten[~np.isnan(rewritten)] != 0).mean()), "unread": int((~read).sum()),
         }
         if len(np.unique(owners)) >= RESPONSES:
-            figures["raised_interval"] = share_interval(found > noise, np.ones(len(found)), owners, seed=0)
+            figures["raised_interval"] = ratio_interval(found > noise, np.ones(len(found)), owners, seed=0)
             figures["shift_interval"] = bootstrap_interval(
                 lambda weights: weights @ found / weights.sum(axis=1), owners, seed=0)
         return figures

@@ -33,13 +33,13 @@ from transformers import PreTrainedTokenizerBase
 from rmkit.core.seeds import derive_seed
 from rmkit.generation import Sampling, TransformersGenerator, load_generator
 from rmkit.generation.base import Generator
-from rmkit.judges.base import Failed, Judgment, Task
-from rmkit.judges.config import JudgeConfig, LanguageModel
-from rmkit.judges.language_model import LIKELY, Asking, LanguageModelJudge, Way
-from rmkit.judges.prompts import QUESTIONS
-from rmkit.judges.report import measure_judge
-from rmkit.judges.runner import Journal
-from rmkit.judges.sanitize import list_special
+from rmkit.judges.base import Failed, JudgeTask, Judgment
+from rmkit.judges.config import JudgeConfig, LLMJudgeConfig
+from rmkit.judges.language_model import LIKELY, JudgeSampler, LanguageModelJudge, Way
+from rmkit.judges.prompts import JUDGE_PROMPTS
+from rmkit.judges.report import build_report
+from rmkit.judges.runner import AnswerLog
+from rmkit.judges.sanitize import special_tokens
 from rmkit.judges.tasks import list_tasks, read_rows
 
 LONGEST = 100  # tokens of a prompt and of each response
@@ -102,9 +102,9 @@ def choose_pairs(paths: list[Path], count: int, tokenizer: PreTrainedTokenizerBa
     return Dataset.from_list([row for turn in zip(*drawn, strict=True) for row in turn])
 
 
-def hear(judge: LanguageModelJudge, tasks: Sequence[Task], path: Path) -> Journal:
+def hear(judge: LanguageModelJudge, tasks: Sequence[JudgeTask], path: Path) -> AnswerLog:
     """Every answer to the tasks, with the processor seconds that they took."""
-    journal = Journal(path)
+    journal = AnswerLog(path)
     missing = [task for task in tasks if task.id not in journal.heard]
     for start in tqdm(range(0, len(missing), AT_ONCE), desc=path.stem, unit="block"):
         some = missing[start:start + AT_ONCE]
@@ -125,17 +125,17 @@ def appoint(model: TransformersGenerator, question: str, how: Round, way: Way, c
         temperature=how.temperature, max_new_tokens=blank.tokens if how.form else OWN_WORDS,
         top_logprobs=LIKELY if how.form else 0, stop=("\n",) if how.form else (),
     )
-    asking = Asking(generator, sampling, how.samples, SEED, way, list_special(model.tokenizer), cache)
-    return LanguageModelJudge(asking, QUESTIONS[question])
+    asking = JudgeSampler(generator, sampling, how.samples, SEED, way, special_tokens(model.tokenizer), cache)
+    return LanguageModelJudge(asking, JUDGE_PROMPTS[question])
 
 
-def describe(question: str, way: Way, how: Round, rows: Dataset, journal: Journal) -> dict[str, Any]:
+def describe(question: str, way: Way, how: Round, rows: Dataset, journal: AnswerLog) -> dict[str, Any]:
     """`rmkit judge`'s report, and the scores that are given most often."""
-    config = JudgeConfig(data="", output_dir="", seed=SEED, language_model=LanguageModel(
+    config = JudgeConfig(data="", output_dir="", seed=SEED, language_model=LLMJudgeConfig(
         "", question=question, way=way, samples=how.samples, temperature=how.temperature))  # type: ignore[arg-type]
     scores = Counter(str(round(one.score, 3)) for _, given in journal.read() for one in given
                      if isinstance(one, Judgment))
-    return measure_judge(config, rows, journal) | {"values": scores.most_common(5)}
+    return build_report(config, rows, journal) | {"values": scores.most_common(5)}
 
 
 def put(
@@ -160,7 +160,7 @@ def attack(model: TransformersGenerator, pairs: Dataset, work: Path) -> dict[str
     tasks = build_tasks(pairs)
     plain = [task for task in tasks if task.id.startswith("plain")]
 
-    def read(generator: TransformersGenerator, asked: Sequence[Task], name: str, way: Way) -> dict[str, float]:
+    def read(generator: TransformersGenerator, asked: Sequence[JudgeTask], name: str, way: Way) -> dict[str, float]:
         """Scores by the task's id."""
         judge = appoint(generator, "rubric", ROUNDS["form"], way, work / f"{name}-answers.jsonl")
         return {task: one.score if isinstance(one, Judgment) else float("nan")

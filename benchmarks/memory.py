@@ -20,8 +20,8 @@ from typing import Any
 
 from results import write_results
 
-from rmkit.commands.synthetic import BASE_MODEL, GoldConfig, make_gold
-from rmkit.core.stage import UNFINISHED, read_json, write_json
+from rmkit.commands.synthetic import BASE_MODEL, SyntheticConfig, synthetic
+from rmkit.core.stage import UNFINISHED_FILE, read_json, write_json
 from rmkit.data.reading import PairWriter
 from rmkit.data.synthetic import draw_pairs
 
@@ -88,7 +88,7 @@ def measure(job: str, rows: int, work: Path, seed: int) -> dict[str, float]:
             shutil.rmtree(place, ignore_errors=True)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(cache)}
         cell = watch([sys.executable, "-m", "rmkit", name, *words], environment, file.with_suffix(".log"))
-        assert read_json(folder / UNFINISHED) is None
+        assert read_json(folder / UNFINISHED_FILE) is None
         for place in (folder, cache):
             shutil.rmtree(place)
         write_json(file, {"key": file.stem, **cell})
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     work = options.work.resolve()
-    make_gold(GoldConfig(str(work / "gold"), **WORLD, seed=options.seed))
+    synthetic(SyntheticConfig(str(work / "gold"), **WORLD, seed=options.seed))
     figures: dict[str, Any] = {}
     for job in options.of:
         figures[job] = {str(rows): measure(job, rows, work, options.seed) for rows in sorted(options.rows)}

@@ -25,13 +25,13 @@ from results import write_results
 from tqdm import tqdm
 
 from rmkit.commands.read import ReadConfig, read
-from rmkit.commands.synthetic import BASE_MODEL, EVALUATION, PROMPTS, WORLD, SchoolConfig, school
-from rmkit.core.config import build
+from rmkit.commands.synthetic import BASE_MODEL, EVALUATION, PROMPTS, WORLD, SyntheticLMConfig, make_synthetic_lm
+from rmkit.core.config import build_config
 from rmkit.core.stage import read_record
-from rmkit.judges.config import LanguageModel
+from rmkit.judges.config import LLMJudgeConfig
 from rmkit.meta_rewarding import MetaRewardConfig, meta_reward
 from rmkit.meta_rewarding.drift import describe_battles
-from rmkit.meta_rewarding.meta_judging import BattleConfig, battle, read_battles
+from rmkit.meta_rewarding.meta_judging import MetaJudgingConfig, read_battles, run_meta_judging
 from rmkit.meta_rewarding.pairs import stack_verdicts
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "meta_rewarding_gold.yaml"
@@ -61,7 +61,7 @@ def read_settings() -> dict[str, Any]:
 
 def prepare(place: Path, sizes: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """A seed's world and model, shared by its arms: what a `MetaRewardConfig` takes in place of "gold"."""
-    folder = school(SchoolConfig(output_dir=str(place / "school"), seed=seed, **sizes))
+    folder = make_synthetic_lm(SyntheticLMConfig(output_dir=str(place / "school"), seed=seed, **sizes))
     world = folder / WORLD
     files = {"data": "train", "validation": "validation", "test": "test"}
     read(ReadConfig(
@@ -82,7 +82,7 @@ def run_arm(place: Path, arm: str, seed: int, **changes: Any) -> list[dict[str, 
     settings = {**change(read_settings(), changes), **ARMS[arm], "drift": NO_STOP}
     settings["reward"] = {**settings["reward"], "data": str(place / "labelled")}
     world = prepare(place, settings.pop("school"), seed)
-    config = build(MetaRewardConfig, {"output_dir": str(place / arm), "seed": seed, **world, **settings}, arm)
+    config = build_config(MetaRewardConfig, {"output_dir": str(place / arm), "seed": seed, **world, **settings}, arm)
     content = json.loads((meta_reward(config) / "report.json").read_text(encoding="utf-8"))
     figures: list[dict[str, Any]] = content["figures"]
     for own, iteration in zip(figures, content["iterations"], strict=False):  # the last policy begins none
@@ -98,8 +98,8 @@ def measure_meta_judge(folder: Path, number: int, config: MetaRewardConfig) -> d
     judgments = folder / "measures" / f"policy-{number}" / "judgments"
     record = read_record(judgments)
     assert record is not None
-    model = LanguageModel(**{**record["config"]["language_model"], "samples": 1})
-    fought = read_battles(battle(BattleConfig(
+    model = LLMJudgeConfig(**{**record["config"]["language_model"], "samples": 1})
+    fought = read_battles(run_meta_judging(MetaJudgingConfig(
         data=str(judgments), output_dir=str(judgments.parent / "battles"), language_model=model, most=3,
         seed=config.seed,
     )))

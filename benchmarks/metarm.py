@@ -34,7 +34,7 @@ from tqdm import tqdm
 
 from rmkit.commands.train import TrainConfig, train
 from rmkit.core.seeds import derive_seed
-from rmkit.core.stage import digest
+from rmkit.core.stage import sha256_text
 from rmkit.data.parquet import write_table
 from rmkit.metrics.accuracy import pair_accuracy
 
@@ -113,7 +113,7 @@ class Seed:
     def judge_meta(self, distance: float, step_size: float, variant: str) -> dict[str, Any]:
         """A MetaRM with samples of the policy at `distance`, on that policy and on the plain model's own tests."""
         settings = {**self.design.settings, **self.design.vary(variant), "meta_learning_rate": step_size}
-        key = digest(json.dumps([distance, settings, self.scale.prompts, SAMPLES]))[:8]
+        key = sha256_text(json.dumps([distance, settings, self.scale.prompts, SAMPLES]))[:8]
         folder = self.work / f"meta-{key}"
 
         def compute() -> dict[str, Any]:

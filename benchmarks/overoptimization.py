@@ -41,10 +41,10 @@ from rmkit.data.synthetic.dataset import draw_prompts, read_request
 from rmkit.data.synthetic.gold_reward import gold_reward
 from rmkit.data.synthetic.responses import write_response
 from rmkit.ensembles.features import extract_features
-from rmkit.ensembles.heads import Heads, HeadsConfig, cross_fit, train_heads
+from rmkit.ensembles.heads import Heads, HeadsConfig, cross_val_rewards, train_heads
 from rmkit.metrics.accuracy import pair_accuracy
 from rmkit.metrics.best_of_n import best_of_n
-from rmkit.preferences import preference_strength, repair
+from rmkit.preferences import preference_strength, repair_labels
 
 POLICIES = {"in_distribution": 0, "another_policy": 1}
 PENALTIES = (0.03, 0.1, 0.3, 1.0)  # of the variance, in units of the ensemble's standardised rewards
@@ -158,12 +158,12 @@ def choose_recipe(world: gold.World, seed: int) -> Mapping[str, Any]:
 def train_robust(trial: Trial, best: Mapping[str, Any], seed: int) -> Heads:
     """Heads on labels repaired by this recipe."""
     if "cross-fitted" in best["line"]:
-        sides = cross_fit(*trial.train, VOTERS, groups=trial.groups, seed=seed)
+        sides = cross_val_rewards(*trial.train, VOTERS, groups=trial.groups, seed=seed)
     else:
         voters = train_heads(*trial.train, VOTERS, seed=seed)
         sides = voters.score(trial.train[0]), voters.score(trial.train[1])
     arguments = {key: best[key] for key in RECIPE_KEYS if key in best}
-    fixed = repair(preference_strength(*sides).mean, **arguments)
+    fixed = repair_labels(preference_strength(*sides).mean, **arguments)
     return train_heads(*swap(trial.train, fixed.swapped), FINAL, seed=derive_seed(seed, "final"), target=fixed.target,
                        margin=fixed.margin, keep=fixed.keep)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from rmkit.core.seeds import derive_seed
-from rmkit.ensembles.head_data import Features, draw_batches, measure, read_lessons
+from rmkit.ensembles.head_data import Features, iterate_batches, mean_and_std, validate_pair_features
 from rmkit.ensembles.heads import Heads, HeadsConfig
 from rmkit.losses import PAIR_LOSSES, difference_loss
 
@@ -47,9 +47,11 @@ def train_meta(
     With a `rate` of 0 they are the heads of `train_heads`. Source: MetaRM, arXiv 2405.00438, Algorithm 1; it descends
     by plain gradient descent, this by AdamW.
     """
-    lessons = read_lessons(chosen, rejected, None, None)
+    lessons = validate_pair_features(chosen, rejected, None, None)
     members = range(config.members)
-    heads = Heads.start(*measure(lessons), config.hidden, [derive_seed(seed, "start", 0, member) for member in members])
+    heads = Heads.start(
+        *mean_and_std(lessons), config.hidden, [derive_seed(seed, "start", 0, member) for member in members]
+    )
     optimizer = torch.optim.AdamW(
         heads.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
@@ -60,7 +62,7 @@ def train_meta(
     pairs = [np.arange(len(chosen), dtype=np.int32) for _ in members]
     draws = [np.random.default_rng(derive_seed(seed, "meta", member)) for member in members]
     for rows, weights in tqdm(
-        draw_batches(pairs, orders, per_epoch, config.epochs), total=steps, desc="Training by MetaRM", unit="step"
+        iterate_batches(pairs, orders, per_epoch, config.epochs), total=steps, desc="Training by MetaRM", unit="step"
     ):
         moved = ascend(heads, responses[draw_prompts(draws, len(responses))], rate)
         rewards = moved.run(lessons.gather(rows))

@@ -27,9 +27,9 @@ from tqdm import tqdm
 from ukp import TEST, read_pairs, read_world, split_topics
 
 from rmkit.core.seeds import derive_seed
-from rmkit.ensembles.heads import cross_fit, train_heads
+from rmkit.ensembles.heads import cross_val_rewards, train_heads
 from rmkit.metrics.correlation import auroc, rank_correlation
-from rmkit.preferences import plant_noise, preference_strength
+from rmkit.preferences import preference_strength, sample_label_flips
 
 RATE = 0.2
 TENTHS = 10
@@ -49,7 +49,7 @@ def draw_ukp(path: Path, work: Path, seed: int) -> tuple[Trial, NDArray[np.bool_
     world = read_world(path, work)
     split = split_topics(world.topics, seed)
     train = world.sides[:, split["train"]]
-    flips = plant_noise(np.ones(train.shape[1]), kind="uniform", rate=RATE, seed=derive_seed(seed, "strength"))
+    flips = sample_label_flips(np.ones(train.shape[1]), kind="uniform", rate=RATE, seed=derive_seed(seed, "strength"))
     tests = {TEST: world.sides[:, split["test"]]}
     return Trial(swap(train, flips), train[:, :0], tests, world.topics[split["train"]], flips), flips
 
@@ -78,7 +78,7 @@ def measure_growth(trial: Trial, wrong: NDArray[np.bool_], seed: int) -> dict[st
     voters = train_heads(*trial.train, config, seed=seed)
     rewards = {
         "in-sample": tuple(voters.score(side) for side in trial.train),
-        "cross-fitted": cross_fit(*trial.train, config, groups=trial.groups, seed=seed),
+        "cross-fitted": cross_val_rewards(*trial.train, config, groups=trial.groups, seed=seed),
     }
     return {
         way: [auroc(-preference_strength(*(side[:members] for side in sides)).mean, wrong) for members in MEMBERS]

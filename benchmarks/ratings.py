@@ -24,16 +24,16 @@ from tqdm import tqdm
 from rmkit.core.seeds import derive_seed
 from rmkit.metrics import (
     PositionWeights,
-    battle_matrix,
     bradley_terry,
-    count_battles,
-    count_verdicts,
     length_bias,
     position_bias,
     position_weights,
     prompt_correlation,
     rate_league,
-    share_interval,
+    ratio_interval,
+    win_matrix,
+    wins_from_list,
+    wins_from_verdicts,
 )
 
 RIDGE = 0.01
@@ -78,7 +78,7 @@ def find_place(gaps: NDArray[np.float64]) -> float:
 def measure_speed(prompts: int, show: Callable[..., Any]) -> dict[str, Any]:
     """Both sides on the same battles, in turns."""
     verdicts, _ = draw_verdicts(prompts, np.random.default_rng(0))
-    battles = battle_matrix(verdicts, position_weights(verdicts))
+    battles = win_matrix(verdicts, position_weights(verdicts))
     winner, loser = np.nonzero(~np.eye(JUDGMENTS, dtype=bool))
     signs = np.zeros((len(winner), JUDGMENTS))
     signs[np.arange(len(winner)), winner], signs[np.arange(len(winner)), loser] = 1, -1
@@ -127,9 +127,9 @@ def measure_order(seed: int, leaning: bool) -> dict[str, dict[str, float]]:
     for name, asked in schedules.items():
         seen = np.where(asked, verdicts, np.nan)
         ways = {
-            "unweighted": bradley_terry(battle_matrix(seen, EVEN), ridge=RIDGE),
-            "weighted": bradley_terry(battle_matrix(seen, position_weights(seen)), ridge=RIDGE),
-            "position term": bradley_terry(count_verdicts(seen), ridge=RIDGE, position=True),
+            "unweighted": bradley_terry(win_matrix(seen, EVEN), ridge=RIDGE),
+            "weighted": bradley_terry(win_matrix(seen, position_weights(seen)), ridge=RIDGE),
+            "position term": bradley_terry(wins_from_verdicts(seen), ridge=RIDGE, position=True),
         }
         found[name] = {  # rounded, so that equal ratings stay equal whatever the last digits of arithmetic
             way: float(prompt_correlation(rated.ratings.round(6), truth).mean or 0) for way, rated in ways.items()
@@ -157,7 +157,7 @@ def measure_biases(seed: int) -> dict[str, dict[str, float]]:
     apart = np.tile(difference, 2)
     found = {"position": position_bias(there, back).first, "length": length_bias(pair, apart).longer}
     hits = {"position": both == 1, "length": pair == np.sign(apart)}
-    return {name: {"measured": float(found[name] or 0), **share_interval(
+    return {name: {"measured": float(found[name] or 0), **ratio_interval(
         hits[name], np.ones(2000), groups, seed=seed)._asdict()} for name in found}
 
 
@@ -178,7 +178,7 @@ def measure_leagues(players: int, seeds: range) -> dict[str, list[float]]:
         first, second = np.where(ahead, one, other), np.where(ahead, other, one)
         verdicts = np.where(generator.random(BATTLES) < expit(truth[first] - truth[second] + place), 1.0, -1.0)
         league = rate_league(first, second, verdicts, players=players, ridge=RIDGE, position=True, seed=seed)
-        plain = bradley_terry(count_battles(first, second, verdicts, players=players), ridge=RIDGE).ratings
+        plain = bradley_terry(wins_from_list(first, second, verdicts, players=players), ridge=RIDGE).ratings
         error, off = np.abs(league.ratings[0] - truth), np.abs(plain - truth)
         assert league.position is not None
         for name, value in (

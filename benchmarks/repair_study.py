@@ -16,10 +16,10 @@ from scipy.special import expit
 from tqdm import tqdm
 
 from rmkit.core.seeds import derive_seed
-from rmkit.ensembles.heads import HeadsConfig, cross_fit, train_heads
+from rmkit.ensembles.heads import HeadsConfig, cross_val_rewards, train_heads
 from rmkit.metrics.accuracy import pair_accuracy
 from rmkit.metrics.correlation import auroc
-from rmkit.preferences import estimate_noise_rate, preference_strength, repair
+from rmkit.preferences import estimate_noise_rate, preference_strength, repair_labels
 
 SHARES = (0.1, 0.2, 0.3)
 SCALES = (1.0, 0.25)  # of the margin: voters and final model need not share their reward unit
@@ -81,7 +81,7 @@ def run_trial(trial: Trial, seed: int) -> Outcome:
         "cleanlab, dropped": [{"share": float(issues.mean()), **measure(trial.train, keep=~issues)}],
     }
     for line, way, arguments in tqdm(list_repairs(estimate.rate), desc="Recipes", unit="recipe", leave=False):
-        fixed = repair(strength[way], **arguments)
+        fixed = repair_labels(strength[way], **arguments)
         labels = {"target": fixed.target, "margin": fixed.margin, "keep": fixed.keep}
         lines.setdefault(line, []).append({**arguments, **measure(swap(trial.train, fixed.swapped), **labels)})
     chosen = {line: choose(candidates) for line, candidates in lines.items()}
@@ -99,7 +99,7 @@ def take_votes(trial: Trial, seed: int) -> dict[str, NDArray[np.float64]]:
         voters = train_heads(*trial.train, config, seed=seed)
         rewards = {
             "in-sample": tuple(voters.score(side) for side in trial.train),
-            "cross-fitted": cross_fit(*trial.train, config, groups=trial.groups, seed=seed),
+            "cross-fitted": cross_val_rewards(*trial.train, config, groups=trial.groups, seed=seed),
         }
         for way, sides in rewards.items():
             strength[f"{loss}, {way}"] = preference_strength(*sides).mean
@@ -113,7 +113,7 @@ def judge(model: Any, sides: Sides) -> float:
 
 
 def list_repairs(rate: float) -> list[tuple[str, str, dict[str, Any]]]:
-    """Every repair on offer: its line in the table, the voting it rests on, and the arguments of `repair`.
+    """Every repair on offer: its line in the table, the voting it rests on, and the arguments of `repair_labels`.
 
     `rate` is the estimated one; it is an amount beside the fixed ones.
     """

@@ -18,7 +18,7 @@ from trl.trainer.reward_trainer import DataCollatorForPreference
 from rmkit.core.stage import read_json
 from rmkit.data.collators import PairPacker
 from rmkit.losses import bradley_terry_loss
-from rmkit.models.packed_attention import accept_packed
+from rmkit.models.packed_attention import enable_packing
 from rmkit.models.tiny import build_language_model, build_tokenizer
 from rmkit.training.batching import take_tokens
 
@@ -41,7 +41,7 @@ def step_once(length: int, tokens: int, packed: bool) -> None:
     names = ("input_ids_chosen", "input_ids_rejected") if packed else ("chosen_ids", "rejected_ids")
     pairs = [dict(zip(names, row, strict=True)) for row in rows]
     if packed:
-        accept_packed(model)
+        enable_packing(model)
         batch = take_tokens(PairPacker()(pairs), views=1)
     else:
         batch = DataCollatorForPreference(0)(pairs)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from rmkit.data.chat_template import encode_rows, take
+from rmkit.data.chat_template import encode_rows, unwrap
 
 SEED = 0
 MAX_LENGTH = 1024  # longer conversations are left out
@@ -52,7 +52,7 @@ def fill_rows(
         for prompt, own in prompts[start:]:
             row = fill(prompt, own)
             encoded = encode_rows(tokenizer, [(row["prompt"], row["responses"])], 10**6)[0]
-            if max(len(take(one).input_ids) for one in encoded) <= MAX_LENGTH:
+            if max(len(unwrap(one).input_ids) for one in encoded) <= MAX_LENGTH:
                 rows.append(row)
             if len(rows) == count:
                 break

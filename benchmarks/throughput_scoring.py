@@ -27,7 +27,7 @@ from throughput_prompts import MAX_LENGTH, SEED, Rows, fill_rows, read_prompts
 from throughput_timing import Cells, Record, clock, compare, fit_line, take_median
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, pipeline
 
-from rmkit.data.chat_template import encode_rows, take
+from rmkit.data.chat_template import encode_rows, unwrap
 from rmkit.data.collators import AT_ONCE
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
 from rmkit.models.scoring import score_responses
@@ -142,7 +142,7 @@ class Remembered:
             encoded = [one for start in range(0, len(pairs), AT_ONCE)
                        for group in encode_rows(tokenizer, pairs[start:start + AT_ONCE], MAX_LENGTH) for one in group]
             with torch.inference_mode():
-                self.known[key] = [model(input_ids=torch.tensor([take(one).input_ids])).logits.item()
+                self.known[key] = [model(input_ids=torch.tensor([unwrap(one).input_ids])).logits.item()
                                    for one in encoded]
         return self.known[key]
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from rmkit.core.stage import digest, write_json
+from rmkit.core.stage import sha256_text, write_json
 
 Record = dict[str, float]
 Side = Callable[[int], Record]  # of a round's number
@@ -25,7 +25,7 @@ class Cells:
 
     def __init__(self, folder: Path, settings: Any, rounds: int) -> None:
         self.folder = folder
-        self.key = digest(json.dumps(settings))[:8]
+        self.key = sha256_text(json.dumps(settings))[:8]
         self.rounds = rounds
 
     def run(self, name: str, sides: Mapping[str, Side]) -> dict[str, list[Record]]:

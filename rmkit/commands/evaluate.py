@@ -10,19 +10,19 @@ from typing import Any, Literal
 import numpy as np
 from datasets import Dataset
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.config import as_dict
 from rmkit.core.stage import open_stage, read_record, write_json
-from rmkit.data.parquet import SIDES, load_split, write_table
+from rmkit.data.parquet import PAIR_SIDES, load_split, write_table
 from rmkit.data.sources import find_files
-from rmkit.data.token_batches import TOKENS
+from rmkit.data.token_batches import MAX_TOKENS
 from rmkit.evaluation.benchmarks.registry import Kind
 from rmkit.evaluation.benchmarks.runner import find_kind, measure_benchmark
-from rmkit.evaluation.benchmarks.scores import Measured, compare, mean_over
+from rmkit.evaluation.benchmarks.scores import BenchmarkResult, compare, mean_over
 from rmkit.evaluation.reward_model import evaluate_pairs
 from rmkit.evaluation.tables import format_benchmark, format_comparison, format_comparisons
-from rmkit.metrics.accuracy import pair_credits
-from rmkit.models.scoring import score_with
+from rmkit.metrics.accuracy import pair_correct
+from rmkit.models.scoring import score_pairs_from_path
 from rmkit.training.model_card import CARD, add_results
 
 
@@ -47,21 +47,25 @@ class EvaluateConfig:
     rewordings: bool = False
     card: bool = False
     max_length: int = 1024
-    tokens_at_once: int = TOKENS
+    tokens_at_once: int = MAX_TOKENS
     resamples: int = 1000
     seed: int = 0
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
         if not self.models:
-            refuse("models", "at least one name with a model", Seen("none"), "Write --models.NAME FOLDER.")
+            raise_input_error(
+                "models", "at least one name with a model", Verbatim("none"), "Write --models.NAME FOLDER."
+            )
         for name in self.models:
             if not re.fullmatch(r"[\w.-]+", name):
-                refuse("models", "names of letters, digits, dots, dashes and underscores", name, "Files are named so.")
+                raise_input_error(
+                    "models", "names of letters, digits, dots, dashes and underscores", name, "Files are named so."
+                )
         if self.resamples < 1:
-            refuse("resamples", "at least 1", self.resamples, "1000 is usual.")
+            raise_input_error("resamples", "at least 1", self.resamples, "1000 is usual.")
         if self.tokens_at_once < 1:
-            refuse("tokens_at_once", "at least 1", self.tokens_at_once, f"{TOKENS} is usual.")
+            raise_input_error("tokens_at_once", "at least 1", self.tokens_at_once, f"{MAX_TOKENS} is usual.")
 
 
 def evaluate(config: EvaluateConfig) -> Path:
@@ -73,7 +77,9 @@ def evaluate(config: EvaluateConfig) -> Path:
     if config.card:
         for name, path in config.models.items():
             if not Path(path).is_dir():
-                refuse(f"card: models.{name}", "a model's folder, whose card is written to", path, "Download it first.")
+                raise_input_error(
+                    f"card: models.{name}", "a model's folder, whose card is written to", path, "Download it first."
+                )
     if kind is None or kind == "pairs":
         return evaluate_on_pairs(config)
     return evaluate_on_benchmark(config, kind)
@@ -82,7 +88,7 @@ def evaluate(config: EvaluateConfig) -> Path:
 def evaluate_on_benchmark(config: EvaluateConfig, kind: Kind) -> Path:
     """`evaluate` on a benchmark."""
     if config.votes is not None:
-        refuse("votes", "none for a benchmark", config.votes, "They are for pairs.")
+        raise_input_error("votes", "none for a benchmark", config.votes, "They are for pairs.")
     find_files(config.data)  # an unreadable one is refused before the output folder is touched
     with open_stage(config.output_dir, "evaluate", list_settings(config), list_inputs(config)) as stage:
         if not stage.done:
@@ -141,22 +147,24 @@ def list_inputs(config: EvaluateConfig) -> dict[str, str]:
 def evaluate_on_pairs(config: EvaluateConfig) -> Path:
     """`evaluate` on pairs of a stage."""
     if config.rewordings:
-        refuse("rewordings", "a benchmark", Seen("pairs"), "--benchmark best_of_n takes a file of pairs.")
-    pairs = load_split(config.data, config.split, ("id", *SIDES, "source"))
+        raise_input_error(
+            "rewordings", "a benchmark", Verbatim("pairs"), "--benchmark best_of_n takes a file of pairs."
+        )
+    pairs = load_split(config.data, config.split, ("id", *PAIR_SIDES, "source"))
     refuse_repaired(pairs, config)
     strength = None if config.votes is None else join_strength(pairs, config.votes, config.split)
     with open_stage(config.output_dir, "evaluate", list_settings(config), list_inputs(config)) as stage:
         if not stage.done:
             metrics, credits = {}, {}
             for name, path in config.models.items():
-                chosen, rejected = score_with(
+                chosen, rejected = score_pairs_from_path(
                     path, pairs, max_length=config.max_length, tokens_at_once=config.tokens_at_once,
                     trust_remote_code=config.trust_remote_code,
                 )
                 columns = {"id": pairs["id"][:], "rewards_chosen": chosen, "rewards_rejected": rejected}
                 write_table(Dataset.from_dict(columns), stage.directory / f"{name}.parquet")
                 metrics[name] = measure(chosen, rejected, pairs, strength, config)
-                credits[name] = pair_credits(chosen - rejected)
+                credits[name] = pair_correct(chosen - rejected)
             comparisons = compare_on_pairs(credits, pairs, config)
             write_json(stage.directory / "metrics.json", metrics)
             stage.record.update(rows_in=len(pairs), rows_out=len(pairs), metrics=metrics, comparisons=comparisons)
@@ -176,7 +184,7 @@ def compare_on_pairs(
 ) -> list[dict[str, Any]]:
     """Each two models' accuracy against each other."""
     prompts = [str(prompt) for prompt in pairs["prompt"]]
-    measured = {name: Measured({"accuracy": mean_over(values)}, {}, values) for name, values in credits.items()}
+    measured = {name: BenchmarkResult({"accuracy": mean_over(values)}, {}, values) for name, values in credits.items()}
     return [
         {"first": one, "second": other, **compare(measured[one], measured[other], prompts, seed=config.seed,
                                                   resamples=config.resamples)}
@@ -187,7 +195,9 @@ def compare_on_pairs(
 def refuse_repaired(pairs: Dataset, config: EvaluateConfig) -> None:
     """Repaired labels would measure agreement with the ensemble that repaired them."""
     if "action" in pairs.column_names:
-        refuse(f"data {config.data}", "unrepaired pairs", Seen("repaired ones"), "Name the folder of `rmkit read`.")
+        raise_input_error(
+            f"data {config.data}", "unrepaired pairs", Verbatim("repaired ones"), "Name the folder of `rmkit read`."
+        )
 
 
 def join_strength(pairs: Dataset, votes: str, split: str) -> np.ndarray:
@@ -196,8 +206,12 @@ def join_strength(pairs: Dataset, votes: str, split: str) -> np.ndarray:
     by_id = dict(zip(voted["id"], voted["strength_mean"], strict=True))
     lacking = [pair for pair in pairs["id"] if pair not in by_id]
     if lacking:
-        refuse(f"votes {votes}", "a vote on every pair", Seen(f"none on {len(lacking)}, the first {lacking[0]}"),
-               "Vote on the same data, or leave votes out.")
+        raise_input_error(
+            f"votes {votes}",
+            "a vote on every pair",
+            Verbatim(f"none on {len(lacking)}, the first {lacking[0]}"),
+            "Vote on the same data, or leave votes out.",
+        )
     return np.array([by_id[pair] for pair in pairs["id"]])
 
 

@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from rmkit.commands.read import ReadConfig, read
-from rmkit.commands.rl import ReinforceConfig, reinforce
-from rmkit.commands.run import GOLD, section
+from rmkit.commands.rl import RlConfig, rl
+from rmkit.commands.run import GOLD, build_section
 from rmkit.commands.sample import SampleConfig, sample
-from rmkit.commands.synthetic import BASE_MODEL, GoldConfig, make_gold
+from rmkit.commands.synthetic import BASE_MODEL, SyntheticConfig, synthetic
 from rmkit.commands.train import TrainConfig, train
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.config import as_dict
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import open_stage, write_json
-from rmkit.data.parquet import find_split
+from rmkit.data.parquet import split_path
 from rmkit.data.samples import SAMPLES
 from rmkit.data.sources import find_files
 from rmkit.data.synthetic.dataset import draw_prompts
-from rmkit.evaluation.policy_metrics import MeasureConfig, measure
+from rmkit.evaluation.policy_metrics import PolicyMetricsConfig, measure_policy
 from rmkit.evaluation.tables import align, number
 from rmkit.training.zero import under_launcher
 
@@ -42,12 +42,12 @@ class IterateConfig:
     by default those of the pairs; others take reward model and policy to their distribution, without a label.
     `reward_model`: what every reward model's training begins with, by default the SFT policy. `scale_rewards` divides
     rewards by their spread on the policy's responses before each round, so that a reward model's scale is no matter;
-    without it, they are divided by `reward_scale` of `reinforce`.
+    without it, they are divided by `reward_scale` of `rl`.
 
     `data` is a folder of `rmkit read` or a Parquet file. It, `model_name_or_path` and `evaluation_prompts` may be
     "gold", the embedded world (of the size that `gold` says, and `evaluation` prompts, drawn apart from the pairs).
     `evaluation_prompts` are by default "gold" with the data "gold"; with other data they have to be named. `train`,
-    `sample` and `reinforce` hold the keys of these commands, `meta` MetaRM's of `train`; what this level sets is not
+    `sample` and `rl` hold the keys of these commands, `meta` MetaRM's of `train`; what this level sets is not
     theirs to set. The responses that are measured are drawn at temperature 1.
     """
 
@@ -73,19 +73,33 @@ class IterateConfig:
     def __post_init__(self) -> None:
         unknown = sorted(set(self.arms) - {PLAIN, META})
         if unknown or not self.arms:
-            refuse("arms", f"{PLAIN}, {META} or both", self.arms, "Both, to compare them.")
+            raise_input_error("arms", f"{PLAIN}, {META} or both", self.arms, "Both, to compare them.")
         if self.rounds < 1:
-            refuse("rounds", "at least 1", self.rounds, "The paper's best policies are those of rounds 3 and 4.")
+            raise_input_error(
+                "rounds", "at least 1", self.rounds, "The paper's best policies are those of rounds 3 and 4."
+            )
         if self.evaluation_prompts is None and self.data != GOLD:
-            refuse("evaluation_prompts", "prompts to measure on, with data other than gold", Seen("none"),
-                   "Name rows with a prompt, such as the test.parquet of `rmkit read`.")
+            raise_input_error(
+                "evaluation_prompts",
+                "prompts to measure on, with data other than gold",
+                Verbatim("none"),
+                "Name rows with a prompt, such as the test.parquet of `rmkit read`.",
+            )
         if self.scale_rewards and "reward_scale" in self.reinforce:
-            refuse("reinforce: reward_scale", "none with scale_rewards, which sets it", self.reinforce["reward_scale"],
-                   "Remove it, or set scale_rewards to false.")
+            raise_input_error(
+                "reinforce: reward_scale",
+                "none with scale_rewards, which sets it",
+                self.reinforce["reward_scale"],
+                "Remove it, or set scale_rewards to false.",
+            )
         for name in ("sample", "train", "reinforce"):
             if "trust_remote_code" in getattr(self, name):
-                refuse(f"{name}: trust_remote_code", "one for all steps, which load the same models",
-                       Seen(f"one for {name} alone"), "Set it at the top.")
+                raise_input_error(
+                    f"{name}: trust_remote_code",
+                    "one for all steps, which load the same models",
+                    Verbatim(f"one for {name} alone"),
+                    "Set it at the top.",
+                )
 
     @property
     def shared(self) -> dict[str, Any]:
@@ -94,7 +108,7 @@ class IterateConfig:
 
 
 @dataclass
-class World:
+class SharedInputs:
     """What all rounds share: the SFT policy, the pairs, prompts to sample and optimise on, prompts to measure on."""
 
     policy: str
@@ -102,7 +116,7 @@ class World:
     prompts: str
     evaluation: str
     responses: SampleConfig  # of the SFT policy to the prompts to measure on
-    gold: GoldConfig | None = None
+    gold: SyntheticConfig | None = None
 
 
 @dataclass
@@ -111,10 +125,10 @@ class Round:
 
     samples: SampleConfig | None  # None in a plain arm
     train: TrainConfig
-    before: MeasureConfig
-    reinforce: ReinforceConfig
+    before: PolicyMetricsConfig
+    reinforce: RlConfig
     responses: SampleConfig
-    after: MeasureConfig
+    after: PolicyMetricsConfig
 
 
 def iterate(config: IterateConfig) -> Path:
@@ -123,44 +137,48 @@ def iterate(config: IterateConfig) -> Path:
     A killed run goes on by the same call: a finished step is known by its record, the trainings by their checkpoints.
     """
     if under_launcher():
-        refuse("iterate", "one process", Seen("a launcher's rank"),
-               "Set train.processes and reinforce.processes; the steps start what they need.")
-    world = plan_world(config)
-    plans = {arm: plan_arm(config, world, arm) for arm in config.arms}
-    make_world(config, world)
-    rounds = {arm: take_rounds(plan, config.scale_rewards) for arm, plan in plans.items()}
+        raise_input_error(
+            "iterate",
+            "one process",
+            Verbatim("a launcher's rank"),
+            "Set train.processes and reinforce.processes; the steps start what they need.",
+        )
+    world = plan_inputs(config)
+    plans = {arm: plan_variant(config, world, arm) for arm in config.arms}
+    prepare_inputs(config, world)
+    rounds = {arm: run_rounds(plan, config.scale_rewards) for arm, plan in plans.items()}
     path = Path(config.output_dir) / ROUNDS
     write_json(path, {"key": ROUNDS, "rounds": rounds})
     print(format_rounds(rounds))
     return path
 
 
-def plan_world(config: IterateConfig) -> World:
+def plan_inputs(config: IterateConfig) -> SharedInputs:
     """Where everything lies that all rounds share."""
     folder = Path(config.output_dir)
     gold, policy, pairs, evaluation = None, config.model_name_or_path, config.data, config.evaluation_prompts or GOLD
     if GOLD in (policy, pairs):
-        gold = section(GoldConfig, config.gold, {"seed": config.seed}, "gold", output_dir=str(folder / GOLD))
+        gold = build_section(SyntheticConfig, config.gold, {"seed": config.seed}, "gold", output_dir=str(folder / GOLD))
         policy = str(folder / GOLD / BASE_MODEL) if policy == GOLD else policy
         pairs = str(folder / "pairs") if pairs == GOLD else pairs
     if evaluation == GOLD:
         evaluation = str(folder / "evaluation" / EVALUATION)
     responses = plan_responses(config, policy, evaluation, folder / "sft")
     prompts = config.prompts or (pairs if Path(pairs).is_file() else str(Path(pairs) / "train.parquet"))
-    return World(policy, pairs, prompts, evaluation, responses, gold)
+    return SharedInputs(policy, pairs, prompts, evaluation, responses, gold)
 
 
 def plan_responses(config: IterateConfig, policy: str, prompts: str, output_dir: Path) -> SampleConfig:
     """The sampling of those of a policy's responses that are measured: as `sample` says, at temperature 1."""
     kept = ("samples", "max_new_tokens", "token_budget")
     own = {name: value for name, value in config.sample.items() if name in kept}
-    return section(
+    return build_section(
         SampleConfig, own, {**config.shared, "seed": derive_seed(config.seed, "evaluation")}, "sample",
         data=prompts, model_name_or_path=policy, output_dir=str(output_dir), temperature=1.0, top_p=1.0,
     )
 
 
-def plan_arm(config: IterateConfig, world: World, arm: str) -> list[Round]:
+def plan_variant(config: IterateConfig, world: SharedInputs, arm: str) -> list[Round]:
     """All rounds of an arm, each of which goes on from the policy of the one before."""
     rounds: list[Round] = []
     policy, responses = world.policy, world.responses
@@ -169,7 +187,7 @@ def plan_arm(config: IterateConfig, world: World, arm: str) -> list[Round]:
         shared = {**config.shared, "seed": derive_seed(config.seed, "round", turn)}
         samples, reward_model, meta = None, str(folder.parent / "reward_model"), {"meta_data": None}
         if arm == META:
-            samples = section(
+            samples = build_section(
                 SampleConfig, config.sample, shared, "sample",
                 data=world.prompts, model_name_or_path=policy, output_dir=str(folder / "samples"),
             )
@@ -179,8 +197,8 @@ def plan_arm(config: IterateConfig, world: World, arm: str) -> list[Round]:
         next_policy = str(folder / "policy")
         next_responses = plan_responses(config, next_policy, world.evaluation, folder / "responses")
         before, after = (
-            section(
-                MeasureConfig, {}, shared, "measure",
+            build_section(
+                PolicyMetricsConfig, {}, shared, "measure",
                 samples=drawn.output_dir, policy=drawn.model_name_or_path, reward_model=reward_model,
                 reference_samples=world.responses.output_dir, reference=world.policy, output_dir=str(folder / name),
             )
@@ -188,13 +206,13 @@ def plan_arm(config: IterateConfig, world: World, arm: str) -> list[Round]:
         )
         rounds.append(Round(
             samples=samples,
-            train=section(
+            train=build_section(
                 TrainConfig, config.train, config.shared, "train",  # the seed, and so the pairs' order, of every round
                 data=world.pairs, model_name_or_path=start, output_dir=reward_model, **meta,
             ),
             before=before,
-            reinforce=section(
-                ReinforceConfig, config.reinforce, shared, "reinforce",
+            reinforce=build_section(
+                RlConfig, config.reinforce, shared, "reinforce",
                 data=world.prompts, model_name_or_path=policy, reference=world.policy, reward_model=reward_model,
                 output_dir=next_policy,
             ),
@@ -205,13 +223,13 @@ def plan_arm(config: IterateConfig, world: World, arm: str) -> list[Round]:
     return rounds
 
 
-def make_world(config: IterateConfig, world: World) -> None:
+def prepare_inputs(config: IterateConfig, world: SharedInputs) -> None:
     """Make what there is none of: the gold world, its pairs, prompts to measure on, and the SFT policy's responses."""
     folder = Path(config.output_dir)
     if config.data != GOLD:
-        find_split(config.data, "train")
+        split_path(config.data, "train")
     if world.gold is not None:
-        gold = make_gold(world.gold)
+        gold = synthetic(world.gold)
         if config.data == GOLD:
             train_pairs, validation, test = (str(gold / f"{split}.jsonl") for split in ("train", "validation", "test"))
             read(ReadConfig(data=train_pairs, validation=validation, test=test, output_dir=world.pairs))
@@ -225,18 +243,18 @@ def make_world(config: IterateConfig, world: World) -> None:
     sample(world.responses)
 
 
-def take_rounds(plan: list[Round], scale_rewards: bool) -> list[dict[str, Any]]:
+def run_rounds(plan: list[Round], scale_rewards: bool) -> list[dict[str, Any]]:
     """The figures of an arm's rounds; the first ones are those of the SFT policy, under the first reward model."""
     figures: list[dict[str, Any]] = []
     for one in plan:
         if one.samples is not None:
             sample(one.samples)
         train(one.train)
-        before = measure(one.before)
+        before = measure_policy(one.before)
         scale = (before["spread"] or 1.0) if scale_rewards else one.reinforce.reward_scale
-        reinforce(dataclasses.replace(one.reinforce, reward_scale=scale))
+        rl(dataclasses.replace(one.reinforce, reward_scale=scale))
         sample(one.responses)
-        after = measure(one.after)
+        after = measure_policy(one.after)
         if not figures:
             figures.append(before)
         figures.append({**after, "accuracy_before": before.get("accuracy"), "spread_before": before["spread"]})
@@ -251,7 +269,7 @@ def format_rounds(rounds: Mapping[str, list[dict[str, Any]]]) -> str:
 
 
 @dataclass(kw_only=True)
-class MetaSettings:
+class MetaRMSettings:
     """The keys of `rmkit train` that are MetaRM's alone."""
 
     meta_data: str
@@ -265,4 +283,4 @@ def plan_meta(settings: dict[str, Any], samples: str) -> dict[str, Any]:
 
     Raises `InputError` for keys of the training's others, which would set apart more than the ascent.
     """
-    return as_dict(section(MetaSettings, settings, {}, "meta", meta_data=samples))
+    return as_dict(build_section(MetaRMSettings, settings, {}, "meta", meta_data=samples))

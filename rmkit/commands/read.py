@@ -5,12 +5,12 @@ import sqlite3
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.config import as_dict
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import Stage, open_stage
-from rmkit.data.label_noise import plant_flips
-from rmkit.data.reading import Reading, Source, read_pairs
+from rmkit.data.label_noise import inject_flips
+from rmkit.data.reading import ReadSummary, Source, read_pairs
 from rmkit.data.schema import check_columns
 from rmkit.data.sources import find_files
 from rmkit.data.splits import SPLITS, assign_split, check_fractions
@@ -18,7 +18,7 @@ from rmkit.preferences.noise import NoiseKind
 
 
 @dataclass
-class PlantedNoise:
+class LabelNoise:
     """Label flips planted in the training split, to measure what finds them: which pairs, and what share."""
 
     kind: NoiseKind
@@ -46,18 +46,24 @@ class ReadConfig:
     model_name_or_path: str | None = None
     max_length: int | None = None
     seed: int = 0
-    plant_noise: PlantedNoise | None = None
+    plant_noise: LabelNoise | None = None
 
     def __post_init__(self) -> None:
         check_columns(self.columns)
         check_fractions(self.validation_fraction, self.test_fraction)
         if (self.model_name_or_path is None) != (self.max_length is None):
-            refuse("model_name_or_path and max_length", "both or neither",
-                   Seen(f"{self.model_name_or_path} and {self.max_length}"), "Lengths are counted in its tokens.")
+            raise_input_error(
+                "model_name_or_path and max_length",
+                "both or neither",
+                Verbatim(f"{self.model_name_or_path} and {self.max_length}"),
+                "Lengths are counted in its tokens.",
+            )
         if self.max_length is not None and self.max_length < 1:
-            refuse("max_length", "at least 1 token", self.max_length, "Take the length that you train with.")
+            raise_input_error("max_length", "at least 1 token", self.max_length, "Take the length that you train with.")
         if self.plant_noise is not None and not 0 <= self.plant_noise.rate <= 1:
-            refuse("plant_noise.rate", "a share of the pairs in [0, 1]", self.plant_noise.rate, "Write 0.3 for 30 %.")
+            raise_input_error(
+                "plant_noise.rate", "a share of the pairs in [0, 1]", self.plant_noise.rate, "Write 0.3 for 30 %."
+            )
 
 
 def read(config: ReadConfig) -> Path:
@@ -76,9 +82,11 @@ def read(config: ReadConfig) -> Path:
     with open_stage(config.output_dir, "read", as_dict(config), inputs) as stage:
         if not stage.done:
             try:
-                fill(stage, config, list(sources.values()))
+                read_splits(stage, config, list(sources.values()))
             except (OSError, sqlite3.OperationalError) as error:
-                refuse(f"read: output_dir {config.output_dir}", "a disk that can be written", Seen(error), "Free it.")
+                raise_input_error(
+                    f"read: output_dir {config.output_dir}", "a disk that can be written", Verbatim(error), "Free it."
+                )
         print("\n".join(stage.record["report"]))
     return stage.directory
 
@@ -99,7 +107,7 @@ def list_sources(config: ReadConfig) -> dict[str, Source]:
     return sources
 
 
-def fill(stage: Stage, config: ReadConfig, sources: list[Source]) -> None:
+def read_splits(stage: Stage, config: ReadConfig, sources: list[Source]) -> None:
     """Read everything into the stage's folder and its record."""
     tokenizer = None
     if config.model_name_or_path is not None:
@@ -112,11 +120,15 @@ def fill(stage: Stage, config: ReadConfig, sources: list[Source]) -> None:
     wanted = {"train": True, "validation": config.validation_fraction > 0, "test": config.test_fraction > 0}
     for split, is_wanted in wanted.items():
         if is_wanted and split not in reading.rows_out:
-            refuse(f"split {split}", "at least one pair", Seen(f"none of {reading}"),
-                   "Give more rows or another seed, or set the split's fraction to 0 to go without it.")
+            raise_input_error(
+                f"split {split}",
+                "at least one pair",
+                Verbatim(f"none of {reading}"),
+                "Give more rows or another seed, or set the split's fraction to 0 to go without it.",
+            )
     planted = 0
     if config.plant_noise is not None:
-        planted = plant_flips(
+        planted = inject_flips(
             stage.directory / "train.parquet",
             kind=config.plant_noise.kind,
             rate=config.plant_noise.rate,
@@ -132,7 +144,7 @@ def fill(stage: Stage, config: ReadConfig, sources: list[Source]) -> None:
     )
 
 
-def describe(reading: Reading, planted: int) -> list[str]:
+def describe(reading: ReadSummary, planted: int) -> list[str]:
     """The splits, and what will be cut or was flipped, a line each."""
     lines = [", ".join(f"{split} {reading.rows_out[split]}" for split in SPLITS if split in reading.rows_out)]
     if reading.prompts_cut:

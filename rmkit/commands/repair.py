@@ -10,13 +10,13 @@ import numpy as np
 from datasets import Dataset
 
 from rmkit.commands.repair_selection import Candidate, choose
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.config import as_dict
 from rmkit.core.stage import open_stage, read_record
-from rmkit.data.parquet import SIDES, load_split, read_column, write_table
+from rmkit.data.parquet import PAIR_SIDES, load_split, read_column, write_table
 from rmkit.preferences import RECIPES, Repair, calibrate_scale
 
-PAIR_COLUMNS = ("id", *SIDES, "source")
+PAIR_COLUMNS = ("id", *PAIR_SIDES, "source")
 SMALLEST_SCALE = 1e-6
 
 
@@ -52,17 +52,21 @@ class RepairConfig:
 
     def __post_init__(self) -> None:
         if self.recipe not in (*RECIPES, "validation"):
-            refuse("recipe", f"one of {', '.join(RECIPES)}, or validation", self.recipe, "Choose one by its name.")
+            raise_input_error(
+                "recipe", f"one of {', '.join(RECIPES)}, or validation", self.recipe, "Choose one by its name."
+            )
         unknown = [name for name in self.recipes if name not in RECIPES]
         if unknown or not self.recipes:
-            refuse("recipes", f"some of {', '.join(RECIPES)}", self.recipes, "Name those to choose from.")
+            raise_input_error("recipes", f"some of {', '.join(RECIPES)}", self.recipes, "Name those to choose from.")
         shares = [*self.shares, *([] if isinstance(self.share, str) else [self.share])]
         if not self.shares or not all(0 <= share <= 1 for share in shares):
-            refuse("share and shares", "shares of the pairs in [0, 1]", shares, "Write 0.1 for 10 %.")
+            raise_input_error("share and shares", "shares of the pairs in [0, 1]", shares, "Write 0.1 for 10 %.")
         if not 0 <= self.alpha <= 0.5:
-            refuse("alpha", "a smoothing in [0, 0.5]", self.alpha, "Beyond 0.5 it would be a flip.")
+            raise_input_error("alpha", "a smoothing in [0, 0.5]", self.alpha, "Beyond 0.5 it would be a flip.")
         if self.strength_scale != "calibrated" and not 0 < self.strength_scale < math.inf:
-            refuse("strength_scale", "a positive number, or calibrated", self.strength_scale, "The paper's is 1.0.")
+            raise_input_error(
+                "strength_scale", "a positive number, or calibrated", self.strength_scale, "The paper's is 1.0."
+            )
 
 
 def repair(config: RepairConfig) -> Path:
@@ -71,7 +75,7 @@ def repair(config: RepairConfig) -> Path:
     The record says what was done to how many pairs, and, where something was chosen on validation pairs, every
     candidate with its validation accuracy.
     """
-    pairs = load_split(config.votes, "train", (*SIDES, "strength_mean"))
+    pairs = load_split(config.votes, "train", (*PAIR_SIDES, "strength_mean"))
     record = read_record(config.votes) or {}
     candidates = list_candidates(config, record)
     scale = find_scale(config)
@@ -111,7 +115,7 @@ def find_scale(config: RepairConfig) -> float:
     """
     if config.strength_scale != "calibrated":
         return config.strength_scale
-    validation = load_split(config.votes, "validation", (*SIDES, "strength_mean"))
+    validation = load_split(config.votes, "validation", (*PAIR_SIDES, "strength_mean"))
     return max(calibrate_scale(read_column(validation, "strength_mean", np.float64)), SMALLEST_SCALE)
 
 
@@ -121,8 +125,12 @@ def list_candidates(config: RepairConfig, record: dict[str, Any]) -> list[Candid
     estimate = record.get("noise_rate")
     estimated = [] if estimate is None else [estimate["rate"]]
     if config.share == "estimated" and not estimated:
-        refuse("share: estimated", "votes with an estimated noise rate", Seen("none in its record"),
-               "Vote with folds of 2 or more, or set a share.")
+        raise_input_error(
+            "share: estimated",
+            "votes with an estimated noise rate",
+            Verbatim("none in its record"),
+            "Vote with folds of 2 or more, or set a share.",
+        )
     shares: list[float]
     if isinstance(config.share, str):
         shares = estimated if config.share == "estimated" else [*config.shares, *estimated]

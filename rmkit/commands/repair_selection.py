@@ -9,19 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from rmkit.commands.vote_config import VoteConfig, voter_features
-from rmkit.core.checks import Seen, refuse
-from rmkit.core.config import build
+from rmkit.commands.vote_config import VoteConfig, extract_voter_features
+from rmkit.core.checks import Verbatim, raise_input_error
+from rmkit.core.config import build_config
 from rmkit.core.seeds import derive_seed
 from rmkit.data.parquet import load_split
 from rmkit.ensembles.features import Features
 from rmkit.ensembles.heads import HeadsConfig, train_heads
 from rmkit.metrics.accuracy import pair_accuracy
 from rmkit.preferences import Repair
-from rmkit.preferences import repair as repair_labels
+from rmkit.preferences import repair_labels as repair_labels
 from rmkit.preferences.repair import MarginKind
 
-STUDENTS = 5  # heads per candidate; the mean of their accuracies is what counts
+N_PROBES = 5  # heads per candidate; the mean of their accuracies is what counts
 
 
 @dataclass
@@ -60,17 +60,24 @@ def choose(
     voters this is a stand-in for fine-tuning once per candidate.
     """
     if "config" not in record:
-        refuse(f"votes {votes}", "the folder of `rmkit vote`, which says who voted", Seen("no stage.json in it"),
-               "Name that, or a recipe with a share of its own.")
-    voters = build(VoteConfig, {**record["config"], "output_dir": votes}, votes)
+        raise_input_error(
+            f"votes {votes}",
+            "the folder of `rmkit vote`, which says who voted",
+            Verbatim("no stage.json in it"),
+            "Name that, or a recipe with a share of its own.",
+        )
+    voters = build_config(VoteConfig, {**record["config"], "output_dir": votes}, votes)
     features = {
-        split: voter_features(voters, load_split(votes, split), Path(votes)) for split in ("train", "validation")
+        split: extract_voter_features(voters, load_split(votes, split), Path(votes))
+        for split in ("train", "validation")
     }
-    students = HeadsConfig(**voters.heads, members=STUDENTS, loss="bradley_terry")
+    students = HeadsConfig(**voters.heads, members=N_PROBES, loss="bradley_terry")
     judged = []
     for candidate in tqdm(candidates, desc="Choosing a repair", unit="candidate"):
         labels = candidate.repair(strength, alpha=alpha, margin_kind=margin_kind)
-        accuracy = study(features["train"], labels, features["validation"], students, derive_seed(seed, "students"))
+        accuracy = probe_accuracy(
+            features["train"], labels, features["validation"], students, derive_seed(seed, "students")
+        )
         judged.append((accuracy, replace(candidate, validation_accuracy=accuracy)))
     best = max(accuracy for accuracy, _ in judged)
     error = math.sqrt(best * (1 - best) / len(features["validation"].chosen))
@@ -78,7 +85,7 @@ def choose(
     return taken, [candidate for _, candidate in sorted(judged, key=lambda one: -one[0])]
 
 
-def study(lessons: Features, labels: Repair, exam: Features, config: HeadsConfig, seed: int) -> float:
+def probe_accuracy(lessons: Features, labels: Repair, exam: Features, config: HeadsConfig, seed: int) -> float:
     """Mean accuracy on `exam` of heads trained on `lessons` under repaired labels.
 
     The features stay in their places: loss(gap, t, m) = loss(-gap, 1 - t, -m) exchanges the sides instead.

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as parquet
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.config import as_dict
 from rmkit.core.stage import open_stage, read_record
-from rmkit.evaluation.html_report import Evidence, render_audit
+from rmkit.evaluation.html_report import ReportInputs, render_report
 
 REPORT = "report.html"
 
 
 @dataclass
-class AuditConfig:
+class ReportConfig:
     """Folders of finished stages; `votes` is needed, and the report says which of the others were not given.
 
     `models`: name -> folder of a train stage; the evaluation knows them by the same names, and `baseline` is the
@@ -36,10 +36,10 @@ class AuditConfig:
 
     def __post_init__(self) -> None:
         if self.suspicious < 1:
-            refuse("suspicious", "a number of pairs, 1 or more", self.suspicious, "20 is usual.")
+            raise_input_error("suspicious", "a number of pairs, 1 or more", self.suspicious, "20 is usual.")
 
 
-def audit(config: AuditConfig) -> Path:
+def report(config: ReportConfig) -> Path:
     """Write `report.html` and `stage.json` into `config.output_dir`; returns that folder.
 
     Raises `InputError` for a folder that holds no finished stage, or that is not a votes folder.
@@ -50,7 +50,7 @@ def audit(config: AuditConfig) -> Path:
     records = {role: require_record(role, folder) for role, folder in folders.items()}
     with open_stage(config.output_dir, "audit", as_dict(config), folders) as stage:
         if not stage.done:
-            page = render_audit(gather(config, records))
+            page = render_report(collect_inputs(config, records))
             (stage.directory / REPORT).write_text(page, encoding="utf-8")
             stage.record["report"] = REPORT
     print(f"report: {stage.directory / REPORT}")
@@ -61,19 +61,27 @@ def require_record(role: str, folder: str) -> dict[str, Any]:
     """The record of a finished stage."""
     record = read_record(folder)
     if record is None:
-        refuse(f"audit: {role} {folder}", "the folder of a finished stage", Seen("no stage.json in it"),
-               "Run that stage first, or leave it out.")
+        raise_input_error(
+            f"audit: {role} {folder}",
+            "the folder of a finished stage",
+            Verbatim("no stage.json in it"),
+            "Run that stage first, or leave it out.",
+        )
     return record
 
 
-def gather(config: AuditConfig, records: dict[str, dict[str, Any]]) -> Evidence:
+def collect_inputs(config: ReportConfig, records: dict[str, dict[str, Any]]) -> ReportInputs:
     """Everything the page shows, read from the stages' folders."""
     path = Path(config.votes) / "train.parquet"
     columns = ["id", "strength_mean", "strength_std"]
     missing = set(columns) - (set(parquet.read_schema(path).names) if path.is_file() else set())
     if missing:
-        refuse(f"audit: votes {config.votes}", "a train.parquet with the votes of an ensemble",
-               Seen(f"none with {', '.join(sorted(missing))}"), "Name the output_dir of `rmkit vote`.")
+        raise_input_error(
+            f"audit: votes {config.votes}",
+            "a train.parquet with the votes of an ensemble",
+            Verbatim(f"none with {', '.join(sorted(missing))}"),
+            "Name the output_dir of `rmkit vote`.",
+        )
     known = "planted" in parquet.read_schema(path).names
     table = parquet.read_table(path, columns=columns + ["planted"] * known)
     ids = table["id"].to_pylist()
@@ -85,7 +93,7 @@ def gather(config: AuditConfig, records: dict[str, dict[str, Any]]) -> Evidence:
     met: Counter[str] = Counter()
     if planted is not None:
         met.update(actions[pair] for pair, flag in zip(ids, planted, strict=True) if flag and pair in actions)
-    return Evidence(
+    return ReportInputs(
         votes=records["votes"],
         mean=mean,
         std=table["strength_std"].to_numpy(),

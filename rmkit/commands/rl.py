@@ -7,21 +7,21 @@ from typing import Any
 
 from datasets import Dataset
 
-from rmkit.core.checks import refuse
+from rmkit.core.checks import raise_input_error
 from rmkit.core.stage import Stage, write_json
-from rmkit.data.rejected_rows import Quarantine
+from rmkit.data.rejected_rows import RejectedRows
 from rmkit.data.samples import read_prompts
 from rmkit.data.sources import find_files
 from rmkit.training.config import select_settings
 from rmkit.training.distributed import is_first_rank, wait_for_ranks
-from rmkit.training.rl import PolicySettings, make_policy_arguments, make_policy_trainer
-from rmkit.training.session import RankSettings, open_training, take_all_steps
+from rmkit.training.rl import PolicyTrainingSettings, make_policy_arguments, make_policy_trainer
+from rmkit.training.session import LaunchSettings, run_training_session, take_all_steps
 
 PROMPTS = "prompts.json"
 
 
 @dataclass(kw_only=True)
-class ReinforceConfig(RankSettings, PolicySettings):
+class RlConfig(LaunchSettings, PolicyTrainingSettings):
     """Optimise the policy `model_name_or_path` on the prompts of `data` by REINFORCE leave-one-out (TRL's RLOO).
 
     The reward is that of `reward_model` over `reward_scale` (reward units; the spread of its rewards within a prompt
@@ -42,15 +42,19 @@ class ReinforceConfig(RankSettings, PolicySettings):
     def __post_init__(self) -> None:
         self.check()
         if not self.reward_scale > 0:
-            refuse("reward_scale", "above 0", self.reward_scale, "1 takes the rewards as they are.")
+            raise_input_error("reward_scale", "above 0", self.reward_scale, "1 takes the rewards as they are.")
         self.check_ranks()
         responses = self.per_device_train_batch_size * self.gradient_accumulation_steps * self.processes
         if self.launcher is None and responses % self.num_generations:
-            refuse("num_generations", f"a divisor of the {responses} responses of a step", self.num_generations,
-                   "A step takes whole prompts.")
+            raise_input_error(
+                "num_generations",
+                f"a divisor of the {responses} responses of a step",
+                self.num_generations,
+                "A step takes whole prompts.",
+            )
 
 
-def reinforce(config: ReinforceConfig) -> Path:
+def rl(config: RlConfig) -> Path:
     """Optimise, and write policy and tokenizer into the stage's folder; the record has the curves, "log_history".
 
     Under a launcher, every rank calls this.
@@ -61,8 +65,12 @@ def reinforce(config: ReinforceConfig) -> Path:
 
     def make(deepspeed: dict[str, Any] | str | None) -> Any:
         return make_policy_arguments(
-            select_settings(PolicySettings, config), output_dir=config.output_dir, reward_scale=config.reward_scale,
-            deepspeed=deepspeed, use_cpu=config.use_cpu, trust_remote_code=config.trust_remote_code,
+            select_settings(PolicyTrainingSettings, config),
+            output_dir=config.output_dir,
+            reward_scale=config.reward_scale,
+            deepspeed=deepspeed,
+            use_cpu=config.use_cpu,
+            trust_remote_code=config.trust_remote_code,
         )
 
     def optimise(stage: Stage, arguments: Any) -> None:
@@ -77,14 +85,14 @@ def reinforce(config: ReinforceConfig) -> Path:
         )
         take_all_steps("reinforce", trainer, stage)
 
-    return open_training("reinforce", config, inputs, make, optimise)
+    return run_training_session("reinforce", config, inputs, make, optimise)
 
 
-def share_prompts(stage: Stage, config: ReinforceConfig) -> Dataset:
+def share_prompts(stage: Stage, config: RlConfig) -> Dataset:
     """The prompts, which the first process reads into the stage's folder and all load from there."""
     file = stage.directory / PROMPTS
     if is_first_rank():
-        with Quarantine(stage.directory / "quarantine.jsonl") as quarantine:
+        with RejectedRows(stage.directory / "quarantine.jsonl") as quarantine:
             rows = read_prompts(config.data, config.split, quarantine)
         write_json(file, {"key": PROMPTS, "prompts": [row["prompt"] for row in rows]})
     wait_for_ranks()

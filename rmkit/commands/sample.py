@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.config import as_dict
 from rmkit.core.seeds import derive_seed
-from rmkit.core.stage import DRAFT, Stage, open_stage
-from rmkit.data.rejected_rows import Quarantine
+from rmkit.core.stage import PARTIAL_SUFFIX, Stage, open_stage
+from rmkit.data.rejected_rows import RejectedRows
 from rmkit.data.samples import SAMPLES, read_prompts
 from rmkit.data.sources import find_files
-from rmkit.evaluation.policies import ask_again
+from rmkit.evaluation.policies import follow_up_prompt
 from rmkit.generation import Completion, Failure, Generator, Outcome, Sampling, choose_generator
 
 CACHE = "completions.jsonl"  # what a killed run has made already
@@ -50,9 +50,11 @@ class SampleConfig:
 
     def __post_init__(self) -> None:
         if self.samples < 1 or self.samples > 1 and self.temperature == 0:
-            refuse("samples", "at least 1, and 1 at temperature 0", self.samples, "The paper's meta set has 5.")
+            raise_input_error(
+                "samples", "at least 1, and 1 at temperature 0", self.samples, "The paper's meta set has 5."
+            )
         if self.prompts is not None and self.prompts < 1:
-            refuse("prompts", "at least 1", self.prompts, "Leave it out for all of them.")
+            raise_input_error("prompts", "at least 1", self.prompts, "Leave it out for all of them.")
         self.make_sampling()
 
     def make_sampling(self) -> Sampling:
@@ -64,7 +66,7 @@ def sample(config: SampleConfig) -> Path:
     """Write `samples.jsonl`, rows of a prompt (as messages) with its `responses`; returns the stage's folder.
 
     What else a row of `data` has, but for responses, stays with it. Second turns come last, as rows of their own
-    (`rmkit.evaluation.policies.ask_again`): `prompt` is the conversation so far. Rows without a prompt to answer go into
+    (`rmkit.evaluation.policies.follow_up_prompt`): `prompt` is the conversation so far. Rows without a prompt to answer go into
     `quarantine.jsonl`; those of which a response fails are left out. The record counts them, and rows, responses,
     their tokens and those of them that were cut at `max_new_tokens`.
     """
@@ -82,13 +84,17 @@ def sample(config: SampleConfig) -> Path:
 
 def fill(stage: Stage, config: SampleConfig) -> None:
     """Draw the responses and write them."""
-    with Quarantine(stage.directory / "quarantine.jsonl") as quarantine:
+    with RejectedRows(stage.directory / "quarantine.jsonl") as quarantine:
         rows = read_prompts(config.data, config.split, quarantine, count=config.prompts, seed=config.seed)
         if config.turns == 2:
             asked = [row["follow_up"] for row in rows if row.get("follow_up")]
             if not asked or not all(isinstance(question, str) for question in asked):
-                refuse(f"data {config.data}", "rows whose `follow_up` is a text, the second question",
-                       Seen("others" if asked else "none"), "Add the column, or leave turns out.")
+                raise_input_error(
+                    f"data {config.data}",
+                    "rows whose `follow_up` is a text, the second question",
+                    Verbatim("others" if asked else "none"),
+                    "Add the column, or leave turns out.",
+                )
         generator = choose_generator(
             config.model_name_or_path, base_url=config.base_url, key_variable=config.key_variable,
             concurrency=config.concurrency, token_budget=config.token_budget,
@@ -97,8 +103,8 @@ def fill(stage: Stage, config: SampleConfig) -> None:
         counts: Counter[str] = Counter()
         sampled = respond(rows, generator, config, stage, counts)
         if config.turns == 2:
-            sampled += respond(list(ask_again(sampled)), generator, config, stage, counts)
-        draft = stage.directory / (SAMPLES + DRAFT)
+            sampled += respond(list(follow_up_prompt(sampled)), generator, config, stage, counts)
+        draft = stage.directory / (SAMPLES + PARTIAL_SUFFIX)
         with draft.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in sampled)
         draft.replace(stage.directory / SAMPLES)
@@ -123,7 +129,9 @@ def respond(
     counts["rows"] += len(answered)
     if not answered:
         reasons = [outcome.reason for outcome in made[0] if isinstance(outcome, Failure)]
-        refuse(f"sample {config.data}", "a response to any prompt", Seen(reasons[0]), "Check model and prompts.")
+        raise_input_error(
+            f"sample {config.data}", "a response to any prompt", Verbatim(reasons[0]), "Check model and prompts."
+        )
     return answered
 
 

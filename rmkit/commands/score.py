@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from rmkit.core.checks import refuse
-from rmkit.data.token_batches import TOKENS
+from rmkit.core.checks import raise_input_error
+from rmkit.data.token_batches import MAX_TOKENS
 from rmkit.models.score_file import score_file
 
 
@@ -23,14 +23,14 @@ class ScoreConfig:
     output_dir: str
     split: str = "train"
     max_length: int = 1024
-    tokens_at_once: int = TOKENS
+    tokens_at_once: int = MAX_TOKENS
     dtype: Literal["float32", "bfloat16"] = "float32"
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
         for name in ("max_length", "tokens_at_once"):
             if getattr(self, name) < 1:
-                refuse(name, "at least 1 token", getattr(self, name), "The defaults are usual.")
+                raise_input_error(name, "at least 1 token", getattr(self, name), "The defaults are usual.")
 
 
 def score(config: ScoreConfig) -> Path:

@@ -7,22 +7,22 @@ from typing import Any
 from datasets import Dataset
 from transformers import TrainingArguments
 
-from rmkit.core.checks import refuse
+from rmkit.core.checks import raise_input_error
 from rmkit.core.stage import Stage
 from rmkit.data.completions import COMPLETION, encode_sides, read_completions
 from rmkit.data.parquet import load_split, write_table
-from rmkit.data.rejected_rows import Quarantine
+from rmkit.data.rejected_rows import RejectedRows
 from rmkit.data.sources import find_files
 from rmkit.models.reward_model import check_positions
 from rmkit.training.config import make_arguments, select_settings
 from rmkit.training.distributed import is_first_rank, wait_for_ranks
 from rmkit.training.rl import load_policy, load_policy_tokenizer
-from rmkit.training.session import RankSettings, note_left_out, open_training, take_all_steps
+from rmkit.training.session import LaunchSettings, record_dropped_rows, run_training_session, take_all_steps
 from rmkit.training.sft import CompletionSettings, SupervisedTrainer
 
 
 @dataclass(kw_only=True)
-class SftConfig(RankSettings, CompletionSettings):
+class SftConfig(LaunchSettings, CompletionSettings):
     """Fine-tune the language model `model_name_or_path` on the completions in `data`; the loss is theirs alone.
 
     `data`: rows of `prompt` and `completion` (texts or messages), or of `messages`, whose last turn is the completion;
@@ -43,7 +43,7 @@ class SftConfig(RankSettings, CompletionSettings):
         self.check()
         self.check_ranks()
         if self.max_length < 2:
-            refuse("max_length", "at least 2 tokens", self.max_length, "1024 is usual.")
+            raise_input_error("max_length", "at least 2 tokens", self.max_length, "1024 is usual.")
 
 
 def sft(config: SftConfig) -> Path:
@@ -65,20 +65,20 @@ def sft(config: SftConfig) -> Path:
         tokenizer = load_policy_tokenizer(config.model_name_or_path, model, config.trust_remote_code)
         rows = share_rows(stage, config)
         encoded = encode_sides(rows, tokenizer, config.max_length, (COMPLETION,))
-        check_positions(model, note_left_out("sft", stage, rows, encoded))
+        check_positions(model, record_dropped_rows("sft", stage, rows, encoded))
         trainer = SupervisedTrainer(
             model, arguments, tokenizer=tokenizer, rows=encoded, checkpoints=config.save_total_limit
         )
         take_all_steps("sft", trainer, stage)
 
-    return open_training("sft", config, inputs, make, fit)
+    return run_training_session("sft", config, inputs, make, fit)
 
 
 def share_rows(stage: Stage, config: SftConfig) -> Dataset:
     """The rows, which the first process reads into the stage's folder and all load from there."""
     file = stage.directory / "rows.parquet"
     if is_first_rank():
-        with Quarantine(stage.directory / "quarantine.jsonl") as quarantine:
+        with RejectedRows(stage.directory / "quarantine.jsonl") as quarantine:
             write_table(Dataset.from_list(read_completions(config.data, config.split, quarantine)), file)
         stage.record["quarantined"] = quarantine.reasons
     wait_for_ranks()

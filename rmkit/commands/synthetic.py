@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rmkit.core.checks import refuse
+from rmkit.core.checks import raise_input_error
 from rmkit.core.config import as_dict
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import open_stage
-from rmkit.data.synthetic import draw_demonstrations, write_gold
+from rmkit.data.synthetic import draw_demonstrations, write_dataset
 from rmkit.data.synthetic.dataset import draw_prompts
 from rmkit.data.synthetic.judgments import draw_judgments, draw_verdicts
-from rmkit.judges.prompts import META_QUESTIONS, QUESTIONS
+from rmkit.judges.prompts import JUDGE_PROMPTS, META_JUDGE_PROMPTS
 from rmkit.judges.sanitize import quote
 from rmkit.models.tiny import build_language_model, build_tokenizer
 from rmkit.training.sft import train_language_model
@@ -22,7 +22,7 @@ BASE_MODEL = "base_model"
 
 
 @dataclass
-class GoldConfig:
+class SyntheticConfig:
     """The size of the embedded gold world: pairs per split (`test` for each of the four test splits) and model."""
 
     output_dir: str
@@ -37,17 +37,17 @@ class GoldConfig:
     def __post_init__(self) -> None:
         for name in ("train", "validation", "test", "demonstrations", "layers"):
             if getattr(self, name) < 1:
-                refuse(name, "at least 1", getattr(self, name), f"Raise {name}.")
+                raise_input_error(name, "at least 1", getattr(self, name), f"Raise {name}.")
         if self.hidden < 32 or self.hidden % 32:
-            refuse("hidden", "a multiple of 32, the size of an attention head", self.hidden, "128 is usual.")
+            raise_input_error("hidden", "a multiple of 32, the size of an attention head", self.hidden, "128 is usual.")
 
 
-def make_gold(config: GoldConfig) -> Path:
+def synthetic(config: SyntheticConfig) -> Path:
     """Write `train.jsonl`, `validation.jsonl`, `test.jsonl` and the folder `base_model`; returns the stage's folder."""
     with open_stage(config.output_dir, "gold", as_dict(config), {}) as stage:
         if stage.done:
             return stage.directory
-        write_gold(
+        write_dataset(
             stage.directory, train=config.train, validation=config.validation, test=config.test, seed=config.seed
         )
         demonstrations = list(draw_demonstrations(config.demonstrations, seed=config.seed))
@@ -63,7 +63,7 @@ PROMPTS, EVALUATION, LESSONS = "prompts.jsonl", "evaluation.jsonl", "lessons.jso
 
 
 @dataclass
-class SchoolConfig:
+class SyntheticLMConfig:
     """A gold world with `train`, `validation` and `test` pairs, prompts without responses, and its language model.
 
     prompts, evaluation: how many to sample on and to measure on, apart from those of the pairs.
@@ -89,14 +89,14 @@ class SchoolConfig:
         for name in ("train", "validation", "test", "prompts", "evaluation", "instructions", "judgments", "verdicts",
                      "layers"):
             if getattr(self, name) < 1:
-                refuse(name, "at least 1", getattr(self, name), f"Raise {name}.")
+                raise_input_error(name, "at least 1", getattr(self, name), f"Raise {name}.")
         if self.hidden < 32 or self.hidden % 32:
-            refuse("hidden", "a multiple of 32, the size of an attention head", self.hidden, "128 is usual.")
+            raise_input_error("hidden", "a multiple of 32, the size of an attention head", self.hidden, "128 is usual.")
         if not 0 <= self.worst <= 1:
-            refuse("worst", "a quality in [0, 1]", self.worst, "0 leaves the policy most to learn.")
+            raise_input_error("worst", "a quality in [0, 1]", self.worst, "0 leaves the policy most to learn.")
 
 
-def school(config: SchoolConfig) -> Path:
+def make_synthetic_lm(config: SyntheticLMConfig) -> Path:
     """Make what there is none of; returns the folder.
 
     In it, `world` has `train.jsonl`, `validation.jsonl` and `test.jsonl`, `prompts.jsonl` and `evaluation.jsonl` with
@@ -108,19 +108,19 @@ def school(config: SchoolConfig) -> Path:
             fill(stage.directory, config)
     with open_stage(folder / BASE_MODEL, "school", as_dict(config), {"world": folder / WORLD}) as stage:
         if not stage.done:
-            teach(stage.directory, folder / WORLD / LESSONS, config)
+            train_base_model(stage.directory, folder / WORLD / LESSONS, config)
     return folder
 
 
-def fill(folder: Path, config: SchoolConfig) -> None:
+def fill(folder: Path, config: SyntheticLMConfig) -> None:
     """Write the world."""
-    write_gold(folder, train=config.train, validation=config.validation, test=config.test, seed=config.seed)
+    write_dataset(folder, train=config.train, validation=config.validation, test=config.test, seed=config.seed)
     write_rows(folder / PROMPTS, draw_prompts("train", config.prompts, seed=config.seed))
     write_rows(folder / EVALUATION, draw_prompts("in_distribution", config.evaluation, seed=config.seed))
-    write_rows(folder / LESSONS, draw_lessons(config))
+    write_rows(folder / LESSONS, demonstrations(config))
 
 
-def teach(folder: Path, lessons: Path, config: SchoolConfig) -> None:
+def train_base_model(folder: Path, lessons: Path, config: SyntheticLMConfig) -> None:
     """Train a model on the lessons, all of their text: what is judged is such text as it will write."""
     rows = [json.loads(line) for line in lessons.read_text("utf-8").splitlines()]
     tokenizer = build_tokenizer(f"{row['prompt']} {row['response']}" for row in rows)
@@ -129,15 +129,15 @@ def teach(folder: Path, lessons: Path, config: SchoolConfig) -> None:
     train_language_model(model, tokenizer, rows, folder, seed=seed)
 
 
-def draw_lessons(config: SchoolConfig) -> Iterator[dict[str, str]]:
+def demonstrations(config: SyntheticLMConfig) -> Iterator[dict[str, str]]:
     """All demonstrations: `prompt`, as it will be asked, and `response`."""
     yield from draw_demonstrations(config.instructions, seed=config.seed, worst=config.worst)
     for row in draw_judgments(config.judgments, seed=config.seed):
-        shown = QUESTIONS["gold"].ask(request=quote(row["prompt"]), first=quote(row["response"]))
+        shown = JUDGE_PROMPTS["gold"].ask(request=quote(row["prompt"]), first=quote(row["response"]))
         yield {"prompt": shown[0]["content"], "response": row["judgment"]}
     for row in draw_verdicts(config.verdicts, seed=config.seed):
         first, second = map(quote, row["judgments"])
-        shown = META_QUESTIONS["gold"].ask(
+        shown = META_JUDGE_PROMPTS["gold"].ask(
             request=quote(row["prompt"]), response=quote(row["response"]), first=first, second=second
         )
         yield {"prompt": shown[0]["content"], "response": row["verdict"]}

@@ -11,22 +11,28 @@ import yaml
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
-from rmkit.core.checks import InputError, Seen, refuse
+from rmkit.core.checks import InputError, Verbatim, raise_input_error
 from rmkit.core.config import as_dict
 from rmkit.core.seeds import seed_everything
 from rmkit.core.stage import Stage, read_record, versions
 from rmkit.data.collators import encode_pairs
-from rmkit.data.parquet import find_split, load_split, read_column, stream_blocks
+from rmkit.data.parquet import load_split, read_column, split_path, stream_blocks
 from rmkit.data.sources import find_files
 from rmkit.models.reward_model import check_positions, load_reward_model, load_tokenizer
-from rmkit.training.checkpoint import find_last_complete, tell_disk_faults
+from rmkit.training.checkpoint import find_last_complete, report_disk_errors
 from rmkit.training.config import RewardConfig, check_reward_settings
-from rmkit.training.distributed import is_first_rank, launch, open_stage_on_ranks, tell_lost_ranks
+from rmkit.training.distributed import is_first_rank, launch, open_stage_on_ranks, report_lost_ranks
 from rmkit.training.lora import add_lora, merge_lora
 from rmkit.training.metarm import check_meta, load_meta_set
 from rmkit.training.model_card import write_card
 from rmkit.training.reward_trainer import RewardTrainer
-from rmkit.training.zero import deepspeed_environment, default_config, leave_zero, release_engine, under_launcher
+from rmkit.training.zero import (
+    deepspeed_environment,
+    default_config,
+    destroy_engine,
+    under_launcher,
+    unset_deepspeed_config,
+)
 
 SECRETS = ("hub_token",)
 IMMATERIAL = ("ddp_timeout",)  # to the model: a run goes on from its checkpoints when they change
@@ -72,15 +78,17 @@ class TrainConfig(RewardConfig):
         check_reward_settings(self)
         check_meta(self, self.meta_data is not None)
         if self.processes < 1:
-            refuse("processes", "at least 1", self.processes, "One process trains too.")
+            raise_input_error("processes", "at least 1", self.processes, "One process trains too.")
         if self.eval_strategy != "no" and not self.evaluation_data:
-            refuse("evaluation_data", "pairs for eval_strategy to measure", Seen("none"), "Name them, or set it to no.")
+            raise_input_error(
+                "evaluation_data", "pairs for eval_strategy to measure", Verbatim("none"), "Name them, or set it to no."
+            )
         if isinstance(self.deepspeed, str) and self.deepspeed != "auto" and not Path(self.deepspeed).is_file():
-            refuse("deepspeed", '"auto", a JSON file or null', self.deepspeed, "recipes/deepspeed has some.")
-        build_arguments(self, Rehearsal, deepspeed=None)
+            raise_input_error("deepspeed", '"auto", a JSON file or null', self.deepspeed, "recipes/deepspeed has some.")
+        build_arguments(self, ArgumentsCheck, deepspeed=None)
 
 
-class Rehearsal(TrainingArguments):
+class ArgumentsCheck(TrainingArguments):
     """Hugging Face's arguments, for their checks alone: they find no device and start nothing."""
 
     device = torch.device("cpu")
@@ -93,9 +101,9 @@ def train(config: TrainConfig) -> Path:
     with the learning curves under "log_history". Under a launcher, every rank calls this.
     """
     inputs: dict[str, str | Path] = {"data": config.data, "model": config.model_name_or_path}
-    find_split(config.data, "train")  # refused before anything is started or emptied
+    split_path(config.data, "train")  # refused before anything is started or emptied
     if config.evaluation_data:
-        find_split(config.evaluation_data, "validation")
+        split_path(config.evaluation_data, "validation")
         inputs["evaluation_data"] = config.evaluation_data
     if config.meta_data:
         find_files(config.meta_data)
@@ -103,12 +111,12 @@ def train(config: TrainConfig) -> Path:
     if config.resume_from_checkpoint:
         inputs["resume_from_checkpoint"] = config.resume_from_checkpoint
     if (config.processes > 1 or config.launcher) and not under_launcher():
-        launch(["rmkit", "train", *spell_overrides(config)], processes=config.processes, launcher=config.launcher)
+        launch(["rmkit", "train", *to_cli_args(config)], processes=config.processes, launcher=config.launcher)
         return Path(config.output_dir)
     settings = {name: value for name, value in as_dict(config).items() if name not in (*SECRETS, *IMMATERIAL)}
-    with deepspeed_environment(), tell_lost_ranks(config.ddp_timeout):
-        arguments = resolve(config)  # starts the process group, where there are several processes
-        with tell_disk_faults(config.output_dir):
+    with deepspeed_environment(), report_lost_ranks(config.ddp_timeout):
+        arguments = build_training_args(config)  # starts the process group, where there are several processes
+        with report_disk_errors(config.output_dir):
             with open_stage_on_ranks(config.output_dir, "train", settings, inputs) as stage:
                 if not stage.done:
                     fit(stage, config, arguments)
@@ -140,11 +148,11 @@ def fit(stage: Stage, config: TrainConfig, arguments: RewardConfig) -> None:
     )
     checkpoint = config.resume_from_checkpoint or find_last_complete(stage.directory, arguments.world_size)
     try:
-        take_all_steps(trainer, checkpoint)
+        run_training(trainer, checkpoint)
         metrics = trainer.evaluate() if eval_dataset is not None else {}
         save(trainer, config, tokenizer, stage.directory)
     finally:
-        release_engine(trainer.deepspeed)
+        destroy_engine(trainer.deepspeed)
     if is_first_rank():
         history = trainer.state.log_history
         stage.record.update(rows=len(pairs), world_size=arguments.world_size, metrics=metrics, log_history=history)
@@ -152,13 +160,13 @@ def fit(stage: Stage, config: TrainConfig, arguments: RewardConfig) -> None:
             stage.directory,
             base_model=config.model_name_or_path,
             data={"pairs": config.data, "rows": len(pairs), **describe_repair(config.data, pairs)},
-            settings=changed(config),
+            settings=non_default_settings(config),
             metrics=metrics,
             versions=versions(),
         )
 
 
-def take_all_steps(trainer: RewardTrainer, checkpoint: str | Path | None) -> None:
+def run_training(trainer: RewardTrainer, checkpoint: str | Path | None) -> None:
     """Train from `checkpoint` or from the start; refused when it ends before the last step, as a signal may have it."""
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -166,8 +174,12 @@ def take_all_steps(trainer: RewardTrainer, checkpoint: str | Path | None) -> Non
         raise InputError(f"training stopped in step {trainer.state.global_step + 1}: {error}") from None
     state = trainer.state
     if state.global_step < state.max_steps:
-        refuse("train", f"all of {state.max_steps} steps", Seen(f"a stop after {state.global_step}"),
-               "The same command goes on from the last complete checkpoint.")
+        raise_input_error(
+            "train",
+            f"all of {state.max_steps} steps",
+            Verbatim(f"a stop after {state.global_step}"),
+            "The same command goes on from the last complete checkpoint.",
+        )
 
 
 def load_model(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
@@ -187,13 +199,13 @@ def save(trainer: RewardTrainer, config: TrainConfig, tokenizer: PreTrainedToken
         trainer.save_model(str(directory))
         return
     trainer.save_model(str(directory / ADAPTER))
-    leave_zero()
+    unset_deepspeed_config()
     if is_first_rank():
         merge_lora(load_model(config, tokenizer), directory / ADAPTER).save_pretrained(directory)
         tokenizer.save_pretrained(directory)
 
 
-def resolve(config: TrainConfig) -> RewardConfig:
+def build_training_args(config: TrainConfig) -> RewardConfig:
     """The training arguments of this process."""
     return build_arguments(
         config, RewardConfig, deepspeed=default_config() if config.deepspeed == "auto" else config.deepspeed
@@ -208,7 +220,9 @@ def build_arguments(config: TrainConfig, kind: type[Arguments], deepspeed: dict 
     try:
         return kind(**values)
     except (ValueError, ImportError) as error:
-        refuse("train", "training arguments that fit together and this machine", Seen(error), "Change these keys.")
+        raise_input_error(
+            "train", "training arguments that fit together and this machine", Verbatim(error), "Change these keys."
+        )
 
 
 def describe_repair(data: str, pairs: Dataset) -> dict[str, Any]:
@@ -221,7 +235,7 @@ def describe_repair(data: str, pairs: Dataset) -> dict[str, Any]:
     return facts
 
 
-def changed(config: TrainConfig) -> dict[str, Any]:
+def non_default_settings(config: TrainConfig) -> dict[str, Any]:
     """The settings that are not the default, and the seed."""
     values = {"seed": config.seed, "learning_rate": config.learning_rate, "num_train_epochs": config.num_train_epochs}
     for item in dataclasses.fields(config):
@@ -232,10 +246,10 @@ def changed(config: TrainConfig) -> dict[str, Any]:
     return values
 
 
-def spell_overrides(config: TrainConfig) -> list[str]:
+def to_cli_args(config: TrainConfig) -> list[str]:
     """`config` as command-line words, for the ranks: no file that they would all have to see."""
     words = []
-    for name, value in changed(config).items():
+    for name, value in non_default_settings(config).items():
         text = yaml.safe_dump(value, default_flow_style=True, width=float("inf")).removesuffix("...\n").strip()
         words += [f"--{name}", text]
     return words

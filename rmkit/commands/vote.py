@@ -7,22 +7,22 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from rmkit.commands.vote_config import Rewards, VoteConfig, vote_with_heads
+from rmkit.commands.vote_config import EnsembleRewards, VoteConfig, score_with_heads
 from rmkit.commands.vote_members import (
-    cast_vote,
-    digest_inputs,
-    find_absent,
+    check_missing_members,
     find_folder,
-    list_voters,
+    find_missing_members,
+    finished_members,
+    hash_inputs,
     merge_votes,
-    refuse_absent,
+    run_member,
 )
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.config import as_dict
 from rmkit.core.seeds import derive_seed
-from rmkit.core.stage import Stage, fingerprint, open_stage, read_record
+from rmkit.core.stage import Stage, input_hash, open_stage, read_record
 from rmkit.data.memmap import release, scratch_array
-from rmkit.data.parquet import SIDES, load_split, number_prompts, read_column, write_table
+from rmkit.data.parquet import PAIR_SIDES, load_split, prompt_ids, read_column, write_table
 from rmkit.data.splits import SPLITS
 from rmkit.evaluation.figures import draw_strength
 from rmkit.metrics.correlation import auroc
@@ -42,34 +42,36 @@ def vote(config: VoteConfig) -> Path:
     members are absent and why. With `member`, it is that member's part alone that is made, and its folder returned.
     """
     if under_launcher():
-        refuse("vote", "one process", Seen("a launcher's rank"), "Set train.processes; members start what they need.")
+        raise_input_error(
+            "vote", "one process", Verbatim("a launcher's rank"), "Set train.processes; members start what they need."
+        )
     pairs = {
-        split: load_split(config.data, split, ("id", *SIDES))
+        split: load_split(config.data, split, ("id", *PAIR_SIDES))
         for split in SPLITS if split == "train" or (Path(config.data) / f"{split}.parquet").is_file()
     }
     if config.member is not None:
-        return cast_vote(config, config.member, pairs, digest_inputs(config, pairs))
+        return run_member(config, config.member, pairs, hash_inputs(config, pairs))
     settings = {key: value for key, value in as_dict(config).items() if key not in JOB}
     inputs: dict[str, str | Path] = {"data": config.data, "model": config.model_name_or_path}
     digests: dict[str, str] = {}
     absent: dict[int, str] = {}
-    if config.kind == "full" and not is_finished(config.output_dir, settings, inputs):
-        digests = digest_inputs(config, pairs)
-        absent = find_absent(config, digests)  # members of another vote are refused before anything is changed
+    if config.kind == "full" and not is_cached(config.output_dir, settings, inputs):
+        digests = hash_inputs(config, pairs)
+        absent = find_missing_members(config, digests)  # members of another vote are refused before anything is changed
         if config.merge and absent:
-            refuse_absent(config, absent)
-            inputs |= {f"member {member}": find_folder(config, member) for member in list_voters(config, absent)}
+            check_missing_members(config, absent)
+            inputs |= {f"member {member}": find_folder(config, member) for member in finished_members(config, absent)}
     with open_stage(config.output_dir, "vote", settings, inputs) as stage:
         if not stage.done:
             if config.kind == "heads":
-                rewards = vote_with_heads(config, pairs, stage.directory)
+                rewards = score_with_heads(config, pairs, stage.directory)
             else:
                 if not config.merge:
                     for member in absent:
-                        cast_vote(config, member, pairs, digests)
+                        run_member(config, member, pairs, digests)
                     absent = {}
-                rewards = merge_votes(config, pairs, list_voters(config, absent))
-            strengths = {split: measure_strength(rewards[split]) for split in pairs}
+                rewards = merge_votes(config, pairs, finished_members(config, absent))
+            strengths = {split: strength_in_blocks(rewards[split]) for split in pairs}
             for split in pairs:
                 write_votes(pairs[split], rewards[split], strengths[split], stage.directory / f"{split}.parquet")
             record_vote(stage, config, pairs, strengths, absent)
@@ -77,15 +79,15 @@ def vote(config: VoteConfig) -> Path:
     return stage.directory
 
 
-def is_finished(directory: str, settings: Mapping[str, Any], inputs: Mapping[str, str | Path]) -> bool:
+def is_cached(directory: str, settings: Mapping[str, Any], inputs: Mapping[str, str | Path]) -> bool:
     """Whether the whole vote lies in `directory` already; the members' folders may then be gone."""
     record = read_record(directory) or {}
     wanted = {key: value for key, value in settings.items() if key != "output_dir"}
-    hashes = {role: fingerprint(source) for role, source in inputs.items()}
+    hashes = {role: input_hash(source) for role, source in inputs.items()}
     return bool(record.get("config") == wanted and record.get("inputs") == hashes)
 
 
-def measure_strength(rewards: Rewards) -> Strength:
+def strength_in_blocks(rewards: EnsembleRewards) -> Strength:
     """`preference_strength`, some pairs at a time, since rewards need not fit into memory."""
     pairs = rewards.chosen.shape[1]
     found = scratch_array((len(Strength._fields), pairs), np.float64)
@@ -97,7 +99,7 @@ def measure_strength(rewards: Rewards) -> Strength:
     return Strength(*found)
 
 
-def write_votes(pairs: Dataset, rewards: Rewards, strength: Strength, path: Path) -> None:
+def write_votes(pairs: Dataset, rewards: EnsembleRewards, strength: Strength, path: Path) -> None:
     """The pairs with their votes."""
     columns = {
         "rewards_chosen": rewards.chosen.T,
@@ -121,7 +123,7 @@ def record_vote(
     planted = read_column(train, "planted", np.bool_) if "planted" in train.column_names else None
     rate = None
     if config.folds:
-        prompts = number_prompts(train)
+        prompts = prompt_ids(train)
         rate = estimate_noise_rate(strength.mean, groups=prompts, seed=derive_seed(config.seed, "noise rate"))
     found = auroc(-strength.mean, planted) if planted is not None and 0 < planted.sum() < len(planted) else None
     draw_strength(strength.mean, strength.std, planted).savefig(stage.directory / "strength.png", dpi=150)

@@ -10,13 +10,13 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from rmkit.commands.train import TrainConfig
-from rmkit.core.checks import Seen, refuse
-from rmkit.core.config import build
+from rmkit.core.checks import Verbatim, raise_input_error
+from rmkit.core.config import build_config
 from rmkit.core.seeds import derive_seed
-from rmkit.data.parquet import number_prompts
-from rmkit.data.token_batches import TOKENS
+from rmkit.data.parquet import prompt_ids
+from rmkit.data.token_batches import MAX_TOKENS
 from rmkit.ensembles.features import Features, extract_features
-from rmkit.ensembles.heads import HeadsConfig, VoterLoss, cross_fit, train_heads
+from rmkit.ensembles.heads import HeadsConfig, VoterLoss, cross_val_rewards, train_heads
 
 FEATURES = "features"
 SECTIONS = {"heads": "heads", "full": "train"}  # where each kind has its keys
@@ -48,7 +48,7 @@ class VoteConfig:
     folds: int = 5
     loss: VoterLoss = "symmetric"
     max_length: int = 1024
-    tokens_at_once: int = TOKENS
+    tokens_at_once: int = MAX_TOKENS
     seed: int = 0
     trust_remote_code: bool = False
     heads: dict[str, Any] = field(default_factory=dict)
@@ -59,14 +59,14 @@ class VoteConfig:
 
     def __post_init__(self) -> None:
         if self.members < 2:
-            refuse("members", "2 or more", self.members, "The paper takes 10.")
+            raise_input_error("members", "2 or more", self.members, "The paper takes 10.")
         if self.folds == 1 or self.folds < 0:
-            refuse("folds", "0 (in-sample), or 2 or more", self.folds, "5 is usual.")
+            raise_input_error("folds", "0 (in-sample), or 2 or more", self.folds, "5 is usual.")
         if self.tokens_at_once < 1:
-            refuse("tokens_at_once", "at least 1", self.tokens_at_once, f"{TOKENS} is usual.")
+            raise_input_error("tokens_at_once", "at least 1", self.tokens_at_once, f"{MAX_TOKENS} is usual.")
         for kind, section in SECTIONS.items():
             if kind != self.kind and getattr(self, section):
-                refuse(section, f"no keys with kind {self.kind!r}", getattr(self, section), "Remove them.")
+                raise_input_error(section, f"no keys with kind {self.kind!r}", getattr(self, section), "Remove them.")
         self.check_job()
         if self.kind == "heads":  # built once, so that a fault in them is told before anything starts
             heads_config(self)
@@ -76,19 +76,31 @@ class VoteConfig:
     def check_job(self) -> None:
         """Refuse to make a part of a vote that it does not have."""
         if self.kind != "full" and (self.merge or self.member is not None):
-            refuse("merge" if self.merge else "member", "members of kind full",
-                   Seen(f"{self.kind}, which are trained together"), "Vote without it.")
+            raise_input_error(
+                "merge" if self.merge else "member",
+                "members of kind full",
+                Verbatim(f"{self.kind}, which are trained together"),
+                "Vote without it.",
+            )
         if self.member is not None:
             if not 0 <= self.member < self.members:
-                refuse("member", f"one of 0 to {self.members - 1}, the members being {self.members}", self.member,
-                       "Count from 0.")
+                raise_input_error(
+                    "member",
+                    f"one of 0 to {self.members - 1}, the members being {self.members}",
+                    self.member,
+                    "Count from 0.",
+                )
             if self.merge:
-                refuse("member and merge", "one of them", Seen("both"), "Merge when the members have finished.")
+                raise_input_error(
+                    "member and merge", "one of them", Verbatim("both"), "Merge when the members have finished."
+                )
         if self.partial and not self.merge:
-            refuse("partial", "merge beside it", Seen("partial alone"), "It is members being merged that may be few.")
+            raise_input_error(
+                "partial", "merge beside it", Verbatim("partial alone"), "It is members being merged that may be few."
+            )
 
 
-class Rewards(NamedTuple):
+class EnsembleRewards(NamedTuple):
     """What the members give the two sides of each pair: [member, pair] each."""
 
     chosen: NDArray[np.float64]
@@ -97,7 +109,7 @@ class Rewards(NamedTuple):
 
 def heads_config(config: VoteConfig) -> HeadsConfig:
     """The heads' configuration, with the vote's members and loss."""
-    return build(HeadsConfig, own_keys(config.heads, members=config.members, loss=config.loss), "heads")
+    return build_config(HeadsConfig, merge_settings(config.heads, members=config.members, loss=config.loss), "heads")
 
 
 def member_config(config: VoteConfig, data: str, folder: Path, member: int) -> TrainConfig:
@@ -105,36 +117,38 @@ def member_config(config: VoteConfig, data: str, folder: Path, member: int) -> T
     seed = derive_seed(config.seed, "member", member)
     fixed = {"data": data, "model_name_or_path": config.model_name_or_path, "output_dir": str(folder), "seed": seed}
     shared = {"loss": config.loss, "max_length": config.max_length, "trust_remote_code": config.trust_remote_code}
-    return build(TrainConfig, own_keys(config.train, **fixed, **shared), "train")
+    return build_config(TrainConfig, merge_settings(config.train, **fixed, **shared), "train")
 
 
-def own_keys(settings: Mapping[str, Any], **fixed: Any) -> dict[str, Any]:
+def merge_settings(settings: Mapping[str, Any], **fixed: Any) -> dict[str, Any]:
     """A section's settings with those that the vote itself decides."""
     taken = sorted(set(settings) & set(fixed))
     if taken:
-        refuse(taken[0], "a key of this section alone", Seen("one that the vote sets"), "Set it on the vote itself.")
+        raise_input_error(
+            taken[0], "a key of this section alone", Verbatim("one that the vote sets"), "Set it on the vote itself."
+        )
     return {**settings, **fixed}
 
 
-def vote_with_heads(config: VoteConfig, pairs: Mapping[str, Dataset], folder: Path) -> dict[str, Rewards]:
+def score_with_heads(config: VoteConfig, pairs: Mapping[str, Dataset], folder: Path) -> dict[str, EnsembleRewards]:
     """Rewards by split, from heads trained together on features that are computed once and kept in `folder`."""
     heads = heads_config(config)
-    features = {split: voter_features(config, rows, folder) for split, rows in pairs.items()}
+    features = {split: extract_voter_features(config, rows, folder) for split, rows in pairs.items()}
     lessons = features["train"]
     trained = train_heads(lessons.chosen, lessons.rejected, heads, seed=config.seed)
     rewards = {
-        split: Rewards(trained.score(sides.chosen), trained.score(sides.rejected))
+        split: EnsembleRewards(trained.score(sides.chosen), trained.score(sides.rejected))
         for split, sides in features.items() if split != "train" or not config.folds
     }
     if config.folds:
-        prompts = number_prompts(pairs["train"])
-        rewards["train"] = Rewards(*cross_fit(
+        prompts = prompt_ids(pairs["train"])
+        rewards["train"] = EnsembleRewards(*cross_val_rewards(
             lessons.chosen, lessons.rejected, heads, groups=prompts, folds=config.folds, seed=config.seed
         ))
     return rewards
 
 
-def voter_features(config: VoteConfig, rows: Dataset, folder: Path) -> Features:
+def extract_voter_features(config: VoteConfig, rows: Dataset, folder: Path) -> Features:
     """Frozen features of one split's pairs."""
     return extract_features(
         rows,

@@ -16,24 +16,24 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from rmkit.commands.train import train
-from rmkit.commands.vote_config import Rewards, VoteConfig, member_config
-from rmkit.core.checks import InputError, Seen, refuse
+from rmkit.commands.vote_config import EnsembleRewards, VoteConfig, member_config
+from rmkit.core.checks import InputError, Verbatim, raise_input_error
 from rmkit.core.config import as_dict
 from rmkit.core.seeds import derive_seed
-from rmkit.core.stage import digest, open_stage, read_json, read_record, write_json
+from rmkit.core.stage import open_stage, read_json, read_record, sha256_text, write_json
 from rmkit.data.collators import LABELS
 from rmkit.data.memmap import release, scratch_array
-from rmkit.data.parquet import BLOCK, SIDES, number_prompts, stream_blocks, stream_rows, write_table
+from rmkit.data.parquet import BLOCK, PAIR_SIDES, prompt_ids, stream_blocks, stream_rows, write_table
 from rmkit.ensembles.folds import assign_folds
-from rmkit.models.scoring import score_with
-from rmkit.training.checkpoint import tell_disk_faults
+from rmkit.models.scoring import score_pairs_from_path
+from rmkit.training.checkpoint import report_disk_errors
 
 SCORES = "scores"
-LESSONS = "lessons"
+FOLD_PAIRS = "lessons"
 REASON = 300  # characters of a failure's reason that are kept
 
 
-def cast_vote(config: VoteConfig, member: int, pairs: Mapping[str, Dataset], inputs: Mapping[str, str]) -> Path:
+def run_member(config: VoteConfig, member: int, pairs: Mapping[str, Dataset], inputs: Mapping[str, str]) -> Path:
     """Train one member's models and write its rewards of every pair to `scores`; its folder.
 
     Cross-fitted, it has one model per fold, which scores that fold's train pairs; the first one scores the
@@ -46,44 +46,44 @@ def cast_vote(config: VoteConfig, member: int, pairs: Mapping[str, Dataset], inp
     with open_stage(folder, "member", settings, inputs) as stage:
         if not stage.done:
             begun = {"key": stage.key, "config": settings, "inputs": dict(inputs)}
-            with tell_failure(folder, begun):
-                write_json(folder / BEGUN, begun)
-                rewards = earn_rewards(config, member, pairs, folder)
+            with record_failure(folder, begun):
+                write_json(folder / MEMBER_FILE, begun)
+                rewards = score_pairs_by_member(config, member, pairs, folder)
                 for split, rows in pairs.items():
                     write_scores(rows, rewards[split], folder / SCORES / f"{split}.parquet")
             rows = sum(map(len, pairs.values()))
             stage.record.update(rows_in=rows, rows_out=rows, summary=f"member {member} votes on {rows} pairs")
         print(f"{stage.record['summary']}: {folder}")
-    shutil.rmtree(folder / LESSONS, ignore_errors=True)  # sealed, it needs them no more
+    shutil.rmtree(folder / FOLD_PAIRS, ignore_errors=True)  # sealed, it needs them no more
     return folder
 
 
 @contextlib.contextmanager
-def tell_failure(folder: Path, begun: dict[str, Any]) -> Iterator[None]:
+def record_failure(folder: Path, begun: dict[str, Any]) -> Iterator[None]:
     """Leave the reason of a failure in the member's folder, and the member's name in the message."""
     try:
-        with tell_disk_faults(folder):
+        with report_disk_errors(folder):
             yield
     except Exception as error:
         reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
         with contextlib.suppress(OSError):
-            write_json(folder / BEGUN, {**begun, "failed": " ".join(reason.split())[:REASON]})
+            write_json(folder / MEMBER_FILE, {**begun, "failed": " ".join(reason.split())[:REASON]})
         if isinstance(error, InputError):
             raise InputError(f"member {begun['config']['member']}: {error}") from None
         raise
 
 
-def earn_rewards(
+def score_pairs_by_member(
     config: VoteConfig, member: int, pairs: Mapping[str, Dataset], folder: Path
 ) -> dict[str, NDArray[np.float64]]:
     """Rewards [side, pair] of each split by the member's models, which are trained where they are not finished."""
     rewards = {split: np.empty((2, len(rows))) for split, rows in pairs.items()}
     lessons = pairs["train"]
-    for fold, scored in enumerate(divide(config, lessons)):
+    for fold, scored in enumerate(fold_indices(config, lessons)):
         data, place = config.data, folder / "model"
         if config.folds:
             others = np.delete(np.arange(len(lessons)), scored)
-            data = str(write_lessons(lessons, others, folder / LESSONS / f"fold-{fold}"))
+            data = str(write_fold_pairs(lessons, others, folder / FOLD_PAIRS / f"fold-{fold}"))
             place = folder / f"without-fold-{fold}"
         train(member_config(config, data, place, member))
         rewards["train"][:, scored] = score(config, place, lessons.select(scored))
@@ -92,16 +92,16 @@ def earn_rewards(
     return rewards
 
 
-def divide(config: VoteConfig, lessons: Dataset) -> list[NDArray[np.intp]]:
+def fold_indices(config: VoteConfig, lessons: Dataset) -> list[NDArray[np.intp]]:
     """The positions of the train pairs that each of a member's models scores: in-sample one model all of them, or
     cross-fitted each a fold, being trained on the others."""
     if not config.folds:
         return [np.arange(len(lessons))]
-    fold_of_pair = assign_folds(number_prompts(lessons), config.folds, seed=derive_seed(config.seed, "folds"))
+    fold_of_pair = assign_folds(prompt_ids(lessons), config.folds, seed=derive_seed(config.seed, "folds"))
     return [np.flatnonzero(fold_of_pair == fold) for fold in range(config.folds)]
 
 
-def write_lessons(lessons: Dataset, rows: NDArray[np.intp], folder: Path) -> Path:
+def write_fold_pairs(lessons: Dataset, rows: NDArray[np.intp], folder: Path) -> Path:
     """The folder with the pairs that one of a member's models is trained on; left alone once it is there."""
     path = folder / "train.parquet"
     if not path.exists():  # a new time of writing would make a finished model look outdated
@@ -112,7 +112,7 @@ def write_lessons(lessons: Dataset, rows: NDArray[np.intp], folder: Path) -> Pat
 
 def score(config: VoteConfig, place: Path, rows: Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rewards of both sides of `rows` by the model in `place`."""
-    return score_with(
+    return score_pairs_from_path(
         place, rows, max_length=config.max_length, tokens_at_once=config.tokens_at_once,
         trust_remote_code=config.trust_remote_code,
     )
@@ -121,10 +121,10 @@ def score(config: VoteConfig, place: Path, rows: Dataset) -> tuple[NDArray[np.fl
 def write_scores(rows: Dataset, rewards: NDArray[np.float64], path: Path) -> None:
     """One split's rewards beside the ids of the pairs."""
     path.parent.mkdir(exist_ok=True)
-    write_table(rows.select_columns(["id"]), path, dict(zip(Rewards._fields, rewards, strict=True)))
+    write_table(rows.select_columns(["id"]), path, dict(zip(EnsembleRewards._fields, rewards, strict=True)))
 
 
-BEGUN = "member.json"  # there from the start, unlike stage.json; says why an attempt failed
+MEMBER_FILE = "member.json"  # there from the start, unlike stage.json; says why an attempt failed
 # What does not decide a member's rewards: places, which differ between machines, and who else votes.
 APART = ("data", "model_name_or_path", "output_dir", "members", "member", "merge", "partial")
 
@@ -147,65 +147,75 @@ def read_member(config: VoteConfig, member: int, inputs: Mapping[str, str]) -> d
     are digests, and an input that is not among them may be any.
     """
     folder = find_folder(config, member)
-    made = read_record(folder) or read_json(folder / BEGUN)
+    made = read_record(folder) or read_json(folder / MEMBER_FILE)
     if made is not None:
         seen = {**made.get("config", {}), **made.get("inputs", {})}
         wanted = {**member_settings(config, member), **inputs}
-        differences = [tell(key, seen.get(key), wanted[key]) for key in wanted if seen.get(key) != wanted[key]]
+        differences = [
+            describe_difference(key, seen.get(key), wanted[key]) for key in wanted if seen.get(key) != wanted[key]
+        ]
         if differences:
-            refuse(f"member {member} in {folder}", "one of this vote", Seen("; ".join(differences)),
-                   f"Name another output_dir, or delete what is of no use in {folder.parent}; nothing was changed.")
+            raise_input_error(
+                f"member {member} in {folder}",
+                "one of this vote",
+                Verbatim("; ".join(differences)),
+                f"Name another output_dir, or delete what is of no use in {folder.parent}; nothing was changed.",
+            )
     return made
 
 
-def tell(key: str, seen: Any, wanted: Any) -> str:
+def describe_difference(key: str, seen: Any, wanted: Any) -> str:
     """How one setting or input differs; of a section, its keys that do."""
     if key in ("data", "model"):
         return f"other contents of {key}"
     if isinstance(seen, Mapping) and isinstance(wanted, Mapping):
         names = [name for name in sorted({*seen, *wanted}) if seen.get(name) != wanted.get(name)]
-        return "; ".join(tell(f"{key}.{name}", seen.get(name), wanted.get(name)) for name in names)
+        return "; ".join(describe_difference(f"{key}.{name}", seen.get(name), wanted.get(name)) for name in names)
     return f"{key} {seen!r} instead of {wanted!r}"
 
 
-def digest_inputs(config: VoteConfig, pairs: Mapping[str, Dataset]) -> dict[str, str]:
+def hash_inputs(config: VoteConfig, pairs: Mapping[str, Dataset]) -> dict[str, str]:
     """Digests of the pairs and, but for merging, which may go on without it, of the base model."""
-    digests = {"data": digest_pairs(pairs)}
-    return digests if config.merge else {**digests, "model": digest_model(config.model_name_or_path)}
+    digests = {"data": hash_pairs(pairs)}
+    return digests if config.merge else {**digests, "model": hash_model(config.model_name_or_path)}
 
 
-def digest_pairs(pairs: Mapping[str, Dataset]) -> str:
+def hash_pairs(pairs: Mapping[str, Dataset]) -> str:
     """What identifies the pairs by split, in whatever order and file: their ids, texts and labels.
 
     Raises `InputError` for an id that is missing or given twice in a split, since votes are joined by it.
     """
     parts = []
     for split, rows in sorted(pairs.items()):
-        columns = [name for name in ("id", *SIDES, *LABELS) if name in rows.column_names]
+        columns = [name for name in ("id", *PAIR_SIDES, *LABELS) if name in rows.column_names]
         total = distinct = 0
         with contextlib.closing(sqlite3.connect("")) as ids:  # a temporary file: in memory it would grow with the data
             ids.execute("CREATE TABLE ids (id PRIMARY KEY) WITHOUT ROWID")
             for row in stream_rows(rows, columns):
                 distinct += ids.execute("INSERT OR IGNORE INTO ids VALUES (?)", (row["id"],)).rowcount
-                total += int(digest(json.dumps(row, sort_keys=True, default=str)), 16)
+                total += int(sha256_text(json.dumps(row, sort_keys=True, default=str)), 16)
         if distinct < len(rows):
-            refuse(f"{split}: id", "one of its own for each pair", Seen(f"{distinct} ids of {len(rows)} pairs"),
-                   "`rmkit read` gives them.")
+            raise_input_error(
+                f"{split}: id",
+                "one of its own for each pair",
+                Verbatim(f"{distinct} ids of {len(rows)} pairs"),
+                "`rmkit read` gives them.",
+            )
         parts.append(f"{split} {len(rows)} {total % 2**256}")
-    return digest("\n".join(parts))
+    return sha256_text("\n".join(parts))
 
 
-def digest_model(path: str) -> str:
+def hash_model(path: str) -> str:
     """What identifies a base model: the content of its folder's files, or a hub name as it stands."""
     files = sorted(file for file in Path(path).glob("*") if file.is_file())
     parts = []
     for file in files:
         with file.open("rb") as content:
             parts.append(f"{file.name}={hashlib.file_digest(content, 'sha256').hexdigest()}")
-    return digest("\n".join(parts)) if parts else path
+    return sha256_text("\n".join(parts)) if parts else path
 
 
-def find_absent(config: VoteConfig, inputs: Mapping[str, str]) -> dict[int, str]:
+def find_missing_members(config: VoteConfig, inputs: Mapping[str, str]) -> dict[int, str]:
     """The members that have not finished, each with what is known of it.
 
     Raises `InputError` for a member, finished or not, that was made with other settings or from other `inputs`
@@ -223,7 +233,7 @@ def find_absent(config: VoteConfig, inputs: Mapping[str, str]) -> dict[int, str]
     return absent
 
 
-def refuse_absent(config: VoteConfig, absent: Mapping[int, str]) -> None:
+def check_missing_members(config: VoteConfig, absent: Mapping[int, str]) -> None:
     """Refuse a vote that lacks members, naming each, unless a partial one is asked for; that needs 2 of them."""
     voted = config.members - len(absent)
     if not absent or (config.partial and voted >= 2):
@@ -231,20 +241,24 @@ def refuse_absent(config: VoteConfig, absent: Mapping[int, str]) -> None:
     wanted = "2 or more" if config.partial else f"all {config.members}"
     named = [f"Member {member} {state}: run `rmkit vote ... --member {member}`." for member, state in absent.items()]
     hint = [] if config.partial else ["--partial merges those that have finished."]
-    refuse(f"vote: {find_folder(config, 0).parent}", f"{wanted} members' votes", Seen(f"those of {voted}"),
-           " ".join([*named, *hint]))
+    raise_input_error(
+        f"vote: {find_folder(config, 0).parent}",
+        f"{wanted} members' votes",
+        Verbatim(f"those of {voted}"),
+        " ".join([*named, *hint]),
+    )
 
 
-def list_voters(config: VoteConfig, absent: Container[int]) -> list[int]:
+def finished_members(config: VoteConfig, absent: Container[int]) -> list[int]:
     """The members that are not absent, in their order."""
     return [member for member in range(config.members) if member not in absent]
 
 
-def merge_votes(config: VoteConfig, pairs: Mapping[str, Dataset], voters: Sequence[int]) -> dict[str, Rewards]:
+def merge_votes(config: VoteConfig, pairs: Mapping[str, Dataset], voters: Sequence[int]) -> dict[str, EnsembleRewards]:
     """Rewards by split: those of each of `voters`, in their order, in the order of `pairs`."""
     rewards = {}
     for split, rows in pairs.items():
-        rewards[split] = Rewards(*scratch_array((2, len(voters), len(rows)), np.float64))
+        rewards[split] = EnsembleRewards(*scratch_array((2, len(voters), len(rows)), np.float64))
         for row, member in enumerate(voters):
             scores = read_scores(find_folder(config, member) / SCORES / f"{split}.parquet", rows)
             for side, values in zip(rewards[split], scores, strict=True):
@@ -262,11 +276,13 @@ def read_scores(path: Path, rows: Dataset) -> list[NDArray[np.float64]]:
             for scored, block in zip(file.iter_batches(BLOCK), stream_blocks(rows, ["id"]), strict=False):
                 if not scored["id"].equals(block["id"].combine_chunks()):
                     break
-                scores[:, done:done + len(block)] = [scored[side].to_numpy() for side in Rewards._fields]
+                scores[:, done:done + len(block)] = [scored[side].to_numpy() for side in EnsembleRewards._fields]
                 done += len(block)
         return list(scores) if done == len(rows) else join_scores(path, rows)
     except (OSError, ValueError, KeyError) as error:  # such as a copy that was cut short
-        refuse(str(path), "the member's rewards of every pair", Seen(error), "Copy the member's folder again.")
+        raise_input_error(
+            str(path), "the member's rewards of every pair", Verbatim(error), "Copy the member's folder again."
+        )
 
 
 def join_scores(path: Path, rows: Dataset) -> list[NDArray[np.float64]]:
@@ -276,4 +292,4 @@ def join_scores(path: Path, rows: Dataset) -> list[NDArray[np.float64]]:
     places = compute.index_in(ids, value_set=table["id"].combine_chunks())
     if places.null_count:
         raise ValueError(f"no votes on {places.null_count} of the pairs")
-    return [table[side].to_numpy()[places.to_numpy()] for side in Rewards._fields]
+    return [table[side].to_numpy()[places.to_numpy()] for side in EnsembleRewards._fields]

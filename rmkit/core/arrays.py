@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 
 
 def finite_array(name: str, values: ArrayLike, axes: tuple[str, ...]) -> NDArray[np.float64]:
@@ -14,22 +14,30 @@ def finite_array(name: str, values: ArrayLike, axes: tuple[str, ...]) -> NDArray
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        refuse(name, f"numbers over [{', '.join(axes)}]", Seen(error), "Pass one number per place, none missing.")
+        raise_input_error(
+            name, f"numbers over [{', '.join(axes)}]", Verbatim(error), "Pass one number per place, none missing."
+        )
     if array.ndim != len(axes) or 0 in array.shape:
-        refuse(name, f"a filled array over [{', '.join(axes)}]", Seen(f"shape {array.shape}"), "Check its axes.")
+        raise_input_error(
+            name, f"a filled array over [{', '.join(axes)}]", Verbatim(f"shape {array.shape}"), "Check its axes."
+        )
     broken = int(np.count_nonzero(~np.isfinite(array)))
     if broken:
-        refuse(name, "finite numbers", Seen(f"{broken} NaN or infinite of {array.size}"), "Find the scores that broke.")
+        raise_input_error(
+            name, "finite numbers", Verbatim(f"{broken} NaN or infinite of {array.size}"), "Find the scores that broke."
+        )
     return array
 
 
 def same_shape(name: str, array: NDArray[np.float64], other_name: str, other: NDArray[np.float64]) -> None:
     """Refuse two arrays that do not describe the same places; nothing is broadcast."""
     if array.shape != other.shape:
-        refuse(name, f"the shape of {other_name}, {other.shape}", Seen(f"shape {array.shape}"), "Pass both in full.")
+        raise_input_error(
+            name, f"the shape of {other_name}, {other.shape}", Verbatim(f"shape {array.shape}"), "Pass both in full."
+        )
 
 
-def number_groups(groups: ArrayLike) -> tuple[NDArray[np.integer], int]:
+def group_indices(groups: ArrayLike) -> tuple[NDArray[np.integer], int]:
     """The group at each place as a number from 0 on, in the order of the groups' names, and how many there are.
 
     Names that are such numbers already, each in use, are given back as they are.

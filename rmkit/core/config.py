@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pydantic
 import yaml
 
-from rmkit.core.checks import InputError, Seen, refuse
+from rmkit.core.checks import InputError, Verbatim, raise_input_error
 
 Config = TypeVar("Config")
 
@@ -31,7 +31,7 @@ def load_config(cls: type[Config], path: str | Path | None = None, overrides: Se
     if overrides:
         merge(settings, parse_overrides(overrides))
         where = f"{where} and command line" if path is not None else where
-    return build(cls, settings, where)
+    return build_config(cls, settings, where)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -39,18 +39,18 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        refuse(str(path), "a readable YAML file", Seen(error), "Check the path.")
+        raise_input_error(str(path), "a readable YAML file", Verbatim(error), "Check the path.")
     try:
         settings = yaml.load(text, Loader=StrictLoader)
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
-        refuse(f"{path}{line}", "valid YAML", Seen(problem), "Mend the line.")
+        raise_input_error(f"{path}{line}", "valid YAML", Verbatim(problem), "Mend the line.")
     if settings is None:
         return {}
     if not isinstance(settings, dict):
-        refuse(str(path), "keys with values", settings, "Write `key: value` lines.")
+        raise_input_error(str(path), "keys with values", settings, "Write `key: value` lines.")
     return settings
 
 
@@ -62,7 +62,7 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
         word = arguments[position]
         position += 1
         if not word.startswith("--") or word == "--":
-            refuse("command line", "--key value", word, "Options start with two dashes.")
+            raise_input_error("command line", "--key value", word, "Options start with two dashes.")
         key, equals, text = word[2:].partition("=")
         if not equals:
             if position < len(arguments) and not arguments[position].startswith("--"):
@@ -89,7 +89,7 @@ def merge(settings: dict[str, Any], changes: Mapping[str, Any]) -> None:
             settings[key] = dict(value) if isinstance(value, Mapping) else value
 
 
-def build(cls: type[Config], settings: Mapping[str, Any], where: str) -> Config:
+def build_config(cls: type[Config], settings: Mapping[str, Any], where: str) -> Config:
     """An instance of the dataclass `cls` from `settings`, every key and value checked."""
     checked = check(cls, settings, where)
     required = {
@@ -99,7 +99,9 @@ def build(cls: type[Config], settings: Mapping[str, Any], where: str) -> Config:
     }
     missing = sorted(required - set(checked))
     if missing:
-        refuse(where, f"a value for {', '.join(missing)}", Seen("none"), "Set it in the file or as --key value.")
+        raise_input_error(
+            where, f"a value for {', '.join(missing)}", Verbatim("none"), "Set it in the file or as --key value."
+        )
     try:
         return cls(**checked)
     except InputError as error:
@@ -115,19 +117,19 @@ def check(cls: type, settings: Mapping[str, Any], where: str, prefix: str = "") 
         if key not in names:
             nearest = difflib.get_close_matches(str(key), names, n=1, cutoff=0.0)
             remedy = f"Did you mean {prefix}{nearest[0]}?" if nearest else "Remove it."
-            refuse(f"{where}: {prefix}{key}", "a known key", Seen("an unknown one"), remedy)
+            raise_input_error(f"{where}: {prefix}{key}", "a known key", Verbatim("an unknown one"), remedy)
         section = section_class(hints[key])
         if section is not None and isinstance(value, Mapping):
-            checked[key] = build(section, value, f"{where}: {prefix}{key}")
+            checked[key] = build_config(section, value, f"{where}: {prefix}{key}")
             continue
         accepted = {hints[key], *typing.get_args(hints[key])}
         if isinstance(value, bool) and accepted & {int, float} and bool not in accepted:  # a flag without its number
-            refuse(f"{where}: {prefix}{key}", spell(hints[key]), value, "Give the number.")
+            raise_input_error(f"{where}: {prefix}{key}", spell(hints[key]), value, "Give the number.")
         try:
             checked[key] = pydantic.TypeAdapter(hints[key]).validate_python(value)
         except pydantic.ValidationError as error:
             problem = error.errors()[0]["msg"]
-            refuse(f"{where}: {prefix}{key}", spell(hints[key]), value, f"({problem})")
+            raise_input_error(f"{where}: {prefix}{key}", spell(hints[key]), value, f"({problem})")
         except pydantic.errors.PydanticSchemaGenerationError:
             checked[key] = value  # a type of another library's own, which checks it itself
     return checked

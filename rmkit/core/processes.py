@@ -7,7 +7,7 @@ import signal
 PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent() -> None:
+def kill_child_on_parent_exit() -> None:
     """In the child: be told to end when this process dies, even by kill -9 (Linux)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

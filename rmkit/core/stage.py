@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 
-RECORD = "stage.json"
-UNFINISHED = "stage.unfinished.json"
-DRAFT = ".part"  # behind the name of a file that is not whole yet
+STAGE_FILE = "stage.json"
+UNFINISHED_FILE = "stage.unfinished.json"
+PARTIAL_SUFFIX = ".part"  # behind the name of a file that is not whole yet
 PACKAGES = ("rmkit", "torch", "transformers", "deepspeed", "datasets", "scikit-learn", "numpy")
 LARGE_FILE = 64 * 2**20  # bytes; above it a file is known by name, size and time instead of by content
 
@@ -51,23 +51,25 @@ def open_stage(
     `InputError` for a folder that holds another stage, something that is not rmkit's, or one of the inputs.
     """
     directory = Path(directory)
-    refuse_inputs_inside(directory, name, inputs)
-    hashes = {role: fingerprint(source) for role, source in inputs.items()}
+    check_inputs_outside(directory, name, inputs)
+    hashes = {role: input_hash(source) for role, source in inputs.items()}
     settings = {key: value for key, value in config.items() if key != "output_dir"}
-    key = digest(json.dumps([name, settings, hashes], sort_keys=True, default=str))
+    key = sha256_text(json.dumps([name, settings, hashes], sort_keys=True, default=str))
     record = read_record(directory)
     if record is not None and record["key"] == key:
         yield Stage(directory, key, True, record)
         return
-    begun = read_json(directory / UNFINISHED)
+    begun = read_json(directory / UNFINISHED_FILE)
     try:
-        refuse_foreign(directory, name, record or begun)
+        check_stage_dir(directory, name, record or begun)
         directory.mkdir(parents=True, exist_ok=True)
         if record is not None or (begun is not None and begun["key"] != key):
-            empty(directory, name)
-        write_json(directory / UNFINISHED, {"stage": name, "key": key})
+            clear_stage_dir(directory, name)
+        write_json(directory / UNFINISHED_FILE, {"stage": name, "key": key})
     except OSError as error:
-        refuse(f"{name}: output_dir {directory}", "a writable folder", Seen(error), "Free it or name another.")
+        raise_input_error(
+            f"{name}: output_dir {directory}", "a writable folder", Verbatim(error), "Free it or name another."
+        )
     stage = Stage(directory, key, False)
     started = time.time()
     yield stage
@@ -81,43 +83,57 @@ def open_stage(
         "seconds": round(time.time() - started, 1),
     }
     stage.record.update(facts)
-    write_json(directory / RECORD, stage.record)
-    (directory / UNFINISHED).unlink()
+    write_json(directory / STAGE_FILE, stage.record)
+    (directory / UNFINISHED_FILE).unlink()
 
 
-def refuse_inputs_inside(directory: Path, name: str, inputs: Mapping[str, str | Path]) -> None:
+def check_inputs_outside(directory: Path, name: str, inputs: Mapping[str, str | Path]) -> None:
     """Refuse to write where an input lies: emptying the folder would delete it."""
     for role, source in inputs.items():
         if Path(source).exists() and Path(source).resolve().is_relative_to(directory.resolve()):
-            refuse(f"{name}: output_dir {directory}", f"a folder apart from {role} {source}",
-                   Seen("one that holds it"), "Name another folder; nothing was changed.")
+            raise_input_error(
+                f"{name}: output_dir {directory}",
+                f"a folder apart from {role} {source}",
+                Verbatim("one that holds it"),
+                "Name another folder; nothing was changed.",
+            )
 
 
-def refuse_foreign(directory: Path, name: str, made: Mapping[str, Any] | None) -> None:
+def check_stage_dir(directory: Path, name: str, made: Mapping[str, Any] | None) -> None:
     """Refuse a folder with contents that stage `name` did not write; `made` is the record of what did, if any."""
     if made is not None and made.get("stage") != name:
-        refuse(f"{name}: output_dir {directory}", "an empty folder or one of this stage's",
-               Seen(f"that of the stage {made.get('stage')}"), "Name another folder; nothing was changed.")
+        raise_input_error(
+            f"{name}: output_dir {directory}",
+            "an empty folder or one of this stage's",
+            Verbatim(f"that of the stage {made.get('stage')}"),
+            "Name another folder; nothing was changed.",
+        )
     contents = [file.name for file in directory.iterdir()] if directory.exists() else []
-    if made is None and set(contents) - {UNFINISHED + DRAFT}:  # all that a run killed at its very start leaves
-        refuse(f"{name}: output_dir {directory}", "an empty folder or one of rmkit's own",
-               Seen("a folder with other contents"), "Name another folder; nothing was changed.")
+    if made is None and set(contents) - {
+        UNFINISHED_FILE + PARTIAL_SUFFIX
+    }:  # all that a run killed at its very start leaves
+        raise_input_error(
+            f"{name}: output_dir {directory}",
+            "an empty folder or one of rmkit's own",
+            Verbatim("a folder with other contents"),
+            "Name another folder; nothing was changed.",
+        )
 
 
-def empty(directory: Path, name: str) -> None:
+def clear_stage_dir(directory: Path, name: str) -> None:
     """Delete what an earlier run of stage `name` left; killed half-way, the folder is still known as one of ours."""
-    write_json(directory / UNFINISHED, {"stage": name, "key": "emptied"})
-    (directory / RECORD).unlink(missing_ok=True)
+    write_json(directory / UNFINISHED_FILE, {"stage": name, "key": "emptied"})
+    (directory / STAGE_FILE).unlink(missing_ok=True)
     for file in directory.iterdir():
         if file.is_dir() and not file.is_symlink():
             shutil.rmtree(file)
-        elif file.name != UNFINISHED:
+        elif file.name != UNFINISHED_FILE:
             file.unlink()
 
 
 def read_record(directory: str | Path) -> dict[str, Any] | None:
     """The finished stage's `stage.json`, or None where the folder holds no finished stage."""
-    return read_json(Path(directory) / RECORD)
+    return read_json(Path(directory) / STAGE_FILE)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -131,7 +147,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file so that a reader sees either the old content or the whole new one."""
-    draft = path.with_name(path.name + DRAFT)
+    draft = path.with_name(path.name + PARTIAL_SUFFIX)
     with draft.open("w", encoding="utf-8") as file:
         json.dump(content, file, indent=2, ensure_ascii=False, default=str)
         file.flush()
@@ -139,7 +155,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     draft.replace(path)
 
 
-def fingerprint(source: str | Path) -> str:
+def input_hash(source: str | Path) -> str:
     """What identifies an input: a stage's key, a file's content, a folder's files, or a hub name as it stands."""
     path = Path(source)
     record = read_record(path)
@@ -149,7 +165,7 @@ def fingerprint(source: str | Path) -> str:
         return file_hash(path)
     if path.is_dir():
         parts = [f"{file.relative_to(path)}={file_hash(file)}" for file in sorted(path.rglob("*")) if file.is_file()]
-        return digest("\n".join(parts))
+        return sha256_text("\n".join(parts))
     return str(source)
 
 
@@ -157,12 +173,12 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file's content; of its name, size and time where reading it whole would cost too much."""
     status = path.stat()
     if status.st_size > LARGE_FILE:
-        return digest(f"{path.name} {status.st_size} {status.st_mtime_ns}")
+        return sha256_text(f"{path.name} {status.st_size} {status.st_mtime_ns}")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def digest(text: str) -> str:
+def sha256_text(text: str) -> str:
     """SHA-256 of a text, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -10,7 +10,7 @@ import jinja2
 from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
-from rmkit.core.checks import InputError, Seen, refuse
+from rmkit.core.checks import InputError, Verbatim, raise_input_error
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -32,7 +32,7 @@ FIXED_DATE = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
 REFUSALS = (jinja2.TemplateError, TypeError, ValueError)  # what comes out of a template that refuses its messages
 
 
-class OverLong(InputError):
+class ResponseTooLong(InputError):
     """The response alone does not fit into `max_length`; cutting it would change what is judged."""
 
 
@@ -58,7 +58,9 @@ class Tokens:
     def __init__(self, text: str, encoding: Encoding, tokenizer: PreTrainedTokenizerBase) -> None:
         ids, added = encoding.ids, encoding.special_tokens_mask  # 1 where the tokenizer added a token
         if 0 not in added:
-            refuse("chat template and tokenizer", "tokens for the text", Seen(f"none for {text!r:.80}"), "Check both.")
+            raise_input_error(
+                "chat template and tokenizer", "tokens for the text", Verbatim(f"none for {text!r:.80}"), "Check both."
+            )
         first, self.end = added.index(0), len(added) - added[::-1].index(0)
         self.text, self.encoding = text, encoding
         self.before, self.body, self.after = ids[:first], ids[first:self.end], ids[self.end:]
@@ -80,7 +82,7 @@ class Tokens:
 
 def encode(tokenizer: PreTrainedTokenizerBase, prompt: Messages, response: Messages, max_length: int) -> Encoded:
     """Token ids of one conversation, as `encode_rows` makes them; a fault is raised."""
-    return take(encode_rows(tokenizer, [(prompt, [response])], max_length)[0][0])
+    return unwrap(encode_rows(tokenizer, [(prompt, [response])], max_length)[0][0])
 
 
 def encode_rows(
@@ -92,7 +94,7 @@ def encode_rows(
 ) -> list[list[Encoded | InputError]]:
     """Token ids of each row's prompt followed by each of its responses, at most `max_length`, the response whole.
 
-    An over-long prompt is cut from the left, behind BOS or [CLS]. In the place of an encoding stands `OverLong` where
+    An over-long prompt is cut from the left, behind BOS or [CLS]. In the place of an encoding stands `ResponseTooLong` where
     the response and the special tokens alone exceed `max_length`, and `InputError` where the template refuses the
     messages. The texts of all rows are tokenised together, equal ones once: some dozens of rows are a good number.
     Without `starts`, a response's place is looked for only where its prompt has to be cut. Raises `InputError` for a
@@ -102,19 +104,19 @@ def encode_rows(
     tokens = tokenize(tokenizer, render_each(tokenizer, [[*prompt, *response] for prompt, response in pairs]))
     asked = [place for place, found in enumerate(tokens)
              if isinstance(found, Tokens) and (starts or len(found) > max_length)]
-    frames = dict(zip(asked, render_frames(tokenizer, [pairs[place] for place in asked]), strict=True))
-    encoded = iter([fit(found, frames.get(place), max_length) for place, found in enumerate(tokens)])
+    frames = dict(zip(asked, render_sentinels(tokenizer, [pairs[place] for place in asked]), strict=True))
+    encoded = iter([truncate(found, frames.get(place), max_length) for place, found in enumerate(tokens)])
     return [list(islice(encoded, len(responses))) for _, responses in rows]
 
 
-def take(encoded: Encoded | InputError, what: str = "") -> Encoded:
+def unwrap(encoded: Encoded | InputError, what: str = "") -> Encoded:
     """What `encode_rows` gave for a conversation; raises a fault, naming `what` it is of."""
     if isinstance(encoded, InputError):
         raise type(encoded)(f"{what}: {encoded}" if what else str(encoded))
     return encoded
 
 
-def fit(tokens: Tokens | InputError, frame: str | InputError | None, max_length: int) -> Encoded | InputError:
+def truncate(tokens: Tokens | InputError, frame: str | InputError | None, max_length: int) -> Encoded | InputError:
     """A conversation within `max_length`, or its fault; `frame`: it with another response, where that is needed."""
     if isinstance(tokens, InputError):
         return tokens
@@ -125,7 +127,7 @@ def fit(tokens: Tokens | InputError, frame: str | InputError | None, max_length:
     start = tokens.find(find_response(tokens.text, frame))
     cut = max(0, len(tokens) - max_length)
     if cut > start:
-        return OverLong(
+        return ResponseTooLong(
             f"response: expected at most max_length {max_length} tokens, got {len(tokens) - start} with its special "
             "tokens. Raise max_length or leave the pair out."
         )
@@ -155,7 +157,9 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
         return apply_template(tokenizer, template, [messages])[0]
     except REFUSALS as error:
         roles = ", ".join(message["role"] for message in messages)
-        refuse("chat template", f"messages it can render (roles {roles})", Seen(error), "Mend the roles or template.")
+        raise_input_error(
+            "chat template", f"messages it can render (roles {roles})", Verbatim(error), "Mend the roles or template."
+        )
 
 
 def render_each(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Messages]) -> list[str | InputError]:
@@ -175,10 +179,19 @@ def render_each(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Mess
 def get_template(tokenizer: PreTrainedTokenizerBase) -> str:
     """The tokenizer's template, which asks for a fixed date."""
     if not tokenizer.is_fast:
-        refuse("tokenizer", "a fast tokenizer (with character offsets)", Seen(type(tokenizer).__name__),
-               "Convert it: the response's place in the tokens is found by its offsets.")
+        raise_input_error(
+            "tokenizer",
+            "a fast tokenizer (with character offsets)",
+            Verbatim(type(tokenizer).__name__),
+            "Convert it: the response's place in the tokens is found by its offsets.",
+        )
     if tokenizer.chat_template is None:
-        refuse("tokenizer", "a chat template", Seen("none"), "Call rmkit.data.chat_template.set_default_template(tokenizer).")
+        raise_input_error(
+            "tokenizer",
+            "a chat template",
+            Verbatim("none"),
+            "Call rmkit.data.chat_template.set_default_template(tokenizer).",
+        )
     return FIXED_DATE + tokenizer.get_chat_template()
 
 
@@ -191,14 +204,14 @@ def apply_template(
     return [str(text) for text in texts]
 
 
-def render_frames(
+def render_sentinels(
     tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[Messages, Messages]]
 ) -> list[str | InputError]:
     """The frame of each prompt with its response, rendered."""
     frames: list[Messages] = []
     places = []
     for pair in pairs:
-        frame = build_frame(*pair)
+        frame = sentinel_conversation(*pair)
         if not frames or frame != frames[-1]:  # the responses to a prompt mostly have one frame
             frames.append(frame)
         places.append(len(frames) - 1)
@@ -206,7 +219,7 @@ def render_frames(
     return [rendered[place] for place in places]
 
 
-def build_frame(prompt: Messages, response: Messages) -> list[Mapping[str, str]]:
+def sentinel_conversation(prompt: Messages, response: Messages) -> list[Mapping[str, str]]:
     """The conversation with another first character of its response, for `find_response`."""
     mark = "\ue001" if response[0]["content"].lstrip().startswith("\ue000") else "\ue000"
     return [*prompt, {**response[0], "content": mark}, *response[1:]]

@@ -10,8 +10,8 @@ import torch
 from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
-from rmkit.core.checks import Seen, refuse
-from rmkit.data.chat_template import encode_rows, take
+from rmkit.core.checks import Verbatim, raise_input_error
+from rmkit.data.chat_template import encode_rows, unwrap
 from rmkit.data.memmap import release_pages
 
 AT_ONCE = 32  # pairs whose texts are tokenised in one call
@@ -48,7 +48,7 @@ def encode_block(rows: Mapping[str, list], tokenizer: PreTrainedTokenizerBase, m
     for start in range(0, len(pairs), AT_ONCE):
         found = encode_rows(tokenizer, pairs[start:start + AT_ONCE], max_length, starts=False)
         for name, sides in zip(names[start:start + AT_ONCE], found, strict=True):
-            chosen, rejected = (take(side, f"pair {name}").input_ids for side in sides)
+            chosen, rejected = (unwrap(side, f"pair {name}").input_ids for side in sides)
             encoded["input_ids_chosen"].append(chosen)
             encoded["input_ids_rejected"].append(rejected)
             encoded["length"].append(max(len(chosen), len(rejected)))
@@ -83,7 +83,9 @@ class PairCollator:
 def pad_right(sequences: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase) -> dict[str, torch.Tensor]:
     """`input_ids` and `attention_mask` [sequence, token], padded on the right to the longest one."""
     if tokenizer.pad_token_id is None:
-        refuse("tokenizer", "a pad token", Seen("none"), "Load it by rmkit.models.reward_model.load_tokenizer.")
+        raise_input_error(
+            "tokenizer", "a pad token", Verbatim("none"), "Load it by rmkit.models.reward_model.load_tokenizer."
+        )
     longest = max(len(sequence) for sequence in sequences)
     input_ids = torch.full((len(sequences), longest), tokenizer.pad_token_id, dtype=torch.long)
     attention_mask = torch.zeros((len(sequences), longest), dtype=torch.long)
@@ -106,7 +108,9 @@ def read_label(row: Mapping[str, Any], name: str) -> float:
     """A row's `target` or `margin`; refused when missing or not finite."""
     value = row.get(name)
     if value is None or not math.isfinite(value):
-        refuse(name, "a finite number in every row, or the column in none", value, "Fill the column or remove it.")
+        raise_input_error(
+            name, "a finite number in every row, or the column in none", value, "Fill the column or remove it."
+        )
     return float(value)
 
 

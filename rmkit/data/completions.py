@@ -8,34 +8,38 @@ from datasets import Dataset, Features, List, Value
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from rmkit.core.checks import Seen, refuse
-from rmkit.data.chat_template import OverLong, encode_rows, take
+from rmkit.core.checks import Verbatim, raise_input_error
+from rmkit.data.chat_template import ResponseTooLong, encode_rows, unwrap
 from rmkit.data.collators import AT_ONCE, LABELS, collate_labels, pad_right
-from rmkit.data.rejected_rows import Quarantine
-from rmkit.data.schema import Messages, Unusable, read_messages, read_prompt, read_response
-from rmkit.data.sources import Fault, read_rows
+from rmkit.data.rejected_rows import RejectedRows
+from rmkit.data.schema import InvalidRow, Messages, read_messages, read_prompt, read_response
+from rmkit.data.sources import RowError, read_rows
 
 COMPLETION = "completion"
 
 
-def read_completions(data: str, split: str, quarantine: Quarantine) -> list[dict[str, Messages]]:
+def read_completions(data: str, split: str, quarantine: RejectedRows) -> list[dict[str, Messages]]:
     """Rows of `prompt` and `completion`, both as messages, or of `messages`, whose last turn is the completion.
 
     Rows that cannot be used go into `quarantine`. Raises `InputError` where none can.
     """
     rows: list[dict[str, Messages]] = []
     for row in tqdm(read_rows(data, split), f"Reading {data}", unit=" rows", disable=None):
-        if isinstance(row.content, Fault):
+        if isinstance(row.content, RowError):
             quarantine.add(row, row.content)
             continue
         try:
             prompt, completion = split_row(row.content)
             rows.append({"prompt": prompt, COMPLETION: completion})
-        except Unusable as unusable:
-            quarantine.add(row, Fault(*unusable.args))
+        except InvalidRow as unusable:
+            quarantine.add(row, RowError(*unusable.args))
     if not rows:
-        refuse(f"data {data}", "a row with prompt and completion, or messages",
-               Seen(f"none; set aside: {dict(quarantine.reasons)}"), f"See {quarantine.path}.")
+        raise_input_error(
+            f"data {data}",
+            "a row with prompt and completion, or messages",
+            Verbatim(f"none; set aside: {dict(quarantine.reasons)}"),
+            f"See {quarantine.path}.",
+        )
     return rows
 
 
@@ -47,13 +51,13 @@ def split_row(content: Mapping[str, Any]) -> tuple[Messages, Messages]:
     else:
         for name in ("prompt", COMPLETION):
             if content.get(name) is None:
-                raise Unusable(f"missing {name}")
+                raise InvalidRow(f"missing {name}")
         prompt, side = read_prompt(content["prompt"]), content[COMPLETION]
         completion = read_response(side if isinstance(side, str) else read_messages(side, COMPLETION), prompt,
                                    COMPLETION)
     for name, messages in (("prompt", prompt), (COMPLETION, completion)):
         if not any(message["content"].strip() for message in messages):
-            raise Unusable(f"empty {name}")
+            raise InvalidRow(f"empty {name}")
     return prompt, completion
 
 
@@ -89,15 +93,15 @@ def encode_block(
     written = list(zip(rows["prompt"], zip(*(rows[side] for side in sides), strict=True), strict=True))
     for start in range(0, len(written), AT_ONCE):
         for number, found in enumerate(encode_rows(tokenizer, written[start:start + AT_ONCE], max_length), start):
-            if any(isinstance(one, OverLong) for one in found):
+            if any(isinstance(one, ResponseTooLong) for one in found):
                 continue
             for side, one in zip(sides, found, strict=True):
-                kept = take(one, f"row {number}")
+                kept = unwrap(one, f"row {number}")
                 encoded[f"input_ids_{side}"].append(kept.input_ids)
                 encoded[f"start_{side}"].append(kept.response_start)
             for name in labels:
                 encoded[name].append(rows[name][number])
-            encoded["length"].append(max(len(take(one).input_ids) for one in found))
+            encoded["length"].append(max(len(unwrap(one).input_ids) for one in found))
     return encoded
 
 

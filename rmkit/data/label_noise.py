@@ -5,28 +5,30 @@ from pathlib import Path
 
 import pyarrow.parquet
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.data.parquet import BLOCK
 from rmkit.data.reading import PairWriter
-from rmkit.preferences.noise import NoiseKind, plant_noise
+from rmkit.preferences.noise import NoiseKind, sample_label_flips
 
 
-def plant_flips(path: Path, *, kind: NoiseKind, rate: float, seed: int) -> int:
+def inject_flips(path: Path, *, kind: NoiseKind, rate: float, seed: int) -> int:
     """Flip the labels of a share of the pairs in the file at `path`, in place; how many were flipped.
 
     A flipped pair has `chosen` and `rejected` swapped and its `gold_gap` negated; `planted` says so for every pair.
-    Which pairs: `rmkit.preferences.noise.plant_noise`. Raises `InputError` for kind "small_gap" without a gold gap.
+    Which pairs: `rmkit.preferences.noise.sample_label_flips`. Raises `InputError` for kind "small_gap" without a gold gap.
     """
     with pyarrow.parquet.ParquetFile(path) as table:
         names = table.schema_arrow.names
         if kind == "small_gap" and "gold_gap" not in names:
-            refuse("plant_noise.kind small_gap", "pairs with a gold_gap", Seen("none"), "Take uniform or longer.")
+            raise_input_error(
+                "plant_noise.kind small_gap", "pairs with a gold_gap", Verbatim("none"), "Take uniform or longer."
+            )
         gaps, length_difference = array("d"), array("d")
         for batch in table.iter_batches(BLOCK):
             for pair in batch.to_pylist():
                 gaps.append(pair.get("gold_gap", 0.0))
                 length_difference.append(count_characters(pair["chosen"]) - count_characters(pair["rejected"]))
-        flips = iter(plant_noise(gaps, kind=kind, rate=rate, seed=seed, length_difference=length_difference))
+        flips = iter(sample_label_flips(gaps, kind=kind, rate=rate, seed=seed, length_difference=length_difference))
         flipped = 0
         with PairWriter(path, [*names, "planted"]) as writer:
             for batch in table.iter_batches(BLOCK):

@@ -13,32 +13,36 @@ import pyarrow.parquet
 from datasets import Dataset
 from numpy.typing import DTypeLike, NDArray
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.data.memmap import release, release_pages
 
-SIDES = ("prompt", "chosen", "rejected")
+PAIR_SIDES = ("prompt", "chosen", "rejected")
 BLOCK = 4000  # rows held in memory at once, and written as one group
 
 
-def find_split(data: str | Path, split: str) -> Path:
+def split_path(data: str | Path, split: str) -> Path:
     """The Parquet file that holds `split`: `data` itself, or the one in the stage's folder `data`."""
     path = Path(data)
     file = path / f"{split}.parquet" if path.is_dir() else path
     if not file.is_file() or file.suffix != ".parquet":
         found = ", ".join(sorted(other.name for other in path.glob("*.parquet"))) or "no Parquet file"
-        refuse(f"data {data}", f"a stage's folder with {split}.parquet, or a Parquet file of pairs", Seen(found),
-               "Check the path; `rmkit read` makes one from other formats.")
+        raise_input_error(
+            f"data {data}",
+            f"a stage's folder with {split}.parquet, or a Parquet file of pairs",
+            Verbatim(found),
+            "Check the path; `rmkit read` makes one from other formats.",
+        )
     return file
 
 
-def load_split(data: str | Path, split: str, columns: Sequence[str] = SIDES) -> Dataset:
+def load_split(data: str | Path, split: str, columns: Sequence[str] = PAIR_SIDES) -> Dataset:
     """The pairs of `split` in a stage's folder or a Parquet file, mapped from disk.
 
     Raises `InputError` when there are none, and when one of `columns` is missing.
     """
-    file = find_split(data, split)
+    file = split_path(data, split)
     if not pyarrow.parquet.read_metadata(file).num_rows:  # of which `datasets` makes nothing at all
-        refuse(str(file), "at least one row", Seen("none"), "Check what was dropped on the way.")
+        raise_input_error(str(file), "at least one row", Verbatim("none"), "Check what was dropped on the way.")
     # By default all of a file that was read stays in memory until its end is reached. It is copied in blocks as large
     # as its row groups: each costs a few pages when the copy is opened.
     scanning = pyarrow.dataset.ParquetFragmentScanOptions(pre_buffer=False)
@@ -47,8 +51,12 @@ def load_split(data: str | Path, split: str, columns: Sequence[str] = SIDES) -> 
     pyarrow.default_memory_pool().release_unused()
     missing = [name for name in columns if name not in pairs.column_names]
     if missing:
-        refuse(str(file), f"the columns {', '.join(columns)}", Seen(f"none named {', '.join(missing)}"),
-               "Name the folder of the stage that writes them; `rmkit read` maps columns of other names.")
+        raise_input_error(
+            str(file),
+            f"the columns {', '.join(columns)}",
+            Verbatim(f"none named {', '.join(missing)}"),
+            "Name the folder of the stage that writes them; `rmkit read` maps columns of other names.",
+        )
     return pairs
 
 
@@ -76,7 +84,7 @@ def read_column(rows: Dataset, name: str, dtype: DTypeLike) -> NDArray[Any]:
     return column
 
 
-def number_prompts(rows: Dataset) -> NDArray[np.int32]:
+def prompt_ids(rows: Dataset) -> NDArray[np.int32]:
     """The number of each row's prompt [row], in the order of the prompts as text; memory does not hold them."""
     with contextlib.closing(sqlite3.connect("")) as found:  # a temporary file
         found.execute("CREATE TABLE prompts (text TEXT PRIMARY KEY) WITHOUT ROWID")
@@ -98,7 +106,7 @@ def write_table(rows: Dataset, path: Path, columns: Mapping[str, NDArray[Any]] |
     """
     added = columns or {}
     kept = [name for name in rows.column_names if name not in added]
-    fields = [*rows.select_columns(kept).features.arrow_schema, *(describe(*column) for column in added.items())]
+    fields = [*rows.select_columns(kept).features.arrow_schema, *(arrow_field(*column) for column in added.items())]
     schema = pyarrow.schema(fields)
     draft = path.with_name(path.name + ".part")
     start = 0
@@ -113,7 +121,7 @@ def write_table(rows: Dataset, path: Path, columns: Mapping[str, NDArray[Any]] |
     draft.replace(path)
 
 
-def describe(name: str, values: NDArray[Any]) -> pyarrow.Field:
+def arrow_field(name: str, values: NDArray[Any]) -> pyarrow.Field:
     """The Parquet column for an array [row] or [row, place]."""
     kind = pyarrow.from_numpy_dtype(values.dtype)
     return pyarrow.field(name, kind if values.ndim == 1 else pyarrow.list_(kind))

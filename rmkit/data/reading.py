@@ -14,12 +14,12 @@ import pyarrow.parquet
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from rmkit.core.checks import InputError, Seen, refuse
-from rmkit.data.chat_template import OverLong, encode_rows
+from rmkit.core.checks import InputError, Verbatim, raise_input_error
+from rmkit.data.chat_template import ResponseTooLong, encode_rows
 from rmkit.data.parquet import BLOCK
-from rmkit.data.rejected_rows import Quarantine
+from rmkit.data.rejected_rows import RejectedRows
 from rmkit.data.schema import Messages, Pair, check_columns, parse_pair
-from rmkit.data.sources import SUFFIXES, Fault, Row, read_rows
+from rmkit.data.sources import SUFFIXES, Row, RowError, read_rows
 
 MESSAGES = pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))
 TYPES = {
@@ -44,7 +44,7 @@ class Source:
 
 
 @dataclass
-class Reading:
+class ReadSummary:
     """What became of the rows: those read, those written to each split, those set aside and why."""
 
     rows_in: int = 0
@@ -70,7 +70,7 @@ def read_pairs(
     columns: Mapping[str, str],
     tokenizer: PreTrainedTokenizerBase | None = None,
     max_length: int = 0,
-) -> Reading:
+) -> ReadSummary:
     """Stream the pairs in `sources` into `directory`/SPLIT.parquet and the rest into `directory`/quarantine.jsonl.
 
     `columns` maps our columns to theirs. With a `tokenizer`, a response that does not fit into `max_length` tokens
@@ -81,17 +81,17 @@ def read_pairs(
     check_columns(columns)
     with contextlib.ExitStack() as stack:
         writers: dict[str, PairWriter] = {}
-        quarantine = stack.enter_context(Quarantine(directory / "quarantine.jsonl"))
-        reader = RowReader(columns, tokenizer, max_length)
+        quarantine = stack.enter_context(RejectedRows(directory / "quarantine.jsonl"))
+        reader = RowParser(columns, tokenizer, max_length)
         stack.callback(reader.ids.close)
-        reading = Reading(quarantined=quarantine.reasons, first_places=quarantine.first)
+        reading = ReadSummary(quarantined=quarantine.reasons, first_places=quarantine.first)
         for source in sources:
             before = sum(reading.rows_out.values())
             reader.start_source()
             for row in tqdm(read_rows(source.data, source.split), f"Reading {source.data}", unit=" rows", disable=None):
                 reading.rows_in += 1
                 pair = reader.read(row)
-                if isinstance(pair, Fault):
+                if isinstance(pair, RowError):
                     quarantine.add(row, pair)
                     continue
                 split = source.route(pair["prompt"])
@@ -101,16 +101,19 @@ def read_pairs(
                 reading.rows_out[split] = reading.rows_out.get(split, 0) + 1
             if sum(reading.rows_out.values()) == before:
                 reader.refuse_unknown_columns()
-                refuse(f"data {source.data}", "at least one usable row",
-                       Seen("; ".join([str(reading), *reading.list_reasons()])),
-                       f"See {quarantine.path}; columns of another name are mapped by --columns.chosen NAME.")
+                raise_input_error(
+                    f"data {source.data}",
+                    "at least one usable row",
+                    Verbatim("; ".join([str(reading), *reading.list_reasons()])),
+                    f"See {quarantine.path}; columns of another name are mapped by --columns.chosen NAME.",
+                )
         reader.refuse_unknown_columns()
         reading.prompts_cut = reader.prompts_cut
     assert reading.rows_in == sum(reading.rows_out.values()) + sum(reading.quarantined.values())
     return reading
 
 
-class RowReader:
+class RowParser:
     """Reads one row after another, with the memory that this takes: ids seen, files named, columns found."""
 
     def __init__(self, columns: Mapping[str, str], tokenizer: PreTrainedTokenizerBase | None, max_length: int) -> None:
@@ -128,28 +131,28 @@ class RowReader:
         self.ids.execute("DELETE FROM ids")
         self.has_gold_gap = None
 
-    def read(self, row: Row) -> Pair | Fault:
+    def read(self, row: Row) -> Pair | RowError:
         """The row's pair, or its fault."""
-        if isinstance(row.content, Fault):
+        if isinstance(row.content, RowError):
             return row.content
         self.first_columns = self.first_columns or list(row.content)
         self.columns_not_found.difference_update(row.content)
         name = self.name_file(row.file)
         pair = parse_pair(row.content, self.columns, f"{name}:{row.line}", name)
-        if isinstance(pair, Fault):
+        if isinstance(pair, RowError):
             return pair
         if self.has_gold_gap not in (None, "gold_gap" in pair):
-            return Fault("gold_gap in some rows only", "the first usable row decides")
+            return RowError("gold_gap in some rows only", "the first usable row decides")
         cut = False
         if self.tokenizer is not None:
             row_of_one = [(pair["prompt"], [pair["chosen"], pair["rejected"]])]
             for encoded in encode_rows(self.tokenizer, row_of_one, self.max_length)[0]:
                 if isinstance(encoded, InputError):
-                    kind = "over-long response" if isinstance(encoded, OverLong) else "not encoded"
-                    return Fault(kind, str(encoded))
+                    kind = "over-long response" if isinstance(encoded, ResponseTooLong) else "not encoded"
+                    return RowError(kind, str(encoded))
                 cut = cut or encoded.prompt_tokens_cut > 0
         if self.ids.execute("INSERT OR IGNORE INTO ids VALUES (?)", (pair["id"],)).rowcount == 0:
-            return Fault("duplicate id", pair["id"])
+            return RowError("duplicate id", pair["id"])
         self.has_gold_gap = "gold_gap" in pair
         self.prompts_cut += cut
         return pair
@@ -172,9 +175,12 @@ class RowReader:
         for theirs in sorted(self.columns_not_found):
             ours = next(ours for ours, name in self.columns.items() if name == theirs)
             nearest = difflib.get_close_matches(theirs, self.first_columns, n=1, cutoff=0.0)
-            refuse(f"columns: {ours}: {theirs}", "a column that some row has",
-                   Seen(f"none; the first row has {', '.join(self.first_columns)}"),
-                   f"Did you mean {nearest[0]}?" if nearest else "Check the data.")
+            raise_input_error(
+                f"columns: {ours}: {theirs}",
+                "a column that some row has",
+                Verbatim(f"none; the first row has {', '.join(self.first_columns)}"),
+                f"Did you mean {nearest[0]}?" if nearest else "Check the data.",
+            )
 
 
 class PairWriter:

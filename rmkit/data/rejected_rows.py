@@ -7,10 +7,10 @@ from types import TracebackType
 from typing import Self
 
 from rmkit.core.checks import InputError
-from rmkit.data.sources import Fault, Row
+from rmkit.data.sources import Row, RowError
 
 
-class Quarantine:
+class RejectedRows:
     """Writes `file`, `line`, `reason`, `detail` and `row` (as it stood in its file) of every row set aside.
 
     `reasons` counts them; `first` names the first place of each. The file has its name only once it is whole, also
@@ -33,14 +33,14 @@ class Quarantine:
         if error is None or isinstance(error, InputError):
             self.draft.replace(self.path)
 
-    def add(self, row: Row, fault: Fault) -> None:
+    def add(self, row: Row, fault: RowError) -> None:
         """Set a row aside."""
         self.reasons[fault.reason] += 1
         self.first.setdefault(fault.reason, f"{row.file}:{row.line}")
         self.file.write(format_entry(row, fault))
 
 
-def format_entry(row: Row, fault: Fault) -> str:
+def format_entry(row: Row, fault: RowError) -> str:
     """The line of a row set aside."""
     entry = {"file": row.file, "line": row.line, **fault._asdict(), "row": row.raw}
     return json.dumps(entry, ensure_ascii=False, default=str) + "\n"

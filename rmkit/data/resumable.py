@@ -11,16 +11,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from rmkit.core.stage import DRAFT, read_json, write_json
-from rmkit.data.reading import Reading
+from rmkit.core.stage import PARTIAL_SUFFIX, read_json, write_json
+from rmkit.data.reading import ReadSummary
 from rmkit.data.rejected_rows import format_entry
-from rmkit.data.sources import Fault, Row
+from rmkit.data.sources import Row, RowError
 
 PROGRESS = "progress.json"
 QUARANTINE = "quarantine.jsonl"
 
 
-class Ledger:
+class ResumableJsonlWriter:
     """Writes `directory`/NAME.jsonl and `directory`/quarantine.jsonl; `reading` counts what became of the rows.
 
     The files have their names only once all is written.
@@ -30,10 +30,10 @@ class Ledger:
         self.directory, self.name = directory, name
         self.files = [f"{name}.jsonl", QUARANTINE]
         progress = read_json(directory / PROGRESS) or {"sizes": [0, 0], "reading": {"rows_out": {name: 0}}}
-        self.reading = Reading(**progress["reading"])
+        self.reading = ReadSummary(**progress["reading"])
         self.drafts = []
         for file, size in zip(self.files, progress["sizes"], strict=True):
-            draft = directory / (file + DRAFT)
+            draft = directory / (file + PARTIAL_SUFFIX)
             if (directory / file).exists():  # it was killed after the last block
                 (directory / file).replace(draft)
             draft.touch()
@@ -48,20 +48,20 @@ class Ledger:
             draft.close()
         if error is None:
             for file in self.files:
-                (self.directory / (file + DRAFT)).replace(self.directory / file)
+                (self.directory / (file + PARTIAL_SUFFIX)).replace(self.directory / file)
 
-    def write(self, rows: Iterable[tuple[Row, Mapping[str, Any] | Fault]]) -> None:
+    def write(self, rows: Iterable[tuple[Row, Mapping[str, Any] | RowError]]) -> None:
         """Add a block: each row with the columns that were found for it, or set aside for its fault."""
         lines: list[list[str]] = [[], []]
         for row, found in rows:
             self.reading.rows_in += 1
-            if isinstance(found, Fault):
+            if isinstance(found, RowError):
                 counts = self.reading.quarantined
                 counts[found.reason] = counts.get(found.reason, 0) + 1
                 self.reading.first_places.setdefault(found.reason, f"{row.file}:{row.line}")
                 lines[1].append(format_entry(row, found))
                 continue
-            assert not isinstance(row.content, Fault)
+            assert not isinstance(row.content, RowError)
             self.reading.rows_out[self.name] += 1
             lines[0].append(json.dumps({**row.content, **found}, ensure_ascii=False, default=str) + "\n")
         for draft, added in zip(self.drafts, lines, strict=True):

@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from rmkit.core.checks import InputError, Seen, refuse
-from rmkit.core.stage import digest
-from rmkit.data.chat_template import OverLong, encode_rows, take
+from rmkit.core.checks import InputError, Verbatim, raise_input_error
+from rmkit.core.stage import sha256_text
+from rmkit.data.chat_template import ResponseTooLong, encode_rows, unwrap
 from rmkit.data.collators import count_shared, pack, pad_right
 from rmkit.data.memmap import release_pages
 from rmkit.data.parquet import read_column
 from rmkit.data.reading import PairWriter
-from rmkit.data.rejected_rows import Quarantine
-from rmkit.data.schema import Messages, Unusable, read_messages, read_prompt, read_response, strip
-from rmkit.data.sources import Fault, Row, read_rows
+from rmkit.data.rejected_rows import RejectedRows
+from rmkit.data.schema import InvalidRow, Messages, read_messages, read_prompt, read_response, strip
+from rmkit.data.sources import Row, RowError, read_rows
 
 logger = logging.getLogger(__name__)
 NAMES = ("responses", "completions")  # of the column, ours and TRL's
@@ -67,7 +67,7 @@ def read_samples(
     """
     directory.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        quarantine = stack.enter_context(Quarantine(directory / "quarantine.jsonl"))
+        quarantine = stack.enter_context(RejectedRows(directory / "quarantine.jsonl"))
         writer = stack.enter_context(PairWriter(directory / f"{SPLIT}.parquet", ("id", "prompt", "responses")))
         reading = SampleReading(quarantined=quarantine.reasons)
         for row in tqdm(read_rows(data, split), f"Reading {data}", unit=" rows", disable=None):
@@ -75,28 +75,32 @@ def read_samples(
             left_out: Counter[str] = Counter()
             samples = parse_samples(row, tokenizer, max_length, left_out)
             reading.left_out += left_out
-            if isinstance(samples, Fault):
+            if isinstance(samples, RowError):
                 quarantine.add(row, samples)
                 continue
             writer.write(samples)
             reading.rows_out += 1
             reading.responses += len(samples["responses"])
         if not reading.rows_out:
-            refuse(f"meta_data {data}", "a row with a prompt and two different responses",
-                   Seen(f"{reading}; {dict(quarantine.reasons)}"), f"See {quarantine.path}.")
+            raise_input_error(
+                f"meta_data {data}",
+                "a row with a prompt and two different responses",
+                Verbatim(f"{reading}; {dict(quarantine.reasons)}"),
+                f"See {quarantine.path}.",
+            )
     return reading
 
 
 def parse_samples(
     row: Row, tokenizer: PreTrainedTokenizerBase, max_length: int, left_out: Counter[str]
-) -> dict[str, Any] | Fault:
+) -> dict[str, Any] | RowError:
     """The prompt of a row and its different responses, those left out counted in `left_out`; or the row's fault."""
-    if isinstance(row.content, Fault):
+    if isinstance(row.content, RowError):
         return row.content
     try:
         prompt, responses = read_columns(row.content)
-    except Unusable as unusable:
-        return Fault(*unusable.args)
+    except InvalidRow as unusable:
+        return RowError(*unusable.args)
     kept: dict[tuple[tuple[str, str], ...], Messages] = {}
     encoded = encode_rows(tokenizer, [(prompt, responses)], max_length)[0]
     for response, found in zip(responses, encoded, strict=True):
@@ -105,31 +109,31 @@ def parse_samples(
             left_out["empty"] += 1
         elif key in kept:
             left_out["equal to another"] += 1
-        elif isinstance(found, OverLong):
+        elif isinstance(found, ResponseTooLong):
             left_out["over-long"] += 1
         elif isinstance(found, InputError):
-            return Fault("not encoded", str(found))
+            return RowError("not encoded", str(found))
         else:
             kept[key] = response
     if len(kept) < 2:
-        return Fault("fewer than two different responses", f"{len(kept)} of {len(responses)}")
+        return RowError("fewer than two different responses", f"{len(kept)} of {len(responses)}")
     return {"id": f"{Path(row.file).name}:{row.line}", "prompt": prompt, "responses": list(kept.values())}
 
 
 def read_columns(content: Mapping[str, Any]) -> tuple[Messages, list[Messages]]:
     """The prompt and all responses of a row."""
     if content.get("prompt") is None:
-        raise Unusable("missing prompt")
+        raise InvalidRow("missing prompt")
     prompt = read_prompt(content["prompt"])
     values = next((content[name] for name in NAMES if content.get(name) is not None), None)
     if not isinstance(values, list):
-        raise Unusable("missing responses", f"expected a list in {' or '.join(NAMES)}, got {type(values).__name__}")
+        raise InvalidRow("missing responses", f"expected a list in {' or '.join(NAMES)}, got {type(values).__name__}")
     sides = [value if isinstance(value, str) else read_messages(value, "responses") for value in values]
     responses = [read_response(side, prompt, "responses") for side in sides]
     try:
         "".join(text for part in (prompt, *responses) for message in part for text in message.values()).encode()
     except UnicodeEncodeError as error:
-        raise Unusable("bad Unicode", str(error)) from None
+        raise InvalidRow("bad Unicode", str(error)) from None
     return prompt, responses
 
 
@@ -159,11 +163,15 @@ def encode_block(rows: Mapping[str, list], tokenizer: PreTrainedTokenizerBase, m
     encoded: dict[str, list] = {name: [] for name in ENCODED}
     for prompt, responses in zip(rows["prompt"], rows["responses"], strict=True):
         found = encode_rows(tokenizer, [(prompt, responses)], max_length)[0]
-        every = [tuple(take(one, f"samples of {prompt!r:.80}").input_ids) for one in found]
+        every = [tuple(unwrap(one, f"samples of {prompt!r:.80}").input_ids) for one in found]
         sequences = list(dict.fromkeys(every))
         if len(sequences) < 2:
-            refuse(f"samples of {prompt!r:.80}", "at least two different responses", len(sequences),
-                   "`read_samples` leaves such rows out.")
+            raise_input_error(
+                f"samples of {prompt!r:.80}",
+                "at least two different responses",
+                len(sequences),
+                "`read_samples` leaves such rows out.",
+            )
         lengths = [len(sequence) for sequence in sequences]
         encoded["input_ids"].append(sequences)
         encoded["length"].append(max(lengths))
@@ -192,7 +200,7 @@ RESPONSES = ("chosen", "rejected", "responses", "completions")  # columns that a
 
 
 def read_prompts(
-    data: str, split: str, quarantine: Quarantine, *, count: int | None = None, seed: int = 0
+    data: str, split: str, quarantine: RejectedRows, *, count: int | None = None, seed: int = 0
 ) -> list[dict[str, Any]]:
     """Rows of `data` with their `prompt` as messages and all columns that are not responses; equal prompts are one.
 
@@ -201,24 +209,24 @@ def read_prompts(
     """
     found: dict[str, tuple[str, int, dict[str, Any]]] = {}
     for row in tqdm(read_rows(data, split), f"Reading {data}", unit=" rows", disable=None):
-        if isinstance(row.content, Fault):
+        if isinstance(row.content, RowError):
             quarantine.add(row, row.content)
             continue
         try:
             if row.content.get("prompt") is None:
-                raise Unusable("missing prompt")
+                raise InvalidRow("missing prompt")
             prompt = read_prompt(row.content["prompt"])
             if not prompt[-1]["content"].strip() or prompt[-1]["role"] == "assistant":
-                raise Unusable("nothing to answer")
-        except Unusable as unusable:
-            quarantine.add(row, Fault(*unusable.args))
+                raise InvalidRow("nothing to answer")
+        except InvalidRow as unusable:
+            quarantine.add(row, RowError(*unusable.args))
             continue
         others = {name: value for name, value in row.content.items() if name not in RESPONSES}
-        luck = digest(json.dumps([seed, prompt]))
+        luck = sha256_text(json.dumps([seed, prompt]))
         found.setdefault(luck, (luck, len(found), {**others, "prompt": prompt}))
     if not found:
-        seen = Seen(f"none; set aside: {dict(quarantine.reasons)}")
-        refuse(f"data {data}", "a row with a prompt to answer", seen, f"See {quarantine.path}.")
+        seen = Verbatim(f"none; set aside: {dict(quarantine.reasons)}")
+        raise_input_error(f"data {data}", "a row with a prompt to answer", seen, f"See {quarantine.path}.")
     drawn = heapq.nsmallest(len(found) if count is None else count, found.values())
     return [row for _, _, row in sorted(drawn, key=lambda entry: entry[1])]
 
@@ -226,26 +234,26 @@ def read_prompts(
 Parsed = tuple[Messages, list[Messages]]
 
 
-def parse(row: Row) -> Parsed | Fault:
+def parse_responses(row: Row) -> Parsed | RowError:
     """The prompt of a row and its responses, or its fault."""
-    if isinstance(row.content, Fault):
+    if isinstance(row.content, RowError):
         return row.content
     content = row.content
     if content.get("response") is not None:
         content = {**content, "responses": [content["response"]]}
     try:
         prompt, responses = read_columns(content)
-    except Unusable as unusable:
-        return Fault(*unusable.args)
+    except InvalidRow as unusable:
+        return RowError(*unusable.args)
     if not responses:
-        return Fault("empty responses")
+        return RowError("empty responses")
     for part, messages in (("prompt", prompt), *(("response", response) for response in responses)):
         if not any(message["content"].strip() for message in messages):
-            return Fault(f"empty {part}")
+            return RowError(f"empty {part}")
     return prompt, responses
 
 
-def find_first(responses: Sequence[str]) -> NDArray[np.bool_]:
+def is_first_occurrence(responses: Sequence[str]) -> NDArray[np.bool_]:
     """Which of a prompt's responses, over [response], repeat no earlier one; space around them does not count."""
     kept: dict[str, int] = {}
     for place, response in enumerate(responses):

@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from rmkit.core.checks import Seen, refuse
-from rmkit.data.sources import Fault
+from rmkit.core.checks import Verbatim, raise_input_error
+from rmkit.data.sources import RowError
 
 COLUMNS = ("id", "prompt", "chosen", "rejected", "source", "gold_gap")
 ROLES = {"Human": "user", "Assistant": "assistant"}
@@ -20,7 +20,7 @@ Messages = list[dict[str, str]]
 Pair = dict[str, Any]
 
 
-class Unusable(Exception):
+class InvalidRow(Exception):
     """Carries the fields of a row's fault out of the readers below to `parse_pair`."""
 
 
@@ -28,11 +28,15 @@ def check_columns(columns: Mapping[str, str]) -> None:
     """Refuse a mapping {our column: theirs} that names a column of ours which does not exist."""
     for ours in columns:
         if ours not in COLUMNS:
-            refuse(f"columns: {ours}", f"one of {', '.join(COLUMNS)}", Seen("an unknown column"),
-                   "Write {our column: theirs}.")
+            raise_input_error(
+                f"columns: {ours}",
+                f"one of {', '.join(COLUMNS)}",
+                Verbatim("an unknown column"),
+                "Write {our column: theirs}.",
+            )
 
 
-def parse_pair(row: Mapping[str, Any], columns: Mapping[str, str], name: str, source: str) -> Pair | Fault:
+def parse_pair(row: Mapping[str, Any], columns: Mapping[str, str], name: str, source: str) -> Pair | RowError:
     """The pair in a row, or the row's fault.
 
     `columns` maps our columns to theirs; `name` and `source` stand in where the row has no id or source. A prompt
@@ -51,9 +55,9 @@ def parse_pair(row: Mapping[str, Any], columns: Mapping[str, str], name: str, so
             chosen, rejected = (read_response(sides[side], prompt, side) for side in ("chosen", "rejected"))
         for part, messages in (("prompt", prompt), ("chosen", chosen), ("rejected", rejected)):
             if not any(message["content"].strip() for message in messages):
-                raise Unusable(f"empty {part}")
+                raise InvalidRow(f"empty {part}")
         if [strip(message) for message in chosen] == [strip(message) for message in rejected]:
-            raise Unusable("chosen equal to rejected")
+            raise InvalidRow("chosen equal to rejected")
         pair: Pair = {
             "id": read_name(values["id"], "id") or name,
             "prompt": prompt,
@@ -64,29 +68,29 @@ def parse_pair(row: Mapping[str, Any], columns: Mapping[str, str], name: str, so
         check_text(pair)
         if values["gold_gap"] is not None:
             pair["gold_gap"] = read_number(values["gold_gap"], "gold_gap")
-    except Unusable as unusable:
-        return Fault(*unusable.args)
+    except InvalidRow as unusable:
+        return RowError(*unusable.args)
     return pair
 
 
 def read_side(value: Any, side: str) -> str | Messages:
     """A side's text or messages."""
     if value is None:
-        raise Unusable(f"missing {side}")
+        raise InvalidRow(f"missing {side}")
     return value if isinstance(value, str) else read_messages(value, side)
 
 
 def read_messages(value: Any, column: str) -> Messages:
     """Messages with their role and content; other keys of a message are left out."""
     if not isinstance(value, list):
-        raise Unusable("wrong type", f"{column}: expected text or messages, got {type(value).__name__}")
+        raise InvalidRow("wrong type", f"{column}: expected text or messages, got {type(value).__name__}")
     if not value:
-        raise Unusable(f"empty {column}")
+        raise InvalidRow(f"empty {column}")
     messages = []
     for position, message in enumerate(value):
         fields = [message.get(key) for key in ("role", "content")] if isinstance(message, dict) else []
         if not fields or not all(isinstance(field, str) for field in fields) or not fields[0]:
-            raise Unusable("wrong type", f"{column}: message {position + 1} has no role and content that are text")
+            raise InvalidRow("wrong type", f"{column}: message {position + 1} has no role and content that are text")
         messages.append({"role": fields[0], "content": fields[1]})
     return messages
 
@@ -123,11 +127,11 @@ def read_response(side: str | Messages, prompt: Messages, column: str) -> Messag
 def check_response(messages: Messages, column: str) -> None:
     """A response begins and ends with the assistant."""
     if not messages:
-        raise Unusable(f"empty {column}")
+        raise InvalidRow(f"empty {column}")
     if messages[0]["role"] != "assistant":
-        raise Unusable("prompts differ", f"{column}: the response begins with the role {messages[0]['role']}")
+        raise InvalidRow("prompts differ", f"{column}: the response begins with the role {messages[0]['role']}")
     if messages[-1]["role"] != "assistant":
-        raise Unusable("no response at the end", f"{column}: the last role is {messages[-1]['role']}")
+        raise InvalidRow("no response at the end", f"{column}: the last role is {messages[-1]['role']}")
 
 
 def split_conversations(chosen: str | Messages, rejected: str | Messages) -> tuple[Messages, Messages, Messages]:
@@ -136,20 +140,20 @@ def split_conversations(chosen: str | Messages, rejected: str | Messages) -> tup
     for column, side in (("chosen", chosen), ("rejected", rejected)):
         if isinstance(side, str):
             if not side.strip():
-                raise Unusable(f"empty {column}")
+                raise InvalidRow(f"empty {column}")
             if not side.lstrip().startswith("Human:"):
-                raise Unusable("missing prompt", f"no prompt column, and {column} does not begin with Human:")
+                raise InvalidRow("missing prompt", f"no prompt column, and {column} does not begin with Human:")
             side = parse_dialogue(side)
         sides.append(side)
     shortest = min(len(side) for side in sides) - 1  # a response is left on both sides
     shared = next((turn for turn in range(shortest) if sides[0][turn] != sides[1][turn]), shortest)
     prompt, responses = sides[0][:shared], [side[shared:] for side in sides]
     if not prompt:
-        raise Unusable("prompts differ", "chosen and rejected share no first message")
+        raise InvalidRow("prompts differ", "chosen and rejected share no first message")
     for column, response, original in zip(("chosen", "rejected"), responses, (chosen, rejected), strict=True):
         check_response(response, column)
         if isinstance(original, str) and len(response) > 1:
-            raise Unusable("prompts differ", f"{column}: {len(response)} turns that the other side has not")
+            raise InvalidRow("prompts differ", f"{column}: {len(response)} turns that the other side has not")
     return prompt, responses[0], responses[1]
 
 
@@ -158,7 +162,7 @@ def read_name(value: Any, column: str) -> str:
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise Unusable("wrong type", f"{column}: expected text, got {type(value).__name__}")
+        raise InvalidRow("wrong type", f"{column}: expected text, got {type(value).__name__}")
     return str(value)
 
 
@@ -169,7 +173,7 @@ def read_number(value: Any, column: str) -> float:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise Unusable("wrong type", f"{column}: expected a finite number, got {value!r:.40}")
+        raise InvalidRow("wrong type", f"{column}: expected a finite number, got {value!r:.40}")
     return number
 
 
@@ -180,7 +184,7 @@ def check_text(pair: Pair) -> None:
     try:
         "".join(texts).encode()
     except UnicodeEncodeError as error:
-        raise Unusable("bad Unicode", str(error)) from None
+        raise InvalidRow("bad Unicode", str(error)) from None
 
 
 def strip(message: Mapping[str, str]) -> tuple[str, str]:

@@ -1,6 +1,6 @@
 """Sources: rows with their file and line, out of JSON lines, Parquet, a saved dataset, a folder or the hub.
 
-A row that cannot be decoded is a `Fault` in its place, so that every row is accounted for. Blank lines are not rows.
+A row that cannot be decoded is a `RowError` in its place, so that every row is accounted for. Blank lines are not rows.
 """
 
 import gzip
@@ -15,7 +15,7 @@ import datasets
 import pyarrow
 import pyarrow.parquet
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.stage import read_record
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".parquet")  # what is read out of a folder
@@ -28,7 +28,7 @@ ROWS_AT_A_TIME = 256
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-class Fault(NamedTuple):
+class RowError(NamedTuple):
     """Why a row cannot be used: the reason, one of a few and counted by it, and what was seen."""
 
     reason: str
@@ -41,7 +41,7 @@ class Row(NamedTuple):
     file: str
     line: int
     raw: str | dict[str, Any]
-    content: dict[str, Any] | Fault
+    content: dict[str, Any] | RowError
 
 
 def read_rows(data: str, split: str = "train") -> Iterator[Row]:
@@ -74,10 +74,14 @@ def find_files(data: str) -> list[Path]:
         if is_saved(path):
             return []
         if read_record(path) is not None:
-            refuse(f"data {data}", "a file of this stage", Seen("the stage's folder"), "Name its train.parquet.")
+            raise_input_error(
+                f"data {data}", "a file of this stage", Verbatim("the stage's folder"), "Name its train.parquet."
+            )
         files = sorted(file for file in path.iterdir() if file.name.endswith(SUFFIXES) and file.is_file())
         if not files:
-            refuse(f"data {data}", f"files ending in {', '.join(SUFFIXES)}", Seen("none in the folder"), "Check it.")
+            raise_input_error(
+                f"data {data}", f"files ending in {', '.join(SUFFIXES)}", Verbatim("none in the folder"), "Check it."
+            )
     elif is_hub_name(data):
         return []
     else:
@@ -86,7 +90,7 @@ def find_files(data: str) -> list[Path]:
         try:
             file.open("rb").close()
         except OSError as error:
-            refuse(f"data {file}", FORMATS, Seen(error.strerror or error), "Check the path.")
+            raise_input_error(f"data {file}", FORMATS, Verbatim(error.strerror or error), "Check the path.")
     return files
 
 
@@ -115,7 +119,7 @@ def read_lines(path: Path) -> Iterator[Row]:
                     raw = line.decode("utf-8", errors="backslashreplace").rstrip("\r\n")
                     yield Row(str(path), line_number, raw, parse_line(line))
         except (EOFError, zlib.error, OSError) as error:
-            fault = Fault("damaged file", f"nothing can be read from here on: {error}")
+            fault = RowError("damaged file", f"nothing can be read from here on: {error}")
             yield Row(str(path), line_number + 1, "", fault)
 
 
@@ -124,23 +128,23 @@ def read_array(path: Path) -> Iterator[Row]:
     try:
         contents = json.loads(path.read_bytes().decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        yield Row(str(path), 1, "", Fault("damaged file", str(error)))
+        yield Row(str(path), 1, "", RowError("damaged file", str(error)))
         return
     for number, content in enumerate(contents, 1):
-        row = content if isinstance(content, dict) else Fault("not an object", type(content).__name__)
-        yield Row(str(path), number, json.dumps(content) if isinstance(row, Fault) else content, row)
+        row = content if isinstance(content, dict) else RowError("not an object", type(content).__name__)
+        yield Row(str(path), number, json.dumps(content) if isinstance(row, RowError) else content, row)
 
 
-def parse_line(line: bytes) -> dict[str, Any] | Fault:
+def parse_line(line: bytes) -> dict[str, Any] | RowError:
     """The JSON object in a line."""
     try:
         content = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        return Fault("bad UTF-8", f"byte {error.start + 1}: {error.reason}")
+        return RowError("bad UTF-8", f"byte {error.start + 1}: {error.reason}")
     except (ValueError, RecursionError) as error:
-        return Fault("bad JSON", str(error))
+        return RowError("bad JSON", str(error))
     if not isinstance(content, dict):
-        return Fault("not an object", type(content).__name__)
+        return RowError("not an object", type(content).__name__)
     return content
 
 
@@ -149,7 +153,7 @@ def read_table(path: Path) -> Iterator[Row]:
     try:
         table = pyarrow.parquet.ParquetFile(path)
     except (OSError, pyarrow.ArrowException) as error:
-        refuse(f"data {path}", "a Parquet file", Seen(error), "Write it anew.")
+        raise_input_error(f"data {path}", "a Parquet file", Verbatim(error), "Write it anew.")
     with table:
         end = 0
         for group in range(table.num_row_groups):
@@ -161,7 +165,7 @@ def read_table(path: Path) -> Iterator[Row]:
                         yield Row(str(path), line, content, content)
             except (OSError, ValueError, pyarrow.ArrowException) as error:
                 for number in range(line + 1, end + 1):
-                    yield Row(str(path), number, "", Fault("damaged file", str(error)))
+                    yield Row(str(path), number, "", RowError("damaged file", str(error)))
 
 
 def load_dataset(data: str, split: str) -> datasets.Dataset | datasets.IterableDataset:
@@ -174,11 +178,17 @@ def load_dataset(data: str, split: str) -> datasets.Dataset | datasets.IterableD
         return dataset[split] if isinstance(dataset, datasets.DatasetDict) else dataset
     except Exception as error:  # the hub's client, its file system and its builders each have their own
         what = f"data {data}, split {split}"
-        problem = Seen(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}")
+        problem = Verbatim(
+            f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        )
         if saved:
-            refuse(what, "a dataset that `save_to_disk` wrote, with this split", problem, "Check both.")
-        refuse(what, "a path that exists, or a hub dataset that can be reached", problem,
-               "Check the path, the name and the network.")
+            raise_input_error(what, "a dataset that `save_to_disk` wrote, with this split", problem, "Check both.")
+        raise_input_error(
+            what,
+            "a path that exists, or a hub dataset that can be reached",
+            problem,
+            "Check the path, the name and the network.",
+        )
 
 
 def read_dataset(name: str, dataset: datasets.Dataset | datasets.IterableDataset) -> Iterator[Row]:
@@ -188,7 +198,9 @@ def read_dataset(name: str, dataset: datasets.Dataset | datasets.IterableDataset
         try:
             content = next(rows, None)
         except Exception as error:  # as above: the network may go at any row
-            refuse(f"data {name}, row {line + 1}", "a row that can be read", Seen(error), "Mend it or start again.")
+            raise_input_error(
+                f"data {name}, row {line + 1}", "a row that can be read", Verbatim(error), "Mend it or start again."
+            )
         if content is None:
             return
         line += 1

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 
 SPLITS = ("train", "validation", "test")
 
@@ -28,7 +28,11 @@ def check_fractions(validation_fraction: float, test_fraction: float) -> None:
     """Refuse fractions that are not shares of one whole with something left to train on."""
     for name, fraction in (("validation_fraction", validation_fraction), ("test_fraction", test_fraction)):
         if not 0 <= fraction < 1:
-            refuse(name, "a share in [0, 1)", fraction, "Write 0.1 for 10 %.")
+            raise_input_error(name, "a share in [0, 1)", fraction, "Write 0.1 for 10 %.")
     if validation_fraction + test_fraction >= 1:
-        refuse("validation_fraction + test_fraction", "a sum below 1", Seen(validation_fraction + test_fraction),
-               "Leave some pairs to train on.")
+        raise_input_error(
+            "validation_fraction + test_fraction",
+            "a sum below 1",
+            Verbatim(validation_fraction + test_fraction),
+            "Leave some pairs to train on.",
+        )

@@ -7,18 +7,18 @@ from datasets import Dataset, Features, List, Value
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from rmkit.data.chat_template import encode_rows, take
+from rmkit.data.chat_template import encode_rows, unwrap
 from rmkit.data.collators import AT_ONCE, Tokens, count_shared
 from rmkit.data.memmap import release_pages
 
-TOKENS = 16384  # read at once, enough to keep an accelerator busy
-UNITS = Features({"input_ids": List(List(Value("int32"))), "tokens": Value("int32"), "sequences": Value("int32")})
+MAX_TOKENS = 16384  # read at once, enough to keep an accelerator busy
+UNIT_SCHEMA = Features({"input_ids": List(List(Value("int32"))), "tokens": Value("int32"), "sequences": Value("int32")})
 
 
 def encode_groups(
     rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, *, shared_tokens: int | None
 ) -> Dataset:
-    """Units of the responses to every row's `prompt`, as `cut_units` makes them, in order.
+    """Units of the responses to every row's `prompt`, as `split_into_units` makes them, in order.
 
     The responses are those in the column `responses`, or `chosen` and `rejected`. Raises what `encode_rows` gives in
     an encoding's place, naming the row.
@@ -29,7 +29,7 @@ def encode_groups(
         with_indices=True,
         fn_kwargs={"tokenizer": tokenizer, "max_length": max_length, "shared_tokens": shared_tokens},
         remove_columns=rows.column_names,
-        features=UNITS,
+        features=UNIT_SCHEMA,
         load_from_cache_file=False,  # the cache's key does not see a change in how rmkit encodes
         desc="Tokenising responses",
     )
@@ -50,18 +50,18 @@ def encode_block(
     for start in range(0, len(prompts), AT_ONCE):
         found = encode_rows(tokenizer, prompts[start:start + AT_ONCE], max_length, starts=False)
         for name, group in zip(names[start:start + AT_ONCE], found, strict=True):
-            groups.append([take(encoded, name).input_ids for encoded in group])
+            groups.append([unwrap(encoded, name).input_ids for encoded in group])
     release_pages()
-    return cut_units(groups, shared_tokens)
+    return split_into_units(groups, shared_tokens)
 
 
-def cut_units(groups: Sequence[Sequence[Tokens]], shared_tokens: int | None) -> dict[str, list]:
+def split_into_units(groups: Sequence[Sequence[Tokens]], shared_tokens: int | None) -> dict[str, list]:
     """The sequences of all groups, in order, in units of one group each: `input_ids` [unit, sequence, token].
 
     A unit has at most `shared_tokens` tokens, those that its sequences begin with counted once, or one sequence. With
     None nothing is shared: every sequence is a unit. `tokens`, `sequences`: [unit], their numbers.
     """
-    units: dict[str, list] = {name: [] for name in UNITS}
+    units: dict[str, list] = {name: [] for name in UNIT_SCHEMA}
     for group in groups:
         shared = count_shared(group) if shared_tokens and group else 0
         unit: list[Tokens] = []
@@ -79,11 +79,11 @@ def cut_units(groups: Sequence[Sequence[Tokens]], shared_tokens: int | None) -> 
 
 def add_unit(units: dict[str, list], sequences: list[Tokens], tokens: int) -> None:
     """Add a unit of these sequences, which take so many tokens."""
-    for name, value in zip(UNITS, (sequences, tokens, len(sequences)), strict=True):
+    for name, value in zip(UNIT_SCHEMA, (sequences, tokens, len(sequences)), strict=True):
         units[name].append(value)
 
 
-def cut_batches(sizes: NDArray[np.integer], tokens: int, *, padded: bool) -> Iterator[slice]:
+def token_batches(sizes: NDArray[np.integer], tokens: int, *, padded: bool) -> Iterator[slice]:
     """Where batches of at most `tokens` tokens begin and end, or of one unit; `sizes`: of each, the largest first.
 
     Tokens are what the units have together or, where they are padded, their number times the largest.

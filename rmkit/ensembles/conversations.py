@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from rmkit.data.chat_template import encode_rows, take
+from rmkit.data.chat_template import encode_rows, unwrap
 from rmkit.data.collators import AT_ONCE
 from rmkit.data.memmap import release, store
-from rmkit.data.parquet import SIDES, stream_rows
+from rmkit.data.parquet import PAIR_SIDES, stream_rows
 
 
-class Conversations:
+class UniqueConversations:
     """The distinct conversations of a set of pairs, in the order in which they first come, chosen before rejected.
 
     Tokens and places are read from unnamed temporary files. Raises what `rmkit.data.chat_template.encode` does, naming the pair.
@@ -32,14 +32,14 @@ class Conversations:
         sizes = array("i")  # in the file, where each conversation is one number and its tokens
         with tempfile.TemporaryFile() as file, contextlib.closing(sqlite3.connect("")) as known:
             known.execute("CREATE TABLE known (text BLOB PRIMARY KEY, number INTEGER) WITHOUT ROWID")  # in a file too
-            rows = iter(tqdm(stream_rows(pairs, ("id", *SIDES)), "Tokenising pairs", len(pairs), unit="pair"))
+            rows = iter(tqdm(stream_rows(pairs, ("id", *PAIR_SIDES)), "Tokenising pairs", len(pairs), unit="pair"))
             count = 0
             for start in range(0, len(pairs), AT_ONCE):
                 new = []
                 for place, row in enumerate(islice(rows, AT_ONCE), start):
                     sides = []
                     for side, name in enumerate(("chosen", "rejected")):
-                        number[side, place] = find_number(known, [row["prompt"], row[name]], count)
+                        number[side, place] = lookup_or_insert(known, [row["prompt"], row[name]], count)
                         if number[side, place] == count:  # a new one
                             sides.append(row[name])
                             count += 1
@@ -47,7 +47,7 @@ class Conversations:
                 encoded = encode_rows(tokenizer, [(row["prompt"], sides) for row, sides in new], max_length)
                 for (row, _), conversations in zip(new, encoded, strict=True):
                     for conversation in conversations:
-                        tokens = take(conversation, f"pair {row['id']}")
+                        tokens = unwrap(conversation, f"pair {row['id']}")
                         file.write(np.array([tokens.response_start, *tokens.input_ids], np.int32).tobytes())
                         sizes.append(1 + len(tokens.input_ids))
             file.flush()
@@ -73,7 +73,7 @@ class Conversations:
         return self.by_number[find_slice(self.last_place, number)]
 
 
-def find_number(known: sqlite3.Connection, conversation: list[Any], count: int) -> int:
+def lookup_or_insert(known: sqlite3.Connection, conversation: list[Any], count: int) -> int:
     """A conversation's number; one that is not known yet is given the number `count`."""
     text = hashlib.sha256(json.dumps(conversation, sort_keys=True).encode()).digest()
     found = known.execute("SELECT number FROM known WHERE text = ?", (text,)).fetchone()

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from rmkit.core.checks import Seen, refuse
-from rmkit.core.stage import digest, fingerprint, write_json
+from rmkit.core.checks import Verbatim, raise_input_error
+from rmkit.core.stage import input_hash, sha256_text, write_json
 from rmkit.data.memmap import release, reserve
-from rmkit.data.parquet import SIDES, stream_rows
-from rmkit.data.token_batches import TOKENS, cut_batches
-from rmkit.ensembles.conversations import Conversations
-from rmkit.models.reward_model import check_positions, first_line, load_tokenizer, quiet
+from rmkit.data.parquet import PAIR_SIDES, stream_rows
+from rmkit.data.token_batches import MAX_TOKENS, token_batches
+from rmkit.ensembles.conversations import UniqueConversations
+from rmkit.models.reward_model import check_positions, first_line, load_tokenizer, suppress_loading_report
 
 CAUSAL = ("ForCausalLM", "LMHeadModel")  # how the names of causal language models end
 
@@ -37,7 +37,7 @@ def extract_features(
     model_path: str | Path,
     *,
     max_length: int = 512,
-    tokens_at_once: int = TOKENS,
+    tokens_at_once: int = MAX_TOKENS,
     cache_dir: str | Path | None = None,
     trust_remote_code: bool = False,
 ) -> Features:
@@ -54,12 +54,12 @@ def extract_features(
     (`OverLong`) or is longer than the backbone has positions, and for features that are not finite.
     """
     if not len(pairs):
-        refuse("pairs", "at least one pair", Seen("none"), "Check what was read.")
+        raise_input_error("pairs", "at least one pair", Verbatim("none"), "Check what was read.")
     path = None if cache_dir is None else Path(cache_dir) / f"features-{make_key(pairs, model_path, max_length)}.npy"
     if path is not None and path.exists():
         return split_sides(np.load(path, mmap_mode="r"))
     tokenizer = load_tokenizer(model_path, trust_remote_code=trust_remote_code)
-    conversations = Conversations(pairs, tokenizer, max_length)
+    conversations = UniqueConversations(pairs, tokenizer, max_length)
     backbone = load_backbone(model_path, tokenizer, trust_remote_code=trust_remote_code)
     check_positions(backbone, conversations.longest)
     batches = pool_batches(backbone, conversations, tokenizer.pad_token_id, tokens_at_once)
@@ -76,12 +76,12 @@ def extract_features(
 
 def make_key(pairs: Dataset, model_path: str | Path, max_length: int) -> str:
     """What the features depend on, as 16 hexadecimal digits."""
-    names = ("id", *SIDES)
+    names = ("id", *PAIR_SIDES)
     texts = hashlib.sha256()
     for number, row in enumerate(stream_rows(pairs, names)):
         texts.update(b"\n" if number else b"")
         texts.update(json.dumps([row[name] for name in names], sort_keys=True).encode())
-    return digest(json.dumps([fingerprint(model_path), texts.hexdigest(), max_length, POOLING]))[:16]
+    return sha256_text(json.dumps([input_hash(model_path), texts.hexdigest(), max_length, POOLING]))[:16]
 
 
 def load_backbone(
@@ -89,7 +89,7 @@ def load_backbone(
 ) -> PreTrainedModel:
     """The model at `path` in float32, on the accelerator where there is one; a language model keeps its head."""
     try:
-        with quiet():
+        with suppress_loading_report():
             config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
             causal = any(name.endswith(CAUSAL) for name in config.architectures or ())
             kind = AutoModelForCausalLM if causal else AutoModel
@@ -97,9 +97,13 @@ def load_backbone(
                 path, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code
             )
     except (OSError, ValueError, RuntimeError) as error:
-        refuse(f"backbone {path}", "a model's folder or hub name", Seen(first_line(error)), "Check the path.")
+        raise_input_error(
+            f"backbone {path}", "a model's folder or hub name", Verbatim(first_line(error)), "Check the path."
+        )
     if backbone.config.is_encoder_decoder:
-        refuse(f"backbone {path}", "an encoder or a causal model", Seen("an encoder-decoder"), "Name another one.")
+        raise_input_error(
+            f"backbone {path}", "an encoder or a causal model", Verbatim("an encoder-decoder"), "Name another one."
+        )
     embeddings: Any = backbone.get_input_embeddings()
     if embeddings.num_embeddings < len(tokenizer):
         backbone.resize_token_embeddings(len(tokenizer), mean_resizing=False)
@@ -108,12 +112,12 @@ def load_backbone(
 
 @torch.inference_mode()
 def pool_batches(
-    backbone: PreTrainedModel, conversations: Conversations, pad: int, tokens_at_once: int
+    backbone: PreTrainedModel, conversations: UniqueConversations, pad: int, tokens_at_once: int
 ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
     """Which conversations, and their features [conversation, feature], longest first (it fails early)."""
     order = conversations.longest_first
     with tqdm(total=len(order), desc="Extracting features", unit="response") as bar:
-        for batch in cut_batches(conversations.tokens, tokens_at_once, padded=True):
+        for batch in token_batches(conversations.tokens, tokens_at_once, padded=True):
             rows = order[batch]
             sequences = conversations.read(rows)
             longest = len(sequences[0][0])
@@ -139,14 +143,16 @@ def pool_batches(
 def fill(
     path: Path | None,
     pairs: int,
-    conversations: Conversations,
+    conversations: UniqueConversations,
     batches: Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]],
 ) -> NDArray[np.float32]:
     """Batches of features put into their places in an array [side * pair, feature], in memory or in a .npy file."""
     table: NDArray[np.float32] | None = None
     for rows, vectors in batches:
         if not np.isfinite(vectors).all():
-            refuse("features", "finite numbers", Seen("NaN or infinity"), "Check the backbone's weights.")
+            raise_input_error(
+                "features", "finite numbers", Verbatim("NaN or infinity"), "Check the backbone's weights."
+            )
         if table is None:
             shape = (2 * pairs, vectors.shape[1])
             table = np.empty(shape, np.float32) if path is None else map_table(path, shape)

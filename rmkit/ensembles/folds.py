@@ -5,8 +5,8 @@ import heapq
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rmkit.core.arrays import number_groups
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.arrays import group_indices
+from rmkit.core.checks import Verbatim, raise_input_error
 
 
 def assign_folds(groups: ArrayLike, folds: int, *, seed: int) -> NDArray[np.int32]:
@@ -17,10 +17,10 @@ def assign_folds(groups: ArrayLike, folds: int, *, seed: int) -> NDArray[np.int3
     """
     names = np.asarray(groups)
     if names.ndim != 1:
-        refuse("groups", "one name per pair", Seen(f"shape {names.shape}"), "Pass each pair's prompt.")
-    group_of_pair, count = number_groups(names)
+        raise_input_error("groups", "one name per pair", Verbatim(f"shape {names.shape}"), "Pass each pair's prompt.")
+    group_of_pair, count = group_indices(names)
     if not 2 <= folds <= count:
-        refuse("folds", f"2 to {count}, the number of prompts", folds, "Choose folds inside this range.")
+        raise_input_error("folds", f"2 to {count}, the number of prompts", folds, "Choose folds inside this range.")
     sizes = np.bincount(group_of_pair).astype(np.int32)
     shuffled = np.random.default_rng(seed).permutation(count)
     smallest = [(0, fold) for fold in range(folds)]

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.data.memmap import is_mapped, release, scratch_array
 
 Features = NDArray[np.float32]
@@ -18,7 +18,7 @@ TAKEN_AT_ONCE = 32  # rows in any order, each of which can bring 64 KiB of its f
 
 
 @dataclass(frozen=True)
-class Lessons:
+class PairFeatures:
     """Both sides' features [pair, feature], which may be mapped from disk, with `target` and `margin` [pair]."""
 
     chosen: Features
@@ -30,12 +30,12 @@ class Lessons:
         """Features [member, side * place, feature] of the pairs `rows` [member, place], the chosen sides first."""
         members, places = rows.shape
         sides = np.empty((members, 2 * places, self.chosen.shape[1]), dtype=np.float32)
-        take(self.chosen, rows, sides[:, :places])
-        take(self.rejected, rows, sides[:, places:])
+        gather_rows(self.chosen, rows, sides[:, :places])
+        gather_rows(self.rejected, rows, sides[:, places:])
         return sides
 
 
-def take(features: Features, rows: NDArray[Any], into: Features) -> None:
+def gather_rows(features: Features, rows: NDArray[Any], into: Features) -> None:
     """Put `features` of `rows` [member, place] into an array [member, place, feature]."""
     if not is_mapped(features):
         into[...] = features[rows]
@@ -48,47 +48,63 @@ def take(features: Features, rows: NDArray[Any], into: Features) -> None:
             release(features)
 
 
-def read_lessons(
+def validate_pair_features(
     chosen: Features, rejected: Features, target: ArrayLike | None, margin: ArrayLike | None
-) -> Lessons:
+) -> PairFeatures:
     """The lessons in arrays from outside; raises `InputError` where they do not fit together."""
     for name, features in (("chosen", chosen), ("rejected", rejected)):
         if features.ndim != 2 or features.shape != chosen.shape or 0 in features.shape:
-            refuse(f"{name} features", f"shape [pair, feature] like chosen's {chosen.shape}",
-                   Seen(f"shape {features.shape}"), "Extract both sides with the same backbone.")
+            raise_input_error(
+                f"{name} features",
+                f"shape [pair, feature] like chosen's {chosen.shape}",
+                Verbatim(f"shape {features.shape}"),
+                "Extract both sides with the same backbone.",
+            )
     if len(chosen) < 2:
-        refuse("chosen features", "at least two pairs", Seen(f"{len(chosen)}"), "One pair teaches nothing.")
-    targets = read_numbers("target", 1.0 if target is None else target, len(chosen))
+        raise_input_error(
+            "chosen features", "at least two pairs", Verbatim(f"{len(chosen)}"), "One pair teaches nothing."
+        )
+    targets = validate_numbers("target", 1.0 if target is None else target, len(chosen))
     if not bool(((targets >= 0) & (targets <= 1)).all()):
-        refuse("target", "probabilities in [0, 1]", Seen(f"{targets.min():g} to {targets.max():g}"), "Repair them.")
-    return Lessons(chosen, rejected, targets, read_numbers("margin", 0.0 if margin is None else margin, len(chosen)))
+        raise_input_error(
+            "target", "probabilities in [0, 1]", Verbatim(f"{targets.min():g} to {targets.max():g}"), "Repair them."
+        )
+    return PairFeatures(
+        chosen, rejected, targets, validate_numbers("margin", 0.0 if margin is None else margin, len(chosen))
+    )
 
 
-def read_numbers(name: str, values: ArrayLike, pairs: int) -> Tensor:
+def validate_numbers(name: str, values: ArrayLike, pairs: int) -> Tensor:
     """One finite number per pair, [pair] float32."""
     array = np.array(values, dtype=np.float32)
     if array.shape not in ((), (pairs,)):
-        refuse(name, f"one number per pair, shape ({pairs},)", Seen(f"shape {array.shape}"), "Pass all of them.")
+        raise_input_error(
+            name, f"one number per pair, shape ({pairs},)", Verbatim(f"shape {array.shape}"), "Pass all of them."
+        )
     if not np.isfinite(array).all():
-        refuse(name, "finite numbers", Seen("NaN or infinity"), "Mend them first.")
+        raise_input_error(name, "finite numbers", Verbatim("NaN or infinity"), "Mend them first.")
     return torch.from_numpy(array).expand(pairs)
 
 
-def select_kept(lessons: Lessons, keep: ArrayLike | None) -> NDArray[np.int32]:
+def select_kept(lessons: PairFeatures, keep: ArrayLike | None) -> NDArray[np.int32]:
     """The positions of the pairs to train on."""
     pairs = len(lessons.chosen)
     if keep is None:
         return np.arange(pairs, dtype=np.int32)
     kept = np.asarray(keep)
     if kept.shape != (pairs,) or kept.dtype != np.bool_:
-        refuse("keep", f"true or false for each of {pairs} pairs", Seen(f"{kept.dtype} of shape {kept.shape}"),
-               "Pass one truth value per pair.")
+        raise_input_error(
+            "keep",
+            f"true or false for each of {pairs} pairs",
+            Verbatim(f"{kept.dtype} of shape {kept.shape}"),
+            "Pass one truth value per pair.",
+        )
     if not kept.any():
-        refuse("keep", "at least one pair kept", Seen("none"), "Drop fewer pairs.")
+        raise_input_error("keep", "at least one pair kept", Verbatim("none"), "Drop fewer pairs.")
     return np.flatnonzero(kept).astype(np.int32)
 
 
-def measure(lessons: Lessons) -> tuple[Tensor, Tensor]:
+def mean_and_std(lessons: PairFeatures) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation [feature] over both sides of all pairs, which no exchange of the two can change."""
     total, squares = (np.zeros(lessons.chosen.shape[1]) for _ in range(2))
     centre = lessons.chosen[0].astype(np.float64)  # squares about a typical row lose no digits
@@ -96,7 +112,7 @@ def measure(lessons: Lessons) -> tuple[Tensor, Tensor]:
         for start in range(0, len(features), READ_AT_ONCE):
             rows = features[start:start + READ_AT_ONCE] - centre
             if not np.isfinite(rows).all():
-                refuse("features", "finite numbers", Seen("NaN or infinity"), "Check the backbone.")
+                raise_input_error("features", "finite numbers", Verbatim("NaN or infinity"), "Check the backbone.")
             total += rows.sum(axis=0)
             squares += np.square(rows).sum(axis=0)
             release(features)
@@ -106,12 +122,12 @@ def measure(lessons: Lessons) -> tuple[Tensor, Tensor]:
     return torch.from_numpy((mean + centre).astype(np.float32)), torch.from_numpy(deviation.astype(np.float32))
 
 
-def standardise(features: Features, mean: Tensor, deviation: Tensor) -> Tensor:
+def standardize_(features: Features, mean: Tensor, deviation: Tensor) -> Tensor:
     """`features` [.., feature] with mean 0 and deviation 1 over the training pairs; the array is overwritten."""
     return torch.from_numpy(features).sub_(mean).div_(deviation)
 
 
-def draw_batches(
+def iterate_batches(
     rows_of: Sequence[NDArray[np.int32]], orders: Sequence[np.random.Generator], per_epoch: int, epochs: int
 ) -> Iterator[tuple[NDArray[np.intp], Tensor]]:
     """Batches of pairs [member, place] with their weights, which sum to one for each member.

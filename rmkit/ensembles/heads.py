@@ -17,19 +17,19 @@ from torch import Tensor
 from torch.nn.functional import gelu
 from tqdm import tqdm
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.seeds import derive_seed
 from rmkit.data.memmap import release, scratch_array, store
 from rmkit.ensembles.folds import assign_folds
 from rmkit.ensembles.head_data import (
     Features,
-    Lessons,
-    draw_batches,
-    measure,
-    read_lessons,
+    PairFeatures,
+    gather_rows,
+    iterate_batches,
+    mean_and_std,
     select_kept,
-    standardise,
-    take,
+    standardize_,
+    validate_pair_features,
 )
 from rmkit.losses import PAIR_LOSSES
 
@@ -60,15 +60,17 @@ class HeadsConfig:
     def __post_init__(self) -> None:
         for name in ("members", "hidden", "epochs", "batch_size"):
             if getattr(self, name) < 1:
-                refuse(name, "at least 1", getattr(self, name), f"Raise {name}.")
+                raise_input_error(name, "at least 1", getattr(self, name), f"Raise {name}.")
         if not 0 < self.learning_rate < math.inf:
-            refuse("learning_rate", "a positive number", self.learning_rate, "Take 0.001.")
+            raise_input_error("learning_rate", "a positive number", self.learning_rate, "Take 0.001.")
         if not 0 <= self.weight_decay < math.inf:
-            refuse("weight_decay", "a number that is not negative", self.weight_decay, "Take 0.01.")
+            raise_input_error("weight_decay", "a number that is not negative", self.weight_decay, "Take 0.01.")
         if self.loss not in PAIR_LOSSES:
-            refuse("loss", f"one of {', '.join(PAIR_LOSSES)}", self.loss, "Choose the heads' loss.")
+            raise_input_error("loss", f"one of {', '.join(PAIR_LOSSES)}", self.loss, "Choose the heads' loss.")
         if (self.flip_rate is not None) != (self.loss == "corrected"):
-            refuse("flip_rate", 'a rate with the loss "corrected", none with others', self.flip_rate, "Match the two.")
+            raise_input_error(
+                "flip_rate", 'a rate with the loss "corrected", none with others', self.flip_rate, "Match the two."
+            )
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class Heads:
 
     def run(self, features: Features) -> Tensor:
         """Rewards [member, row] of features [member, row, feature], which are overwritten."""
-        states = standardise(features, self.mean, self.deviation)
+        states = standardize_(features, self.mean, self.deviation)
         return (gelu(torch.baddbmm(self.bias, states, self.weight)) @ self.output)[..., 0]
 
     def detach(self) -> "Heads":
@@ -118,14 +120,16 @@ class Heads:
         """Put the rewards of `rows` of `features` into their places in an array [member, pair]."""
         width = len(self.mean)
         if features.ndim != 2 or features.shape[1] != width:
-            refuse("features", f"shape [pair, {width}]", Seen(f"shape {features.shape}"), "Use the same backbone.")
+            raise_input_error(
+                "features", f"shape [pair, {width}]", Verbatim(f"shape {features.shape}"), "Use the same backbone."
+            )
         members, _, hidden = self.weight.shape
         weight = self.weight.permute(1, 0, 2).reshape(width, members * hidden)  # one product serves all members
         for start in range(0, len(rows), SCORED_AT_ONCE):
             taken = rows[start:start + SCORED_AT_ONCE]
             own = np.empty((1, len(taken), width), dtype=np.float32)  # not the caller's memory
-            take(features, taken[None], own)
-            units = gelu((standardise(own[0], self.mean, self.deviation) @ weight).view(-1, members, hidden)
+            gather_rows(features, taken[None], own)
+            units = gelu((standardize_(own[0], self.mean, self.deviation) @ weight).view(-1, members, hidden)
                          + self.bias[:, 0])
             into[:, taken] = torch.einsum("pmh,mh->mp", units, self.output[..., 0]).double().numpy()
             release(into)
@@ -161,11 +165,11 @@ def train_heads(
     with 30 % of the labels of ukp_convarg1 flipped, ten such heads find the flips with AUROC .910, under
     Bradley-Terry .864; held out, .870 and .823 (benchmarks/ukp.py). Heads on one shared hidden layer did no better.
     """
-    lessons = read_lessons(chosen, rejected, target, margin)
+    lessons = validate_pair_features(chosen, rejected, target, margin)
     return fit(lessons, [select_kept(lessons, keep)], config, seed)
 
 
-def cross_fit(
+def cross_val_rewards(
     chosen: Features,
     rejected: Features,
     config: HeadsConfig,
@@ -182,10 +186,12 @@ def cross_fit(
     other folds and score the one held out; all rounds are trained together. Other arguments and errors as in
     `train_heads` and `assign_folds`. Not in arXiv 2401.06080, whose voting is in-sample.
     """
-    lessons = read_lessons(chosen, rejected, target, margin)
+    lessons = validate_pair_features(chosen, rejected, target, margin)
     fold_of_pair = assign_folds(groups, folds, seed=derive_seed(seed, "folds"))
     if fold_of_pair.shape != (len(chosen),):
-        refuse("groups", f"one name for each of {len(chosen)} pairs", Seen(f"{len(fold_of_pair)}"), "Pass all.")
+        raise_input_error(
+            "groups", f"one name for each of {len(chosen)} pairs", Verbatim(f"{len(fold_of_pair)}"), "Pass all."
+        )
     parts = [store(np.flatnonzero(fold_of_pair != fold).astype(np.int32)) for fold in range(folds)]
     heads = fit(lessons, parts, config, seed)
     rewards = scratch_array((2, config.members, len(chosen)), np.float64)
@@ -197,10 +203,10 @@ def cross_fit(
     return rewards[0], rewards[1]
 
 
-def fit(lessons: Lessons, parts: Sequence[NDArray[np.int32]], config: HeadsConfig, seed: int) -> Heads:
+def fit(lessons: PairFeatures, parts: Sequence[NDArray[np.int32]], config: HeadsConfig, seed: int) -> Heads:
     """`config.members` heads for each part, which is an array of pairs to train on; heads [part * member]."""
     names = [(part, member) for part in range(len(parts)) for member in range(config.members)]
-    heads = Heads.start(*measure(lessons), config.hidden, [derive_seed(seed, "start", *name) for name in names])
+    heads = Heads.start(*mean_and_std(lessons), config.hidden, [derive_seed(seed, "start", *name) for name in names])
     loss = partial(PAIR_LOSSES[config.loss], **({} if config.flip_rate is None else {"flip_rate": config.flip_rate}))
     optimizer = torch.optim.AdamW(
         heads.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -211,7 +217,7 @@ def fit(lessons: Lessons, parts: Sequence[NDArray[np.int32]], config: HeadsConfi
     orders = [np.random.default_rng(derive_seed(seed, "order", *name)) for name in names]
     rows_of = [parts[part] for part, _ in names]
     for rows, weights in tqdm(
-        draw_batches(rows_of, orders, per_epoch, config.epochs), total=steps, desc="Training heads", unit="step"
+        iterate_batches(rows_of, orders, per_epoch, config.epochs), total=steps, desc="Training heads", unit="step"
     ):
         rewards = heads.run(lessons.gather(rows))
         losses = loss(

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rmkit.evaluation.figures import HEIGHT, INK, PALETTE, PERCENT, STYLE, WIDTH, colour_name, place_legend
+from rmkit.evaluation.figures import HEIGHT, INK, PALETTE, PERCENT, STYLE, WIDTH, add_legend, colour_name
 
 BAND = 0.7  # of the distance between two names, over which the models are spread
 STEP = 0.26  # inches for each mark
@@ -51,7 +51,7 @@ def plot_dots(axes: Axes, models: Mapping[str, Mapping[str, Mapping[str, Any]]],
     set_names(axes, names)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))  # whole per cent
     axes.xaxis.set_major_formatter(PERCENT)
-    place_legend(axes, len(models))
+    add_legend(axes, len(models))
 
 
 def set_names(axes: Axes, names: Sequence[str]) -> None:

@@ -146,7 +146,7 @@ def plot_spread(axes: Axes, mean: np.ndarray, std: np.ndarray, planted: np.ndarr
     axes.set_ylim(0, float(np.quantile(std, 0.995)) * 1.15 or 1.0)
     edges, _ = bin_strength(mean)
     axes.set_xlim(edges[0], edges[-1])
-    place_legend(axes, len(kinds) + 1, markerscale=2)
+    add_legend(axes, len(kinds) + 1, markerscale=2)
     axes.set_xlabel("strength (mean gap, reward units)")
     axes.set_ylabel("members' standard deviation")
 
@@ -198,10 +198,10 @@ def plot_lines(axes: Axes, lines: Mapping[str, Line]) -> None:
     for index, (name, x, y) in drawn.items():
         axes.plot(x, y, color=PALETTE[colour_name(index)][0], linewidth=1.6, label=name,
                   marker="o" if len(x) <= FEW else "", markersize=3.5)
-    place_legend(axes, len(drawn))
+    add_legend(axes, len(drawn))
 
 
-def place_legend(axes: Axes, names: int, **options: Any) -> None:
+def add_legend(axes: Axes, names: int, **options: Any) -> None:
     """The legend above the panel, where nothing drawn can cross it."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=min(names, 3), columnspacing=1.2, **options)
 

@@ -1,6 +1,6 @@
 """The audit: what one run found, changed and gained, as one self-contained HTML page.
 
-Every number on the page comes out of `Evidence` and stands in a `<data value="...">` element with its full
+Every number on the page comes out of `ReportInputs` and stands in a `<data value="...">` element with its full
 precision, so that a program can read back what a person reads rounded.
 """
 
@@ -48,7 +48,7 @@ CURVES = {"loss": "training loss", "eval_loss": "validation loss", "eval_accurac
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ReportInputs:
     """What the finished stages of one run left behind; a part that was not given is None or empty.
 
     `votes`, `pairs`, `repaired`, `evaluation` and the values of `models` are the records in `stage.json`.
@@ -70,14 +70,14 @@ class Evidence:
     baseline: str = "plain"
 
 
-def render_audit(evidence: Evidence) -> str:
+def render_report(evidence: ReportInputs) -> str:
     """The page. The same evidence gives the same page, byte for byte."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )
     environment.filters.update(
-        count=show_count, percent=show_percent, decimal=show_decimal, explain=explain_action, pick=pick,
+        count=show_count, percent=show_percent, decimal=show_decimal, explain=explain_action, pick=get_path,
         settings=lambda value: json.dumps(value, indent=2, ensure_ascii=False, default=str),
     )
     measured = (evidence.evaluation or {}).get("metrics", {})
@@ -90,10 +90,10 @@ def render_audit(evidence: Evidence) -> str:
         measures=MEASURES,
         below_zero=float(np.mean(evidence.mean < 0)),
         planted_count=None if evidence.planted is None else int(evidence.planted.sum()),
-        suspects=[describe_suspect(row) for row in evidence.suspects],
+        suspects=[describe_pair(row) for row in evidence.suspects],
         models=models,
         metrics=metrics,
-        verdicts=judge_models(metrics, evidence.baseline),
+        verdicts=compare_to_baseline(metrics, evidence.baseline),
         scale=accuracy_scale(metrics),
         colours={name: figures.colour_name(index) for index, name in enumerate(names)},
         deciles=collect_groups(metrics, "by_strength"),
@@ -129,7 +129,7 @@ def show(value: float | None, spell: Callable[[float], str]) -> Markup:
     return Markup('<data value="{}">{}</data>').format(repr(value), text)
 
 
-def pick(record: Record, path: str) -> Any:
+def get_path(record: Record, path: str) -> Any:
     """The value at a dotted path, or None where it, or a part on the way, is missing."""
     value: Any = record
     for key in path.split("."):
@@ -142,7 +142,7 @@ def explain_action(action: str) -> str:
     return " ".join(MARGIN if part == "margin" else MEANINGS.get(part, "") for part in action.split("+"))
 
 
-def describe_suspect(row: Record) -> dict[str, Any]:
+def describe_pair(row: Record) -> dict[str, Any]:
     """One suspicious pair: its prompt's last turn apart from the earlier ones, and each member's gap with its bar."""
     gaps = [chosen - rejected for chosen, rejected in zip(row["rewards_chosen"], row["rewards_rejected"], strict=True)]
     longest = max(map(abs, gaps)) or 1.0
@@ -156,7 +156,7 @@ def describe_suspect(row: Record) -> dict[str, Any]:
     }
 
 
-def judge_models(metrics: Mapping[str, Record], baseline: str) -> dict[str, dict[str, str | None]]:
+def compare_to_baseline(metrics: Mapping[str, Record], baseline: str) -> dict[str, dict[str, str | None]]:
     """Where each model's accuracy interval lies against guessing and against the baseline's interval.
 
     `chance` is "near" when the interval holds one half, "below" when it ends under it, else None. `against` is
@@ -189,7 +189,7 @@ def collect_groups(metrics: Mapping[str, Record], key: str) -> dict[str, Sequenc
     return {name: values[key] for name, values in metrics.items() if values.get(key)}
 
 
-def draw_pictures(evidence: Evidence, names: Sequence[str], metrics: Mapping[str, Record]) -> dict[str, Markup]:
+def draw_pictures(evidence: ReportInputs, names: Sequence[str], metrics: Mapping[str, Record]) -> dict[str, Markup]:
     """The figures there is evidence for, by name, as inline SVG; a model's place in `names` gives its colour."""
     mean, std, planted = evidence.mean, evidence.std, evidence.planted
     drawn = {
@@ -220,7 +220,7 @@ def place_groups(groups: Sequence[Record], position: str | None) -> figures.Line
     return places, [group["accuracy"] for group in filled]
 
 
-def list_stages(evidence: Evidence, models: Mapping[str, Record]) -> dict[str, Record]:
+def list_stages(evidence: ReportInputs, models: Mapping[str, Record]) -> dict[str, Record]:
     """The stages the page rests on, by the name a reader knows them under."""
     stages = {"read": evidence.pairs, "vote": evidence.votes, "repair": evidence.repaired}
     stages |= {f"train {name}": record for name, record in models.items()} | {"evaluate": evidence.evaluation}

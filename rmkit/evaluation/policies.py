@@ -9,15 +9,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from rmkit.core.arrays import finite_array, same_shape
-from rmkit.core.checks import Seen, refuse
-from rmkit.metrics import bradley_terry, count_battles, share_interval
+from rmkit.core.checks import Verbatim, raise_input_error
+from rmkit.metrics import bradley_terry, ratio_interval, wins_from_list
 from rmkit.metrics.length_control import FOLDS, alpaca_rate, length_controlled_rate
-from rmkit.metrics.significance import find_tails, resample
+from rmkit.metrics.significance import cluster_bootstrap, quantiles
 
 RIDGE = 0.01
 
 
-class Matches(NamedTuple):
+class PolicyComparisons(NamedTuple):
     """Pairs of responses to one prompt by two policies, and what a judge said of them, all over [pair].
 
     sides: [pair, 2], numbers of the policies. preferences: [pair, order], how far the first of the two is preferred, in
@@ -33,7 +33,7 @@ class Matches(NamedTuple):
 
 
 def evaluate_policies(
-    matches: Matches, names: Sequence[str], *, baseline: str, seed: int = 0, resamples: int = 1000
+    matches: PolicyComparisons, names: Sequence[str], *, baseline: str, seed: int = 0, resamples: int = 1000
 ) -> dict[str, Any]:
     """What each policy is worth beside `baseline`, by name, ready for JSON; what is undefined is None.
 
@@ -47,25 +47,27 @@ def evaluate_policies(
     """
     check_matches(matches, len(names))
     if baseline not in names or len(set(names)) < len(names):
-        refuse("baseline", f"one of the different names {', '.join(names)}", baseline, "Name one of the policies.")
+        raise_input_error(
+            "baseline", f"one of the different names {', '.join(names)}", baseline, "Name one of the policies."
+        )
     anchor = list(names).index(baseline)
     arena = arena_scores(matches, policies=len(names), baseline=anchor, seed=seed, resamples=resamples)
     found = {}
     for number, name in enumerate(names):
         figures = [None if np.isnan(value) else float(value) for value in arena[:, number]]
         scores = dict(zip(("score", "low", "high"), figures, strict=True))
-        own = {} if number == anchor else compare_two(select(matches, number, anchor), seed, resamples)
+        own = {} if number == anchor else compare_to_baseline(select(matches, number, anchor), seed, resamples)
         found[name] = {**own, "arena": scores}
     return found
 
 
-def select(matches: Matches, policy: int, baseline: int) -> Matches:
+def select(matches: PolicyComparisons, policy: int, baseline: int) -> PolicyComparisons:
     """The matches of one policy with the baseline, the policy first."""
     ahead = (matches.sides == [policy, baseline]).all(axis=1)
     behind = (matches.sides == [baseline, policy]).all(axis=1)
     own = ahead | behind
     turned = behind[own, None]
-    return Matches(
+    return PolicyComparisons(
         np.where(turned, matches.sides[own, ::-1], matches.sides[own]),
         np.where(turned, 1 - matches.preferences[own], matches.preferences[own]),
         np.where(turned, matches.lengths[own, ::-1], matches.lengths[own]),
@@ -74,7 +76,7 @@ def select(matches: Matches, policy: int, baseline: int) -> Matches:
     )
 
 
-def compare_two(matches: Matches, seed: int, resamples: int) -> dict[str, Any]:
+def compare_to_baseline(matches: PolicyComparisons, seed: int, resamples: int) -> dict[str, Any]:
     """The figures of one policy against the baseline."""
     known = ~np.isnan(matches.preferences)
     judged = known.sum(axis=1) > 0
@@ -87,7 +89,7 @@ def compare_two(matches: Matches, seed: int, resamples: int) -> dict[str, Any]:
     prompts, lengths = matches.prompts[judged], matches.lengths[judged]
     apart = lengths[:, 0] - lengths[:, 1]
     groups = len(np.unique(prompts))
-    low, high = (None, None) if groups < 2 else share_interval(
+    low, high = (None, None) if groups < 2 else ratio_interval(
         wins, np.ones_like(wins), prompts, seed=seed, resamples=resamples)
     difficulty = None if matches.difficulty is None else matches.difficulty[judged]
     controlled = length_controlled_rate(
@@ -102,7 +104,13 @@ def compare_two(matches: Matches, seed: int, resamples: int) -> dict[str, Any]:
 
 
 def arena_scores(
-    matches: Matches, *, policies: int, baseline: int, seed: int = 0, resamples: int = 1000, level: float = 0.95
+    matches: PolicyComparisons,
+    *,
+    policies: int,
+    baseline: int,
+    seed: int = 0,
+    resamples: int = 1000,
+    level: float = 0.95,
 ) -> NDArray[np.float64]:
     """Chance that each policy beats the baseline under Bradley-Terry: rows score, low and high, [3, policy].
 
@@ -125,7 +133,7 @@ def arena_scores(
 
     def rate(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Scores [resample, policy]."""
-        battles = count_battles(first, second, verdicts.ravel(), players=policies, weights=weights)
+        battles = wins_from_list(first, second, verdicts.ravel(), players=policies, weights=weights)
         found = bradley_terry(battles.matrix(), ridge=RIDGE)
         joined = found.components == found.components[:, [baseline]]
         return np.where(joined, expit(found.ratings - found.ratings[:, [baseline]]), np.nan)
@@ -133,29 +141,39 @@ def arena_scores(
     score = rate(np.ones((1, len(prompts))))
     if len(np.unique(prompts)) < 2:
         return np.concatenate([score, np.full((2, policies), np.nan)])
-    drawn = resample(rate, prompts, seed=seed, resamples=resamples)
-    tails = [np.nanquantile(own, find_tails(level)) if not np.isnan(own).all() else (np.nan, np.nan) for own in drawn.T]
+    drawn = cluster_bootstrap(rate, prompts, seed=seed, resamples=resamples)
+    tails = [np.nanquantile(own, quantiles(level)) if not np.isnan(own).all() else (np.nan, np.nan) for own in drawn.T]
     return np.concatenate([score, np.array(tails).T])
 
 
-def check_matches(matches: Matches, policies: int) -> None:
+def check_matches(matches: PolicyComparisons, policies: int) -> None:
     """Refuse matches whose arrays do not fit together."""
     pairs = len(matches.sides)
     shapes = {"sides": (pairs, 2), "lengths": (pairs, 2), "prompts": (pairs,)}
     for name, shape in shapes.items():
         if getattr(matches, name).shape != shape:
-            refuse(name, f"shape {shape}", Seen(f"shape {getattr(matches, name).shape}"), "Pass all pairs.")
+            raise_input_error(
+                name, f"shape {shape}", Verbatim(f"shape {getattr(matches, name).shape}"), "Pass all pairs."
+            )
     finite_array("lengths", matches.lengths, ("pair", "side"))
     if matches.difficulty is not None and matches.difficulty.shape != (pairs,):
-        refuse("difficulty", f"one per pair, {pairs}", Seen(f"shape {matches.difficulty.shape}"), "Pass all pairs.")
+        raise_input_error(
+            "difficulty", f"one per pair, {pairs}", Verbatim(f"shape {matches.difficulty.shape}"), "Pass all pairs."
+        )
     given = matches.preferences[~np.isnan(matches.preferences)]
     if matches.preferences.ndim != 2 or len(matches.preferences) != pairs or matches.preferences.shape[1] not in (1, 2):
-        refuse("preferences", "an array over [pair, order], one order or two",
-               Seen(f"shape {matches.preferences.shape}"), "Give each order a column.")
+        raise_input_error(
+            "preferences",
+            "an array over [pair, order], one order or two",
+            Verbatim(f"shape {matches.preferences.shape}"),
+            "Give each order a column.",
+        )
     if len(given) and not (given.min() >= 0 and given.max() <= 1):
-        refuse("preferences", "numbers in [0, 1]", Seen("others"), "1/2 is a tie.")
+        raise_input_error("preferences", "numbers in [0, 1]", Verbatim("others"), "1/2 is a tie.")
     if matches.sides.min() < 0 or matches.sides.max() >= policies or (matches.sides[:, 0] == matches.sides[:, 1]).any():
-        refuse("sides", f"two different numbers in [0, {policies})", Seen("others"), "Number the policies.")
+        raise_input_error(
+            "sides", f"two different numbers in [0, {policies})", Verbatim("others"), "Number the policies."
+        )
 
 
 def grade_turns(
@@ -176,13 +194,15 @@ def grade_turns(
     numbers = finite_array("turns", turns, ("answer",))
     same_shape("turns", numbers, "scores", values)
     if names.shape != values.shape:
-        refuse("questions", f"one name per answer, shape {values.shape}", Seen(f"shape {names.shape}"), "Pass all.")
+        raise_input_error(
+            "questions", f"one name per answer, shape {values.shape}", Verbatim(f"shape {names.shape}"), "Pass all."
+        )
 
     def describe(counted: NDArray[np.bool_]) -> dict[str, Any]:
         """The figures of some answers."""
         given = counted & ~np.isnan(values)
         own, groups = values[given], names[given]
-        low, high = (None, None) if len(np.unique(groups)) < 2 else share_interval(
+        low, high = (None, None) if len(np.unique(groups)) < 2 else ratio_interval(
             own, np.ones_like(own), groups, seed=seed, resamples=resamples)
         return {"mean": float(own.mean()) if len(own) else None, "low": low, "high": high,
                 "answers": len(own), "missing": int((counted & ~given).sum())}
@@ -193,7 +213,7 @@ def grade_turns(
     }
 
 
-def ask_again(rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def follow_up_prompt(rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Prompts of the second turn, from a policy's samples of the first: the conversation so far and the next question.
 
     `rows` have `prompt` (messages), `responses` (messages each), of which the first is answered to, and `follow_up`,

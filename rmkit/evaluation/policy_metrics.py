@@ -11,16 +11,16 @@ import torch
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.config import as_dict
 from rmkit.core.stage import open_stage
 from rmkit.data.samples import SAMPLES
 from rmkit.data.synthetic import gold_reward
 from rmkit.data.synthetic.dataset import read_request
-from rmkit.data.token_batches import TOKENS
+from rmkit.data.token_batches import MAX_TOKENS
 from rmkit.generation import load_generator
-from rmkit.metrics.accuracy import pair_accuracy, pair_credits
-from rmkit.models.log_probs import measure_likelihood
+from rmkit.metrics.accuracy import pair_accuracy, pair_correct
+from rmkit.models.log_probs import measure_log_probs
 from rmkit.models.reward_model import load_tokenizer
 from rmkit.models.scoring import load_scorer, score_responses
 
@@ -29,7 +29,7 @@ Values = list[NDArray[np.float64]]  # [response], by prompt
 
 
 @dataclass
-class MeasureConfig:
+class PolicyMetricsConfig:
     """Measure the reward model on the `samples` of `policy` (folders of `rmkit sample`), beside those of `reference`.
 
     `reference_samples` are the reference policy's responses to the same prompts, as many. Rows with the `request` of
@@ -43,11 +43,11 @@ class MeasureConfig:
     reward_model: str
     output_dir: str
     max_length: int = 1024
-    tokens_at_once: int = TOKENS
+    tokens_at_once: int = MAX_TOKENS
     trust_remote_code: bool = False
 
 
-def measure(config: MeasureConfig) -> dict[str, Any]:
+def measure_policy(config: PolicyMetricsConfig) -> dict[str, Any]:
     """The figures, which also stand in the record of the stage's folder.
 
     reward: mean reward. spread: root mean square of the differences between two different responses to a prompt,
@@ -62,27 +62,33 @@ def measure(config: MeasureConfig) -> dict[str, Any]:
               for name in ("samples", "reference_samples", "policy", "reference", "reward_model")}
     with open_stage(config.output_dir, "measure", as_dict(config), inputs) as stage:
         if not stage.done:
-            rows, reference_rows = (read_samples(folder) for folder in (config.samples, config.reference_samples))
+            rows, reference_rows = (
+                load_policy_samples(folder) for folder in (config.samples, config.reference_samples)
+            )
             if [row["prompt"] for row in rows] != [row["prompt"] for row in reference_rows]:
-                refuse("reference_samples", "responses to the same prompts as samples", Seen("others"),
-                       "Draw both from the same prompts, with the same seed.")
+                raise_input_error(
+                    "reference_samples",
+                    "responses to the same prompts as samples",
+                    Verbatim("others"),
+                    "Draw both from the same prompts, with the same seed.",
+                )
             stage.record["figures"] = {
-                **describe_rewards(rows, score(rows, config), find_gold(rows), find_gold(reference_rows)),
+                **describe_rewards(rows, score(rows, config), gold_rewards(rows), gold_rewards(reference_rows)),
                 "kl": measure_divergence(rows, config.policy, config.reference, max_length=config.max_length,
                                          tokens_at_once=config.tokens_at_once,
                                          trust_remote_code=config.trust_remote_code),
-                **describe_texts(rows, config),
+                **text_metrics(rows, config),
             }
     return dict(stage.record["figures"])
 
 
-def read_samples(folder: str) -> list[dict[str, Any]]:
+def load_policy_samples(folder: str) -> list[dict[str, Any]]:
     """The rows of a folder of `rmkit sample`."""
     with (Path(folder) / SAMPLES).open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 
 
-def score(rows: Rows, config: MeasureConfig) -> Values:
+def score(rows: Rows, config: PolicyMetricsConfig) -> Values:
     """The reward model's rewards."""
     model, tokenizer = load_scorer(config.reward_model, trust_remote_code=config.trust_remote_code)
     columns = {name: [row[name] for row in rows] for name in ("prompt", "responses")}
@@ -90,26 +96,26 @@ def score(rows: Rows, config: MeasureConfig) -> Values:
                            tokens_at_once=config.tokens_at_once)
 
 
-def find_gold(rows: Rows) -> Values:
+def gold_rewards(rows: Rows) -> Values:
     """Gold rewards; NaN where a row has no request."""
     return [np.array([gold_reward(read_request(row["request"]), response[-1]["content"])
                       if row.get("request") else np.nan for response in row["responses"]]) for row in rows]
 
 
-def is_known(values: NDArray[np.float64]) -> bool:
+def is_synthetic(values: NDArray[np.float64]) -> bool:
     """Whether a row's responses have gold rewards."""
     return not np.isnan(values).any()
 
 
 def measure_divergence(
-    rows: Rows, policy: str, reference: str, *, max_length: int, tokens_at_once: int = TOKENS,
+    rows: Rows, policy: str, reference: str, *, max_length: int, tokens_at_once: int = MAX_TOKENS,
     trust_remote_code: bool = False,
 ) -> float:
     """Mean of log p(response) of the policy less that of the reference, over the policy's responses, nats."""
     found = []
     for path in (policy, reference):
         generator = load_generator(path, dtype=torch.float32, trust_remote_code=trust_remote_code)
-        found.append(np.concatenate(measure_likelihood(
+        found.append(np.concatenate(measure_log_probs(
             generator.model, generator.tokenizer, rows, max_length=max_length, tokens_at_once=tokens_at_once
         )))
     return float((found[0] - found[1]).mean())
@@ -120,16 +126,16 @@ def describe_rewards(rows: Rows, rewards: Values, gold: Values, reference: Value
     pairs = [list_pairs(row["responses"]) for row in rows]
     figures: dict[str, Any] = {
         "reward": float(np.concatenate(rewards).mean()),
-        "spread": root_mean_square(differ(rewards, pairs)),
+        "spread": root_mean_square(pair_differences(rewards, pairs)),
     }
-    known = [place for place, both in enumerate(zip(gold, reference, strict=True)) if all(map(is_known, both))]
+    known = [place for place, both in enumerate(zip(gold, reference, strict=True)) if all(map(is_synthetic, both))]
     if not known:
         return figures
     rewards, gold, reference = ([values[place] for place in known] for values in (rewards, gold, reference))
     pairs = [pairs[place] for place in known]
-    gaps, truth = differ(rewards, pairs), differ(gold, pairs)
+    gaps, truth = pair_differences(rewards, pairs), pair_differences(gold, pairs)
     told = truth != 0
-    wins = [pair_credits((ours[:, None] - theirs[None]).ravel()).mean()
+    wins = [pair_correct((ours[:, None] - theirs[None]).ravel()).mean()
             for ours, theirs in zip(gold, reference, strict=True)]
     return {
         **figures,
@@ -149,7 +155,7 @@ def list_pairs(responses: Sequence[Any]) -> NDArray[np.intp]:
     return np.array(first, np.intp)[np.stack([one, other])]
 
 
-def differ(values: Values, pairs: Sequence[NDArray[np.intp]]) -> NDArray[np.float64]:
+def pair_differences(values: Values, pairs: Sequence[NDArray[np.intp]]) -> NDArray[np.float64]:
     """The differences of all prompts' pairs, one behind the other."""
     return np.concatenate([own[one] - own[other] for own, (one, other) in zip(values, pairs, strict=True)])
 
@@ -159,7 +165,7 @@ def root_mean_square(values: NDArray[np.float64]) -> float | None:
     return float(np.sqrt(np.square(values).mean())) if len(values) else None
 
 
-def describe_texts(rows: Rows, config: MeasureConfig) -> dict[str, float]:
+def text_metrics(rows: Rows, config: PolicyMetricsConfig) -> dict[str, float]:
     """Length and repetition."""
     tokenizer = load_tokenizer(config.reward_model, trust_remote_code=config.trust_remote_code)
     texts = [[response[-1]["content"] for response in row["responses"]] for row in rows]

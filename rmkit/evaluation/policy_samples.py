@@ -11,17 +11,17 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.stage import read_record
-from rmkit.data.samples import SAMPLES, parse
+from rmkit.data.samples import SAMPLES, parse_responses
 from rmkit.data.schema import Messages
-from rmkit.data.sources import Fault, read_rows
-from rmkit.evaluation.policies import Matches, name_question
+from rmkit.data.sources import RowError, read_rows
+from rmkit.evaluation.policies import PolicyComparisons, name_question
 
 Name = tuple[str, int]  # of a question, and the turn
 
 
-class Sampled(NamedTuple):
+class SampledRow(NamedTuple):
     """One policy's responses to a question, the conversation that they answer, and the row's other columns."""
 
     prompt: Messages
@@ -30,12 +30,12 @@ class Sampled(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Field:
+class PolicySamples:
     """Policies by name, and what each said to the questions [question][policy] that all of them have answered."""
 
     policies: list[str]
     names: list[Name]
-    sampled: list[list[Sampled]]
+    sampled: list[list[SampledRow]]
     left_out: dict[str, int]  # by policy: rows that cannot be used, or that not all have answered
 
     def list_pairs(self, baseline: int | None) -> Iterator[tuple[int, int, int, int]]:
@@ -47,7 +47,7 @@ class Field:
                         yield question, one, other, number
 
 
-def read_field(policies: Mapping[str, Sequence[str]], split: str) -> Field:
+def read_policies(policies: Mapping[str, Sequence[str]], split: str) -> PolicySamples:
     """The samples of each policy, out of folders of `rmkit sample` or any usual files with `prompt` and `responses`.
 
     Rows meet by `question` and `turn` (1 where there is none), without a question by the prompt. Raises `InputError`
@@ -56,30 +56,38 @@ def read_field(policies: Mapping[str, Sequence[str]], split: str) -> Field:
     read = {name: read_policy(name, places, split) for name, places in policies.items()}
     common = set.intersection(*(set(rows) for rows, _ in read.values()))
     if not common:
-        refuse("policies", "samples that answer the same questions", Seen("none in common"),
-               "Draw them from the same prompts.")
+        raise_input_error(
+            "policies",
+            "samples that answer the same questions",
+            Verbatim("none in common"),
+            "Draw them from the same prompts.",
+        )
     names = [name for name in next(iter(read.values()))[0] if name in common]
-    return Field(
+    return PolicySamples(
         list(policies), names, [[read[policy][0][name] for policy in policies] for name in names],
         {policy: faults + len(rows) - len(common) for policy, (rows, faults) in read.items()},
     )
 
 
-def read_policy(policy: str, places: Sequence[str], split: str) -> tuple[dict[Name, Sampled], int]:
+def read_policy(policy: str, places: Sequence[str], split: str) -> tuple[dict[Name, SampledRow], int]:
     """One policy's samples by question and turn, and how many rows are of no use."""
-    found: dict[Name, Sampled] = {}
+    found: dict[Name, SampledRow] = {}
     faults = 0
     for row in itertools.chain.from_iterable(read_rows(find_samples(place), split) for place in places):
-        parsed = parse(row)
-        if isinstance(parsed, Fault) or isinstance(row.content, Fault):
+        parsed = parse_responses(row)
+        if isinstance(parsed, RowError) or isinstance(row.content, RowError):
             faults += 1
             continue
         columns = row.content
         name = (str(columns.get("question") or name_question(parsed[0])), int(columns.get("turn") or 1))
         if name in found:
-            refuse(f"policies.{policy} {row.file}:{row.line}", "a question once in each turn", Seen("it again"),
-                   "Name one file for each turn.")
-        found[name] = Sampled(*parsed, columns)
+            raise_input_error(
+                f"policies.{policy} {row.file}:{row.line}",
+                "a question once in each turn",
+                Verbatim("it again"),
+                "Name one file for each turn.",
+            )
+        found[name] = SampledRow(*parsed, columns)
     return found, faults
 
 
@@ -88,7 +96,7 @@ def find_samples(place: str) -> str:
     return place if read_record(place) is None else str(Path(place) / SAMPLES)
 
 
-def list_scored(field: Field) -> Dataset:
+def pointwise_rows(field: PolicySamples) -> Dataset:
     """A row for each policy's responses to a question, of which a judge scores each by itself."""
     return Dataset.from_list([
         {"id": f"{question}/{policy}", "prompt": sampled.prompt, "responses": sampled.responses}
@@ -97,21 +105,27 @@ def list_scored(field: Field) -> Dataset:
     ])
 
 
-def list_compared(field: Field, baseline: int | None) -> Dataset:
+def pairwise_rows(field: PolicySamples, baseline: int | None) -> Dataset:
     """A row for each pair of responses. Raises `InputError` where they do not answer the same conversation."""
     rows = []
     for question, one, other, number in field.list_pairs(baseline):
         left, right = field.sampled[question][one], field.sampled[question][other]
         if left.prompt != right.prompt:
-            refuse(f"turn {field.names[question][1]} of a question", "the same conversation before both responses",
-                   Seen("each policy's own"), "A judge of single responses (rubric, hundred, rewards) grades turns.")
+            raise_input_error(
+                f"turn {field.names[question][1]} of a question",
+                "the same conversation before both responses",
+                Verbatim("each policy's own"),
+                "A judge of single responses (rubric, hundred, rewards) grades turns.",
+            )
         policies = field.policies[one], field.policies[other]
         rows.append({"id": "/".join((str(question), *policies, str(number))), "prompt": left.prompt,
                      "chosen": left.responses[number], "rejected": right.responses[number]})
     return Dataset.from_list(rows)
 
 
-def make_matches(field: Field, baseline: int | None, preferences: NDArray[np.float64]) -> Matches:
+def build_comparisons(
+    field: PolicySamples, baseline: int | None, preferences: NDArray[np.float64]
+) -> PolicyComparisons:
     """The matches, in the order of `list_pairs`, from preferences [pair, order]."""
     pairs = list(field.list_pairs(baseline))
     numbers: dict[str, int] = {}
@@ -121,4 +135,4 @@ def make_matches(field: Field, baseline: int | None, preferences: NDArray[np.flo
     levels = [field.sampled[question][0].columns.get("difficulty") for question, *_ in pairs]
     difficulty = None if any(level is None for level in levels) else np.array(levels, dtype=np.float64)
     sides = np.array([[one, other] for _, one, other, _ in pairs])
-    return Matches(sides, preferences, np.array(lengths, dtype=np.float64), np.array(prompts), difficulty)
+    return PolicyComparisons(sides, preferences, np.array(lengths, dtype=np.float64), np.array(prompts), difficulty)

@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from rmkit.core.arrays import finite_array, same_shape
-from rmkit.core.checks import Seen, refuse
-from rmkit.metrics.accuracy import pair_accuracy, pair_credits
+from rmkit.core.checks import Verbatim, raise_input_error
+from rmkit.metrics.accuracy import pair_accuracy, pair_correct
 from rmkit.metrics.calibration import brier_score, calibration_error, log_loss
 from rmkit.metrics.correlation import rank_correlation
 from rmkit.metrics.significance import bootstrap_interval
@@ -77,7 +77,9 @@ def names(argument: str, values: ArrayLike, like: NDArray[np.float64]) -> NDArra
     """Group names over [pair], one for each pair."""
     array = np.asarray(values)
     if array.shape != like.shape:
-        refuse(argument, f"one name per pair, shape {like.shape}", Seen(f"shape {array.shape}"), "Pass all of them.")
+        raise_input_error(
+            argument, f"one name per pair, shape {like.shape}", Verbatim(f"shape {array.shape}"), "Pass all of them."
+        )
     return array
 
 
@@ -94,7 +96,7 @@ def accuracy_interval(
     """95 % bootstrap interval of accuracy, or None twice where all pairs share one prompt."""
     if len(np.unique(prompts)) < 2:
         return None, None
-    right = pair_credits(gaps)
+    right = pair_correct(gaps)
     return bootstrap_interval(
         lambda weights: weights @ right / weights.sum(axis=1), prompts, seed=seed, resamples=resamples
     )
@@ -140,7 +142,9 @@ def length_bias(
     same_shape("chosen_lengths", chosen, "rewards_chosen", gaps)
     same_shape("rejected_lengths", rejected, "rewards_chosen", gaps)
     if min(chosen.min(), rejected.min()) < 0:
-        refuse("lengths", "numbers of characters", Seen("a negative one"), "Count the characters of each response.")
+        raise_input_error(
+            "lengths", "numbers of characters", Verbatim("a negative one"), "Count the characters of each response."
+        )
     difference = chosen - rejected
     apart = difference != 0
     matched = np.abs(difference) <= MATCHED * np.maximum(chosen, rejected)

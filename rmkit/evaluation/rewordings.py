@@ -7,8 +7,8 @@ that of Wu et al., arXiv 2503.11751 (reWordBench), whose transformations are oth
 import re
 from collections.abc import Callable
 
-EVERY = 5  # one word in so many is misspelt, or written with letters that look alike
-LONG = 4  # letters of a word that can be misspelt and still be read
+STRIDE = 5  # one word in so many is misspelt, or written with letters that look alike
+MIN_WORD = 4  # letters of a word that can be misspelt and still be read
 LOOK_ALIKE = str.maketrans("aceijopsxyABCEHKMOPTX", "асеіјорѕхуАВСЕНКМОРТХ")  # Latin to Cyrillic
 RULE = "\n\n" + "-" * 40 + "\n\n"
 TAG = "\n\n<ignore>This line is no part of the answer.</ignore>"
@@ -83,12 +83,12 @@ def change_words(text: str, change: Callable[[str], str]) -> str:
         """The word as it is, or changed."""
         nonlocal number
         number += 1
-        return change(match[0]) if number % EVERY == 0 else match[0]
+        return change(match[0]) if number % STRIDE == 0 else match[0]
 
-    return re.sub(rf"[^\W\d_]{{{LONG},}}", replace, text)
+    return re.sub(rf"[^\W\d_]{{{MIN_WORD},}}", replace, text)
 
 
-REWORDINGS: dict[str, Callable[[str, str], str]] = {
+PERTURBATIONS: dict[str, Callable[[str, str], str]] = {
     "case": lower_case,
     "typos": misspell,
     "white space": widen_space,

@@ -13,7 +13,7 @@ from rmkit.generation.base import (
     Request,
     Sampling,
     Token,
-    derive_sample,
+    derive_sample_seed,
 )
 from rmkit.generation.factory import choose_generator
 from rmkit.generation.local import TransformersGenerator, load_generator
@@ -32,7 +32,7 @@ __all__ = [
     "Token",
     "TransformersGenerator",
     "choose_generator",
-    "derive_sample",
+    "derive_sample_seed",
     "keep_server",
     "load_generator",
 ]

@@ -14,9 +14,9 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 from tqdm import tqdm
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.seeds import derive_seed
-from rmkit.core.stage import digest
+from rmkit.core.stage import sha256_text
 
 Prompt = str | Sequence[Mapping[str, str]]
 
@@ -38,15 +38,17 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf:
-            refuse("temperature", "a finite number, 0 or more", self.temperature, "1 draws from the model as it is.")
+            raise_input_error(
+                "temperature", "a finite number, 0 or more", self.temperature, "1 draws from the model as it is."
+            )
         if not 0 < self.top_p <= 1:
-            refuse("top_p", "a share above 0 and at most 1", self.top_p, "1 keeps every token.")
+            raise_input_error("top_p", "a share above 0 and at most 1", self.top_p, "1 keeps every token.")
         if self.max_new_tokens < 1:
-            refuse("max_new_tokens", "at least 1", self.max_new_tokens, "Raise it.")
+            raise_input_error("max_new_tokens", "at least 1", self.max_new_tokens, "Raise it.")
         if isinstance(self.stop, str) or not all(self.stop):
-            refuse("stop", "a tuple of strings, none of them empty", self.stop, "Write (string,) for one.")
+            raise_input_error("stop", "a tuple of strings, none of them empty", self.stop, "Write (string,) for one.")
         if not 0 <= self.top_logprobs <= 20:
-            refuse("top_logprobs", "0 to 20, the most that servers give", self.top_logprobs, "Lower it.")
+            raise_input_error("top_logprobs", "0 to 20, the most that servers give", self.top_logprobs, "Lower it.")
 
 
 @dataclass(frozen=True)
@@ -63,16 +65,20 @@ class Request:
     def make_key(self, generator: str) -> str:
         """What identifies the completion of this request by the generator of that name."""
         parts = [generator, self.prompt, asdict(self.sampling), self.seed]
-        return digest(json.dumps(parts, sort_keys=True, default=dict))
+        return sha256_text(json.dumps(parts, sort_keys=True, default=dict))
 
 
 def check_prompt(prompt: Prompt, number: int) -> None:
     """Refuse a prompt that leaves nothing to continue, or messages that end with the turn that is to be made."""
     if not prompt:
-        refuse(f"prompt {number}", "a text or messages", prompt, "Leave it out.")
+        raise_input_error(f"prompt {number}", "a text or messages", prompt, "Leave it out.")
     if not isinstance(prompt, str) and prompt[-1]["role"] == "assistant":
-        refuse(f"prompt {number}", "messages that end with another's turn", Seen("one that ends with the assistant's"),
-               "Leave the last message out, or give the rendered text.")
+        raise_input_error(
+            f"prompt {number}",
+            "messages that end with another's turn",
+            Verbatim("one that ends with the assistant's"),
+            "Leave the last message out, or give the rendered text.",
+        )
 
 
 Finish = Literal["stop", "length"]
@@ -120,7 +126,7 @@ Outcome = Completion | Failure
 COMPLETION = TypeAdapter(Completion)
 
 
-def derive_sample(seed: int, sample: int) -> int:
+def derive_sample_seed(seed: int, sample: int) -> int:
     """The seed under which the sample of that number is drawn in a run under `seed`."""
     return derive_seed(seed, "sample", sample)
 
@@ -151,12 +157,16 @@ class Generator(ABC):
         prompts with nothing to continue, and a cache for a model without a name.
         """
         if samples < 1 or (samples > 1 and sampling.temperature == 0):
-            refuse("samples", "at least 1, and 1 at temperature 0, where all are the same", samples, "Change either.")
+            raise_input_error(
+                "samples", "at least 1, and 1 at temperature 0, where all are the same", samples, "Change either."
+            )
         if cache is not None and self.name is None:
-            refuse("cache", "a generator with a name", Seen("one without"), "Name it, or leave the cache out.")
+            raise_input_error(
+                "cache", "a generator with a name", Verbatim("one without"), "Name it, or leave the cache out."
+            )
         for number, prompt in enumerate(prompts):
             check_prompt(prompt, number)
-        seeds = [derive_sample(seed, sample) for sample in range(samples)]
+        seeds = [derive_sample_seed(seed, sample) for sample in range(samples)]
         requests = [Request(prompt, sampling, each) for prompt in prompts for each in seeds]
         keys = [request.make_key(self.name or "") for request in requests]
         outcomes: dict[str, Outcome] = {}
@@ -228,7 +238,7 @@ def open_cache(path: str | Path) -> Iterator[Cache]:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     except OSError as error:
-        refuse(f"cache {path}", "a file that can be written", Seen(error), "Name another.")
+        raise_input_error(f"cache {path}", "a file that can be written", Verbatim(error), "Name another.")
     try:
         yield Cache(path, descriptor)
     finally:

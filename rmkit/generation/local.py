@@ -7,8 +7,8 @@ import jinja2
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from rmkit.core.checks import InputError, Seen, refuse
-from rmkit.core.stage import digest, fingerprint
+from rmkit.core.checks import InputError, Verbatim, raise_input_error
+from rmkit.core.stage import input_hash, sha256_text
 from rmkit.data.chat_template import FIXED_DATE
 from rmkit.generation.base import Failure, Generator, Outcome, Prompt, Request, Sampling
 from rmkit.generation.sampling import Draft, Writer, decode_batch, derive_key
@@ -36,7 +36,7 @@ class TransformersGenerator(Generator):
         name: str | None = None,
     ) -> None:
         if token_budget < 1:
-            refuse("token_budget", "at least 1", token_budget, "Some tens of thousands is usual.")
+            raise_input_error("token_budget", "at least 1", token_budget, "Some tens of thousands is usual.")
         self.model = model
         self.tokenizer = tokenizer
         self.token_budget = token_budget
@@ -151,10 +151,14 @@ def load_generator(
             path, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code
         )
     except (OSError, ValueError, RuntimeError) as error:
-        refuse(f"model {path}", "a causal language model's folder or hub name, with safetensors weights",
-               Seen(first_line(error)), "Check the path and the model's kind.")
+        raise_input_error(
+            f"model {path}",
+            "a causal language model's folder or hub name, with safetensors weights",
+            Verbatim(first_line(error)),
+            "Check the path and the model's kind.",
+        )
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    name = digest(f"{fingerprint(path)} {model.dtype} {device}")
+    name = sha256_text(f"{input_hash(path)} {model.dtype} {device}")
     return TransformersGenerator(model.eval().to(device), tokenizer, token_budget=token_budget, name=name)
 
 
@@ -169,7 +173,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[in
     encoding = tokenizer(text, add_special_tokens=True, return_special_tokens_mask=True, verbose=False)
     ids, added = list(encoding["input_ids"]), list(encoding["special_tokens_mask"])
     if 0 not in added:
-        refuse("prompt", "a text with tokens", text, "Leave it out.")
+        raise_input_error("prompt", "a text with tokens", text, "Leave it out.")
     before, body = ids[:added.index(0)], ids[added.index(0):len(added) - added[::-1].index(0)]
     return body if body[:len(before)] == before else before + body
 

@@ -16,7 +16,7 @@ import httpx2
 from anyio.from_thread import start_blocking_portal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, ValidationInfo, field_validator
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.generation.base import Completion, Failure, Generator, Outcome, Request, Token, cut_at_stop, cut_tokens
 from rmkit.generation.server_process import ensure_served
 
@@ -51,13 +51,17 @@ class ServerGenerator(Generator):
     ) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query:
-            refuse("base_url", "http(s)://host[:port]/v1, without user, password or query",
-                   Seen(f"{parts.scheme}://{parts.hostname}"), "Keys go into the environment.")
+            raise_input_error(
+                "base_url",
+                "http(s)://host[:port]/v1, without user, password or query",
+                Verbatim(f"{parts.scheme}://{parts.hostname}"),
+                "Keys go into the environment.",
+            )
         for name, value in (("concurrency", concurrency), ("attempts", attempts)):
             if value < 1:
-                refuse(name, "at least 1", value, f"Raise {name}.")
+                raise_input_error(name, "at least 1", value, f"Raise {name}.")
         if timeout <= 0 or backoff < 0:
-            refuse("timeout, backoff", "seconds, above 0 and not below 0", (timeout, backoff), "Raise them.")
+            raise_input_error("timeout, backoff", "seconds, above 0 and not below 0", (timeout, backoff), "Raise them.")
         self.base_url = base_url.rstrip("/")
         self.model = model
         self.key_variable = key_variable
@@ -119,8 +123,12 @@ def read_key(variable: str) -> str | None:
     """The key in the environment, or None; one that no header can carry is refused, without being shown."""
     key = os.environ.get(variable, "").strip()
     if not key.isascii() or not key.isprintable() or " " in key:
-        refuse(f"environment variable {variable}", "a key", Seen("one with blanks or other than ASCII characters"),
-               "Set it again.")
+        raise_input_error(
+            f"environment variable {variable}",
+            "a key",
+            Verbatim("one with blanks or other than ASCII characters"),
+            "Set it again.",
+        )
     return key or None
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx2
 
-from rmkit.core.checks import Seen, refuse
-from rmkit.core.processes import die_with_parent
+from rmkit.core.checks import Verbatim, raise_input_error
+from rmkit.core.processes import kill_child_on_parent_exit
 
 GRACE = 30  # seconds that a server has to end when told to
 PAUSE = 0.5  # seconds between two looks
@@ -35,15 +35,21 @@ class Keeper:
             return
         self.stop()
         if is_ready(base_url):
-            refuse(f"server at {base_url}", "nothing there before its command is run", Seen("a server that answers"),
-                   "End it, or leave the command out.")
+            raise_input_error(
+                f"server at {base_url}",
+                "nothing there before its command is run",
+                Verbatim("a server that answers"),
+                "End it, or leave the command out.",
+            )
         words = [word.replace("{model}", model) for word in shlex.split(self.command)]
         try:
             with Path(self.log).open("ab") as log:
                 self.process = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True,
-                                                preexec_fn=die_with_parent)
+                                                preexec_fn=kill_child_on_parent_exit)
         except OSError as error:
-            refuse(f"server command {words[0]}", "a command that can be run", Seen(error), "Install it or mend it.")
+            raise_input_error(
+                f"server command {words[0]}", "a command that can be run", Verbatim(error), "Install it or mend it."
+            )
         self.model = model
         deadline = time.monotonic() + self.patience
         while not is_ready(base_url):
@@ -51,7 +57,9 @@ class Keeper:
             if code is not None or time.monotonic() > deadline:
                 self.stop()
                 seen = f"no answer in {self.patience:g} s" if code is None else f"an end with exit code {code}"
-                refuse("server command", f"a server that answers at {base_url}/models", Seen(seen), f"See {self.log}.")
+                raise_input_error(
+                    "server command", f"a server that answers at {base_url}/models", Verbatim(seen), f"See {self.log}."
+                )
             time.sleep(PAUSE)
 
     def stop(self) -> None:

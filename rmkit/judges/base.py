@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
-from rmkit.core.checks import refuse
+from rmkit.core.checks import raise_input_error
 
 Messages = Sequence[Mapping[str, str]]
 Order = Literal["given", "swapped"]
@@ -25,7 +25,7 @@ PREFERENCE = Scale(0.0, 1.0)  # of a comparison: how far the first response is p
 
 
 @dataclass(frozen=True)
-class Task:
+class JudgeTask:
     """One response to score, or two to compare, and the prompt they answer; `id` tells tasks apart."""
 
     id: str
@@ -34,7 +34,7 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class JudgeAnswer:
     """What every answer of a judge carries.
 
     sample: which of the N answers; of an ensemble, which member.
@@ -53,7 +53,7 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgment(Answer):
+class Judgment(JudgeAnswer):
     """A score on the judge's scale; of a comparison, the preference for the first as given, whatever the order.
 
     reward: what a reward model gave before it was put on the scale.
@@ -64,14 +64,14 @@ class Judgment(Answer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unparsed(Answer):
+class Unparsed(JudgeAnswer):
     """An answer that says nothing that can be read: no score, no tie, no loss. `reason` says why."""
 
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failed(Answer):
+class Failed(JudgeAnswer):
     """No answer came, for a `reason` that another try may not meet."""
 
     reason: str
@@ -90,13 +90,17 @@ class Judge(Protocol):
     responses: int
     scale: Scale
 
-    def judge(self, tasks: Sequence[Task]) -> list[list[Given]]:
+    def judge(self, tasks: Sequence[JudgeTask]) -> list[list[Given]]:
         """The answers to each task, [task][answer]; those in the order given come before the swapped ones."""
 
 
-def check_tasks(tasks: Sequence[Task], responses: int) -> None:
+def check_tasks(tasks: Sequence[JudgeTask], responses: int) -> None:
     """Refuse tasks with another number of responses than the judge takes."""
     for task in tasks:
         if len(task.responses) != responses:
-            refuse(f"task {task.id}", f"responses: {responses}", len(task.responses),
-                   "One judge scores a response, another compares two.")
+            raise_input_error(
+                f"task {task.id}",
+                f"responses: {responses}",
+                len(task.responses),
+                "One judge scores a response, another compares two.",
+            )

@@ -7,16 +7,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.config import as_dict
 from rmkit.core.stage import read_json, write_json
-from rmkit.data.token_batches import TOKENS
+from rmkit.data.token_batches import MAX_TOKENS
 from rmkit.generation import Generator, Sampling, TransformersGenerator, choose_generator
-from rmkit.judges.base import Judge, Scale, Task
-from rmkit.judges.language_model import Asking, LanguageModelJudge, Way
-from rmkit.judges.prompts import QUESTIONS
-from rmkit.judges.reward_model import ModelScorer, RewardModelJudge, RewardScale, measure_scale
-from rmkit.judges.sanitize import list_special
+from rmkit.judges.base import Judge, JudgeTask, Scale
+from rmkit.judges.language_model import JudgeSampler, LanguageModelJudge, Way
+from rmkit.judges.prompts import JUDGE_PROMPTS
+from rmkit.judges.reward_model import ModelScorer, RewardModelJudge, ScoreScale, fit_scale
+from rmkit.judges.sanitize import special_tokens
 
 PENDING = "pending.jsonl"  # answers on their way
 REFERENCE = 128  # rows on whose responses a reward model's scale is measured
@@ -25,7 +25,7 @@ PACE = ("at_once", "accept_failures", "concurrency", "key_variable", "timeout", 
 
 
 @dataclass
-class LanguageModel:
+class LLMJudgeConfig:
     """A language model that is asked `question`, `samples` times (in each order, for a comparison).
 
     question: rubric (0 to 5), hundred (0 to 100), gold (0 to 13, the gold world's own, for its own language model), or
@@ -57,18 +57,20 @@ class LanguageModel:
     def __post_init__(self) -> None:
         for name in ("concurrency", "attempts", "token_budget"):
             if getattr(self, name) < 1:
-                refuse(name, "at least 1", getattr(self, name), f"Raise {name}.")
+                raise_input_error(name, "at least 1", getattr(self, name), f"Raise {name}.")
         if not self.timeout > 0:
-            refuse("timeout", "seconds, above 0", self.timeout, "600 is usual.")
+            raise_input_error("timeout", "seconds, above 0", self.timeout, "600 is usual.")
         if self.extra and self.base_url is None:
-            refuse("extra", "base_url beside it", Seen("none"), "It is for servers.")
+            raise_input_error("extra", "base_url beside it", Verbatim("none"), "It is for servers.")
         if self.samples < 1 or (self.samples > 1 and not self.temperature):
-            refuse("samples", "at least 1, and 1 at temperature 0, where all are the same", self.samples, "Change it.")
+            raise_input_error(
+                "samples", "at least 1, and 1 at temperature 0, where all are the same", self.samples, "Change it."
+            )
         Sampling(temperature=self.temperature, top_p=self.top_p, max_new_tokens=self.max_new_tokens)
 
 
 @dataclass
-class RewardModels:
+class RewardModelJudgeConfig:
     """Reward models (name -> folder or hub name), each a member of the ensemble that judges.
 
     Scores run from `low` to `high`: each member's rewards are centred and scaled by those of some of the responses,
@@ -80,17 +82,19 @@ class RewardModels:
     high: float = 5.0
     k: float = 1.0
     max_length: int = 1024
-    tokens_at_once: int = TOKENS
+    tokens_at_once: int = MAX_TOKENS
 
     def __post_init__(self) -> None:
         if not self.models:
-            refuse("models", "at least one name with a model", Seen("none"), "Write --reward_model.models.NAME FOLDER.")
+            raise_input_error(
+                "models", "at least one name with a model", Verbatim("none"), "Write --reward_model.models.NAME FOLDER."
+            )
         if not self.low < self.high:
-            refuse("low and high", "a lower and a higher end", (self.low, self.high), "0 and 5 are usual.")
+            raise_input_error("low and high", "a lower and a higher end", (self.low, self.high), "0 and 5 are usual.")
         if self.k < 0:
-            refuse("k", "a number that is not negative", self.k, "1 takes away one standard deviation.")
+            raise_input_error("k", "a number that is not negative", self.k, "1 takes away one standard deviation.")
         if self.tokens_at_once < 1:
-            refuse("tokens_at_once", "at least 1", self.tokens_at_once, f"{TOKENS} is usual.")
+            raise_input_error("tokens_at_once", "at least 1", self.tokens_at_once, f"{MAX_TOKENS} is usual.")
 
 
 @dataclass
@@ -106,8 +110,8 @@ class JudgeConfig:
     data: str
     output_dir: str
     split: str = "test"
-    language_model: LanguageModel | None = None
-    reward_model: RewardModels | None = None
+    language_model: LLMJudgeConfig | None = None
+    reward_model: RewardModelJudgeConfig | None = None
     at_once: int = 64
     accept_failures: bool = False
     resamples: int = 1000
@@ -116,16 +120,20 @@ class JudgeConfig:
 
     def __post_init__(self) -> None:
         if (self.language_model is None) == (self.reward_model is None):
-            refuse("language_model and reward_model", "one of them", Seen("both" if self.reward_model else "neither"),
-                   "Name the judge.")
+            raise_input_error(
+                "language_model and reward_model",
+                "one of them",
+                Verbatim("both" if self.reward_model else "neither"),
+                "Name the judge.",
+            )
         for name in ("at_once", "resamples"):
             if getattr(self, name) < 1:
-                refuse(name, "at least 1", getattr(self, name), f"Raise {name}.")
+                raise_input_error(name, "at least 1", getattr(self, name), f"Raise {name}.")
 
     @property
     def responses(self) -> int:
         """How many responses a task has."""
-        return 1 if self.language_model is None else QUESTIONS[self.language_model.question].responses
+        return 1 if self.language_model is None else JUDGE_PROMPTS[self.language_model.question].responses
 
     @property
     def answers(self) -> int:
@@ -135,7 +143,7 @@ class JudgeConfig:
         return self.language_model.samples * self.responses
 
     @property
-    def reward_models(self) -> RewardModels:
+    def reward_models(self) -> RewardModelJudgeConfig:
         """The reward models, where they are the judge."""
         assert self.reward_model is not None
         return self.reward_model
@@ -145,7 +153,7 @@ class JudgeConfig:
         """Of the scores."""
         if self.language_model is None:
             return Scale(self.reward_models.low, self.reward_models.high)
-        return QUESTIONS[self.language_model.question].scale
+        return JUDGE_PROMPTS[self.language_model.question].scale
 
 
 def list_settings(config: Any) -> dict[str, Any]:
@@ -160,7 +168,7 @@ def list_settings(config: Any) -> dict[str, Any]:
     return settings
 
 
-def appoint(config: JudgeConfig, reference: list[Task], folder: Path) -> Judge:
+def build_judge(config: JudgeConfig, reference: list[JudgeTask], folder: Path) -> Judge:
     """The judge; answers on their way are kept in `folder`, and the scale that rewards have on the reference tasks."""
     model = config.language_model
     if model is None:
@@ -170,19 +178,19 @@ def appoint(config: JudgeConfig, reference: list[Task], folder: Path) -> Judge:
         )
         known = read_json(folder / "scale.json")
         if known is None:
-            scale = measure_scale(scorer.score(reference).rewards, config.scale)
+            scale = fit_scale(scorer.score(reference).rewards, config.scale)
             write_json(folder / "scale.json", {"key": "scale", **dataclasses.asdict(scale)})
         else:
-            scale = RewardScale(config.scale, tuple(known["centre"]), tuple(known["spread"]))
+            scale = ScoreScale(config.scale, tuple(known["centre"]), tuple(known["spread"]))
         return RewardModelJudge(scorer, scale)
-    generator = find_generator(model, config.trust_remote_code)
-    tokens = list_special(generator.tokenizer) if isinstance(generator, TransformersGenerator) else ()
+    generator = load_judge_generator(model, config.trust_remote_code)
+    tokens = special_tokens(generator.tokenizer) if isinstance(generator, TransformersGenerator) else ()
     sampling = Sampling(temperature=model.temperature, top_p=model.top_p, max_new_tokens=model.max_new_tokens)
-    asking = Asking(generator, sampling, model.samples, config.seed, model.way, tokens, folder / PENDING)
-    return LanguageModelJudge(asking, QUESTIONS[model.question])
+    asking = JudgeSampler(generator, sampling, model.samples, config.seed, model.way, tokens, folder / PENDING)
+    return LanguageModelJudge(asking, JUDGE_PROMPTS[model.question])
 
 
-def find_generator(model: LanguageModel, trust_remote_code: bool) -> Generator:
+def load_judge_generator(model: LLMJudgeConfig, trust_remote_code: bool) -> Generator:
     """The language model, on its server or in this process."""
     return choose_generator(
         model.model_name_or_path, base_url=model.base_url, key_variable=model.key_variable,
@@ -191,6 +199,6 @@ def find_generator(model: LanguageModel, trust_remote_code: bool) -> Generator:
     )
 
 
-def pick_reference(rows: int, seed: int) -> list[int]:
+def sample_calibration_rows(rows: int, seed: int) -> list[int]:
     """Some rows, spread over all of them."""
     return np.sort(np.random.default_rng(seed).permutation(rows)[:REFERENCE]).tolist()

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from rmkit.generation import Token
 from rmkit.judges.parsing import Reading
-from rmkit.judges.prompts import Question
+from rmkit.judges.prompts import JudgePrompt
 
 SAME = 1e-4  # nats; a token is among its own alternatives, spelt with a space before it or without
 
 
-def expect_score(text: str, tokens: Sequence[Token], written: Reading, question: Question) -> Reading:
+def expected_score(text: str, tokens: Sequence[Token], written: Reading, question: JudgePrompt) -> Reading:
     """The expected score, from the token probabilities where the written score stands.
 
         sum_t p(t) score(t) / sum_t p(t)

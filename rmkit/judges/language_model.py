@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rmkit.core.checks import refuse
-from rmkit.generation import Completion, Failure, Generator, Sampling, derive_sample
-from rmkit.judges.base import Failed, Given, Judgment, Messages, Order, Task, Unparsed, check_tasks
-from rmkit.judges.expected_score import expect_score
-from rmkit.judges.prompts import Question
+from rmkit.core.checks import raise_input_error
+from rmkit.generation import Completion, Failure, Generator, Sampling, derive_sample_seed
+from rmkit.judges.base import Failed, Given, JudgeTask, Judgment, Messages, Order, Unparsed, check_tasks
+from rmkit.judges.expected_score import expected_score
+from rmkit.judges.prompts import JudgePrompt
 from rmkit.judges.sanitize import quote_messages
 
 LIKELY = 20  # alternatives to a token that are asked for where the expected score is read
@@ -19,7 +19,7 @@ Way = Literal["written", "expected"]
 
 
 @dataclass(frozen=True)
-class Asking:
+class JudgeSampler:
     """How a generator is asked and its answers are read.
 
     samples: answers to each question. way: the score as written, or expected over the likely tokens in its place.
@@ -36,9 +36,9 @@ class Asking:
 
     def __post_init__(self) -> None:
         if self.samples < 1:
-            refuse("samples", "at least 1", self.samples, "Meta-Rewarding takes 11.")
+            raise_input_error("samples", "at least 1", self.samples, "Meta-Rewarding takes 11.")
 
-    def put(self, asked: Sequence[tuple[Messages, Order]], question: Question) -> list[list[Given]]:
+    def put(self, asked: Sequence[tuple[Messages, Order]], question: JudgePrompt) -> list[list[Given]]:
         """The answers to conversations of one question, [conversation][sample]."""
         sampling = self.sampling
         if self.way == "expected":
@@ -52,9 +52,9 @@ class Asking:
             for (_, order), drawn in zip(asked, outcomes, strict=True)
         ]
 
-    def read(self, outcome: Completion | Failure, question: Question, order: Order, sample: int) -> Given:
+    def read(self, outcome: Completion | Failure, question: JudgePrompt, order: Order, sample: int) -> Given:
         """One answer; of a comparison, the preference for the first as given."""
-        seed = derive_sample(self.seed, sample)
+        seed = derive_sample_seed(self.seed, sample)
         if isinstance(outcome, Failure):
             return Failed(sample=sample, seed=seed, order=order, reason=outcome.reason)
         storable = outcome.text.encode(errors="backslashreplace").decode()  # servers may send half a surrogate pair
@@ -64,7 +64,7 @@ class Asking:
         }
         reading = question.read(outcome.text, cut=outcome.finish == "length")
         if self.way == "expected":
-            reading = expect_score(outcome.text, outcome.logprobs or (), reading, question)
+            reading = expected_score(outcome.text, outcome.logprobs or (), reading, question)
         if reading.value is None:
             return Unparsed(**facts, reason=reading.reason)
         return Judgment(**facts, score=1 - reading.value if order == "swapped" else reading.value)
@@ -76,37 +76,37 @@ class LanguageModelJudge:
     Of each task there are `asking.samples` answers, in each order.
     """
 
-    def __init__(self, asking: Asking, question: Question) -> None:
+    def __init__(self, asking: JudgeSampler, question: JudgePrompt) -> None:
         self.asking = asking
         self.question = question
         self.responses = question.responses
         self.scale = question.scale
 
-    def judge(self, tasks: Sequence[Task]) -> list[list[Given]]:
+    def judge(self, tasks: Sequence[JudgeTask]) -> list[list[Given]]:
         """The answers to each task, [task][order * sample]."""
         check_tasks(tasks, self.responses)
         orders: tuple[Order, ...] = ("given", "swapped") if self.responses == 2 else ("given",)
         asked = [(self.show(task, order), order) for task in tasks for order in orders]
-        return join_orders(self.asking.put(asked, self.question), len(orders))
+        return merge_orders(self.asking.put(asked, self.question), len(orders))
 
-    def show(self, task: Task, order: Order) -> Messages:
+    def show(self, task: JudgeTask, order: Order) -> Messages:
         """The conversation in which a task is put to the judge."""
-        return show_task(self.question, task, order, self.asking.tokens)
+        return render_task(self.question, task, order, self.asking.tokens)
 
 
-def show_task(question: Question, task: Task, order: Order, tokens: Sequence[str]) -> Messages:
+def render_task(question: JudgePrompt, task: JudgeTask, order: Order, tokens: Sequence[str]) -> Messages:
     """The conversation in which a task is put to a judge; the special `tokens` of its tokenizer are broken."""
     return question.ask(
         request=quote_messages(task.prompt, tokens),
-        **place([quote_messages(response, tokens) for response in task.responses], order),
+        **by_slot([quote_messages(response, tokens) for response in task.responses], order),
     )
 
 
-def place(quoted: Sequence[str], order: Order) -> dict[str, str]:
+def by_slot(quoted: Sequence[str], order: Order) -> dict[str, str]:
     """What is judged, by the slot it is shown in."""
     return dict(zip(("first", "second"), quoted if order == "given" else quoted[::-1], strict=False))
 
 
-def join_orders(answers: Sequence[list[Given]], orders: int) -> list[list[Given]]:
+def merge_orders(answers: Sequence[list[Given]], orders: int) -> list[list[Given]]:
     """Answers [task * order][sample] as [task][order * sample]."""
     return [sum(answers[start:start + orders], []) for start in range(0, len(answers), orders)]

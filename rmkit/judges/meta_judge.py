@@ -11,15 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, log_expit
 
 from rmkit.core.arrays import finite_array, same_shape
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.judges.base import PREFERENCE, Given, Judgment, Messages, Order
-from rmkit.judges.language_model import Asking, join_orders, place
-from rmkit.judges.prompts import META_QUESTIONS
+from rmkit.judges.language_model import JudgeSampler, by_slot, merge_orders
+from rmkit.judges.prompts import META_JUDGE_PROMPTS
 from rmkit.judges.sanitize import quote, quote_messages
 
 
 @dataclass(frozen=True)
-class Contest:
+class JudgmentPair:
     """Two judgments, as text, of one response to one prompt."""
 
     prompt: Messages
@@ -28,7 +28,7 @@ class Contest:
 
 
 @dataclass(frozen=True)
-class Dispute:
+class JudgmentSet:
     """All judgments, as text, of one response to one prompt."""
 
     prompt: Messages
@@ -47,32 +47,32 @@ class MetaJudge:
 
     scale = PREFERENCE
 
-    def __init__(self, asking: Asking, rule: str = "rubric") -> None:
+    def __init__(self, asking: JudgeSampler, rule: str = "rubric") -> None:
         self.asking = asking
-        self.question = META_QUESTIONS[rule]
+        self.question = META_JUDGE_PROMPTS[rule]
 
-    def compare(self, contests: Sequence[Contest]) -> list[list[Given]]:
+    def compare(self, contests: Sequence[JudgmentPair]) -> list[list[Given]]:
         """The answers to each contest, [contest][order * sample]; scores are the preference for the first as given."""
         orders: tuple[Order, ...] = ("given", "swapped")
         asked = [(self.show(contest, order), order) for contest in contests for order in orders]
-        return join_orders(self.asking.put(asked, self.question), len(orders))
+        return merge_orders(self.asking.put(asked, self.question), len(orders))
 
-    def show(self, contest: Contest, order: Order) -> Messages:
+    def show(self, contest: JudgmentPair, order: Order) -> Messages:
         """The conversation in which a contest is put to the meta-judge."""
         tokens = self.asking.tokens
         return self.question.ask(
             request=quote_messages(contest.prompt, tokens),
             response=quote_messages(contest.response, tokens),
-            **place([quote(judgment, tokens) for judgment in contest.judgments], order),
+            **by_slot([quote(judgment, tokens) for judgment in contest.judgments], order),
         )
 
     def battle(
         self, prompt: Messages, response: Messages, judgments: Sequence[str]
     ) -> tuple[NDArray[np.float64], list[list[Given]]]:
         """`battle_each` of one dispute."""
-        return self.battle_each([Dispute(prompt, response, judgments)])[0]
+        return self.battle_each([JudgmentSet(prompt, response, judgments)])[0]
 
-    def battle_each(self, disputes: Sequence[Dispute]) -> list[tuple[NDArray[np.float64], list[list[Given]]]]:
+    def battle_each(self, disputes: Sequence[JudgmentSet]) -> list[tuple[NDArray[np.float64], list[list[Given]]]]:
         """Every pair of a response's N judgments in both orders: verdicts [judgment, judgment], and the answers.
 
         Entry [m, n] is that of the comparison in which m was shown first: 1 where m won, -1 where n did, 0 for a tie,
@@ -81,7 +81,7 @@ class MetaJudge:
         """
         pairs = [list(itertools.combinations(range(len(own.judgments)), 2)) for own in disputes]
         answers = iter(self.compare([
-            Contest(own.prompt, own.response, (own.judgments[m], own.judgments[n]))
+            JudgmentPair(own.prompt, own.response, (own.judgments[m], own.judgments[n]))
             for own, each in zip(disputes, pairs, strict=True) for m, n in each
         ]))
         found = []
@@ -111,7 +111,9 @@ def score_variance(scores: ArrayLike) -> NDArray[np.float64]:
     """
     array = np.asarray(scores, dtype=np.float64)
     if not array.ndim or 0 in array.shape or np.isinf(array).any():
-        refuse("scores", "numbers or NaN over [.., response, judgment]", Seen(f"shape {array.shape}"), "Check them.")
+        raise_input_error(
+            "scores", "numbers or NaN over [.., response, judgment]", Verbatim(f"shape {array.shape}"), "Check them."
+        )
     known = ~np.isnan(array)
     count = known.sum(axis=-1, keepdims=True)
     total = np.where(known, array, 0.0).sum(axis=-1, keepdims=True)
@@ -119,7 +121,7 @@ def score_variance(scores: ArrayLike) -> NDArray[np.float64]:
     return np.where(count[..., 0] > 1, squares / np.maximum(count[..., 0], 1), np.nan)
 
 
-def find_disputed(scores: ArrayLike, *, seed: int) -> int | None:
+def highest_variance_response(scores: ArrayLike, *, seed: int) -> int | None:
     """Which of a prompt's responses has the highest variance of `scores` [response, judgment], NaN for no score.
 
     Equal variances (to nine digits) are drawn between under `seed`; None where no response has two scores.
@@ -136,7 +138,7 @@ def find_disputed(scores: ArrayLike, *, seed: int) -> int | None:
 Rule = Literal["agreement", "strength"]
 
 
-def compare_members(
+def compare_ensemble_members(
     rewards_chosen: ArrayLike, rewards_rejected: ArrayLike, *, rule: Rule, target: ArrayLike | None = None
 ) -> NDArray[np.float64]:
     """Verdicts on members, over [pair, member, member], as `position_weights` and `count_verdicts` take them.
@@ -165,12 +167,18 @@ def compare_members(
     members, pairs = gaps.shape
     least = 2 if rule == "agreement" else 3
     if members < least:
-        refuse("members", f"at least {least} for the rule {rule}", members, "One verdict alone cannot be compared.")
+        raise_input_error(
+            "members", f"at least {least} for the rule {rule}", members, "One verdict alone cannot be compared."
+        )
     if rule == "strength" and target is not None:
-        refuse("target", "none for the rule strength", Seen("one"), "It asks the other members, and no label.")
+        raise_input_error(
+            "target", "none for the rule strength", Verbatim("one"), "It asks the other members, and no label."
+        )
     labels = np.ones(pairs) if target is None else finite_array("target", target, ("pair",))
     if len(labels) != pairs or not ((labels >= 0) & (labels <= 1)).all():
-        refuse("target", f"a probability for each of {pairs} pairs", Seen(f"shape {labels.shape}"), "Pass all of them.")
+        raise_input_error(
+            "target", f"a probability for each of {pairs} pairs", Verbatim(f"shape {labels.shape}"), "Pass all of them."
+        )
     verdicts = np.full((pairs, members, members), math.nan)
     agreed, total = np.sign(gaps) * np.sign(labels - 0.5), gaps.sum(axis=0)
     for first, second in itertools.combinations(range(members), 2):

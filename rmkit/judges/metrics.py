@@ -6,16 +6,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmkit.core.arrays import finite_array
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.metrics import (
     agreement,
     cohen_kappa,
     length_bias,
     position_bias,
     preference_calibration,
+    ratio_interval,
     score_saturation,
     self_consistency,
-    share_interval,
 )
 from rmkit.metrics.agreement import verdict_array
 
@@ -69,10 +69,16 @@ def evaluate_judge(
     array = np.asarray(preferences, dtype=np.float64)
     given = ~np.isnan(array)
     if array.ndim != 3 or array.shape[1] not in (1, 2) or 0 in array.shape:
-        refuse("preferences", "an array over [pair, order, answer], one order or two", Seen(f"shape {array.shape}"),
-               "A judge that scores single responses has preferences by `prefer`.")
+        raise_input_error(
+            "preferences",
+            "an array over [pair, order, answer], one order or two",
+            Verbatim(f"shape {array.shape}"),
+            "A judge that scores single responses has preferences by `scores_to_preferences`.",
+        )
     if ((array[given] < 0) | (array[given] > 1)).any():
-        refuse("preferences", "numbers in [0, 1]", Seen("others"), "1/2 is a tie, 1 the first response, 0 the second.")
+        raise_input_error(
+            "preferences", "numbers in [0, 1]", Verbatim("others"), "1/2 is a tie, 1 the first response, 0 the second."
+        )
     label = verdict_array("labels", labels, ("pair",))
     sides = finite_array("lengths", lengths, ("pair", "side"))
     groups = np.asarray(prompts)
@@ -80,18 +86,20 @@ def evaluate_judge(
     for name, shape, expected in (("labels", label.shape, (len(array),)), ("prompts", groups.shape, (len(array),)),
                                   ("lengths", sides.shape, (len(array), 2)), ("failed", lost.shape, array.shape)):
         if shape != expected:
-            refuse(name, f"shape {expected}, as preferences", Seen(f"shape {shape}"), "Pass all of them.")
+            raise_input_error(
+                name, f"shape {expected}, as preferences", Verbatim(f"shape {shape}"), "Pass all of them."
+            )
     mean = average(array, (1, 2))
-    verdicts = decide(mean)
+    verdicts = to_verdicts(mean)
     judged, difference = ~np.isnan(verdicts), sides[:, 0] - sides[:, 1]
     outcomes = (label + 1) / 2 if votes is None else np.asarray(votes, dtype=np.float64)
-    in_order = decide(average(array, (2,)))
+    in_order = to_verdicts(average(array, (2,)))
 
     def bounds(hits: NDArray[Any], counted: NDArray[Any]) -> dict[str, float | None]:
         """95 % interval of a share over pairs, or None twice where there is none to speak of."""
         if not counted.any() or len(np.unique(groups)) < 2:
             return {"low": None, "high": None}
-        return share_interval(hits, counted, groups, seed=seed, resamples=resamples)._asdict()
+        return ratio_interval(hits, counted, groups, seed=seed, resamples=resamples)._asdict()
 
     counted = judged & (np.abs(label) == 1)
     decided = np.abs(verdicts) == 1
@@ -108,29 +116,29 @@ def evaluate_judge(
             (shown == 1).sum(axis=1), (np.abs(shown) == 1).sum(axis=1)),
         "length": length_bias(verdicts, difference, label)._asdict() | bounds(
             apart & (verdicts == np.sign(difference)), apart),
-        "consistency": self_consistency((decide(array).reshape(-1, array.shape[2]) + 1) / 2)._asdict()
+        "consistency": self_consistency((to_verdicts(array).reshape(-1, array.shape[2]) + 1) / 2)._asdict()
         if several else None,
         "calibration": calibrate(mean, outcomes),
         "scores": None if scores is None else describe_scores(np.asarray(scores, dtype=np.float64), top),
-        "cost": price(len(array), prompt_tokens=prompt_tokens, answer_tokens=answer_tokens, seconds=seconds),
+        "cost": cost_per_pair(len(array), prompt_tokens=prompt_tokens, answer_tokens=answer_tokens, seconds=seconds),
     }
 
 
-def prefer(scores: ArrayLike) -> NDArray[np.float64]:
+def scores_to_preferences(scores: ArrayLike) -> NDArray[np.float64]:
     """Preferences [pair, 1, 1] of a judge that scores: 1, 1/2 or 0 by the mean score of each side.
 
     `scores` over [pair, side, answer], NaN for none; where a side has no score at all, there is no preference.
     """
     means = average(np.asarray(scores, dtype=np.float64), (2,))
-    return ((take_side(means[:, 0] - means[:, 1]) + 1) / 2)[:, None, None]
+    return ((sign_with_tolerance(means[:, 0] - means[:, 1]) + 1) / 2)[:, None, None]
 
 
-def decide(preferences: NDArray[np.float64]) -> NDArray[np.float64]:
+def to_verdicts(preferences: NDArray[np.float64]) -> NDArray[np.float64]:
     """Verdicts 1, 0, -1, NaN from preferences."""
-    return take_side(preferences - 0.5)
+    return sign_with_tolerance(preferences - 0.5)
 
 
-def take_side(lead: NDArray[np.float64]) -> NDArray[np.float64]:
+def sign_with_tolerance(lead: NDArray[np.float64]) -> NDArray[np.float64]:
     """1, 0, -1, NaN by the sign; 0 to nine digits is a tie, as means of the same answers differ by their order."""
     return np.sign(np.round(lead, 9))
 
@@ -145,7 +153,7 @@ def average(values: NDArray[np.float64], axes: tuple[int, ...]) -> NDArray[np.fl
 def count_answers(given: NDArray[np.bool_], failed: NDArray[np.bool_]) -> dict[str, Any]:
     """How many answers were asked for, came but could not be read, and never came."""
     if (given & failed).any():
-        refuse("failed", "no preference where an answer failed", Seen("both"), "Write NaN there.")
+        raise_input_error("failed", "no preference where an answer failed", Verbatim("both"), "Write NaN there.")
     unparsed, came = int((~given & ~failed).sum()), int((~failed).sum())
     return {"asked": given.size, "unparsed": unparsed, "failed": given.size - came,
             "unparsed_share": unparsed / came if came else None}
@@ -170,7 +178,9 @@ def calibrate(stated: NDArray[np.float64], outcomes: NDArray[np.float64]) -> dic
 def describe_scores(scores: NDArray[np.float64], top: float | None) -> dict[str, Any]:
     """Consistency and saturation of scores [pair, side, answer]."""
     if scores.ndim != 3 or scores.shape[1] != 2:
-        refuse("scores", "an array over [pair, side, answer]", Seen(f"shape {scores.shape}"), "Both sides, in order.")
+        raise_input_error(
+            "scores", "an array over [pair, side, answer]", Verbatim(f"shape {scores.shape}"), "Both sides, in order."
+        )
     several = scores.shape[2] > 1
     single = scores.transpose(0, 2, 1).reshape(-1, 2)  # an answer's two sides; ties are between these
     return {
@@ -179,6 +189,6 @@ def describe_scores(scores: NDArray[np.float64], top: float | None) -> dict[str,
     }
 
 
-def price(pairs: int, **totals: float | None) -> dict[str, Any]:
+def cost_per_pair(pairs: int, **totals: float | None) -> dict[str, Any]:
     """Totals, and each per pair."""
     return totals | {f"{name}_per_pair": None if total is None else total / pairs for name, total in totals.items()}

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from rmkit.judges.base import Given, Judgment
 from rmkit.judges.config import JudgeConfig
-from rmkit.judges.meta_judge import compare_members
-from rmkit.judges.metrics import decide, evaluate_judge, prefer
-from rmkit.judges.results import Evidence, gather
-from rmkit.judges.reward_model import summarise_members
-from rmkit.metrics import Battles, agreement, bradley_terry, count_verdicts
+from rmkit.judges.meta_judge import compare_ensemble_members
+from rmkit.judges.metrics import evaluate_judge, scores_to_preferences, to_verdicts
+from rmkit.judges.results import PairwiseResults, collect_results
+from rmkit.judges.reward_model import ensemble_score
+from rmkit.metrics import Battles, agreement, bradley_terry, wins_from_verdicts
 
 COLUMNS = pyarrow.schema([
     ("task", pyarrow.string()), ("kind", pyarrow.string()), ("sample", pyarrow.int32()), ("seed", pyarrow.int64()),
@@ -33,7 +33,7 @@ AT_ONCE = 1000  # rows that are held in memory
 RIDGE = 0.01
 
 
-class Heard(Protocol):
+class AnswerSource(Protocol):
     """What the hearing kept."""
 
     seconds: float
@@ -42,22 +42,22 @@ class Heard(Protocol):
         """Each task with its answers."""
 
 
-def write_judgments(heard: Heard, path: Path) -> None:
+def write_judgments(heard: AnswerSource, path: Path) -> None:
     """Every answer as a row of a Parquet file."""
     write_rows(({"task": task, "kind": type(one).__name__.lower(), **vars(one)}
                 for task, answers in heard.read() for one in answers), COLUMNS, path)
 
 
-def write_ensemble(heard: Heard, path: Path, *, k: float) -> None:
-    """What reward models say of each response together, `summarise_members`, a row of a Parquet file for each."""
-    write_rows(sum_up(heard, k), ENSEMBLE, path)
+def write_ensemble(heard: AnswerSource, path: Path, *, k: float) -> None:
+    """What reward models say of each response together, `ensemble_score`, a row of a Parquet file for each."""
+    write_rows(ensemble_scores(heard, k), ENSEMBLE, path)
 
 
-def sum_up(heard: Heard, k: float) -> Iterator[dict[str, Any]]:
+def ensemble_scores(heard: AnswerSource, k: float) -> Iterator[dict[str, Any]]:
     """Each response's mean, spread and conservative score."""
     for task, answers in heard.read():
         scores = [[one.score] for one in answers if isinstance(one, Judgment)]
-        found = summarise_members(scores, k=k)._asdict()
+        found = ensemble_score(scores, k=k)._asdict()
         yield {"task": task, **{name: float(value[0]) for name, value in found.items()}}
 
 
@@ -70,7 +70,7 @@ def write_rows(rows: Iterator[dict[str, Any]], columns: pyarrow.Schema, path: Pa
     draft.replace(path)
 
 
-def measure_judge(config: JudgeConfig, rows: Dataset, heard: Heard) -> dict[str, Any]:
+def build_report(config: JudgeConfig, rows: Dataset, heard: AnswerSource) -> dict[str, Any]:
     """`evaluate_judge` on all pairs of responses, with what it leaves out, ready for JSON.
 
     `cost` has the tokens of all answers: of one question in two rows, which are put to the judge together and asked
@@ -80,7 +80,7 @@ def measure_judge(config: JudgeConfig, rows: Dataset, heard: Heard) -> dict[str,
     reward models and their conservative score are worth, and the members' ratings in logits, from battles over labels
     and over the others' preferences.
     """
-    evidence = gather(config, rows, heard.read())
+    evidence = collect_results(config, rows, heard.read())
     answers = evidence.answers
     scored = config.responses == 1 and config.language_model is not None
     cost: dict[str, Any] = {
@@ -104,12 +104,12 @@ def measure_judge(config: JudgeConfig, rows: Dataset, heard: Heard) -> dict[str,
     return report
 
 
-def measure_ensemble(evidence: Evidence, config: JudgeConfig) -> dict[str, Any]:
+def measure_ensemble(evidence: PairwiseResults, config: JudgeConfig) -> dict[str, Any]:
     """Reward models by themselves and together."""
     names = list(config.reward_models.models)
     scores = evidence.scores
-    careful = summarise_members(scores.reshape(-1, len(names)).T, k=config.reward_models.k).conservative
-    verdicts = decide(prefer(careful.reshape(-1, 2, 1)))[:, 0, 0]
+    careful = ensemble_score(scores.reshape(-1, len(names)).T, k=config.reward_models.k).conservative
+    verdicts = to_verdicts(scores_to_preferences(careful.reshape(-1, 2, 1)))[:, 0, 0]
     members = np.sign(evidence.gaps).T
     report: dict[str, Any] = {
         "conservative": agreement(verdicts, evidence.labels)._asdict(),
@@ -117,15 +117,15 @@ def measure_ensemble(evidence: Evidence, config: JudgeConfig) -> dict[str, Any]:
     }
     sides = scores.transpose(1, 2, 0)
     if len(names) >= 2:
-        report["rated_by_labels"] = rate_members(names, compare_members(*sides, rule="agreement"))
+        report["rated_by_labels"] = rate_members(names, compare_ensemble_members(*sides, rule="agreement"))
     if len(names) >= 3:
-        report["rated_by_the_others"] = rate_members(names, compare_members(*sides, rule="strength"))
+        report["rated_by_the_others"] = rate_members(names, compare_ensemble_members(*sides, rule="strength"))
     return report
 
 
 def rate_members(names: list[str], verdicts: NDArray[np.float64]) -> dict[str, float]:
     """Bradley-Terry ratings in logits from members' verdicts [pair, member, member]."""
-    counted = Battles(*(part.sum(axis=0) for part in count_verdicts(verdicts)))
+    counted = Battles(*(part.sum(axis=0) for part in wins_from_verdicts(verdicts)))
     return dict(zip(names, bradley_terry(counted, ridge=RIDGE).ratings.tolist(), strict=True))
 
 
@@ -137,22 +137,24 @@ def format_report(report: dict[str, Any]) -> str:
         f"{answers['unparsed']} unparsed ({percent(answers['unparsed_share'])}), {answers['failed']} failed",
         *(f"  {number} unparsed: {reason}" for reason, number in answers["unparsed_reasons"].items()),
         *(f"  {number} failed: {reason}" for reason, number in answers["failed_reasons"].items()),
-        f"cost: {count(cost['prompt_tokens'])} tokens read, {count(cost['answer_tokens'])} written, "
+        f"cost: {format_count(cost['prompt_tokens'])} tokens read, {format_count(cost['answer_tokens'])} written, "
         f"{cost['seconds']:.1f} s",
     ]
     if not report["pairs"]:
         return "\n".join(lines)
     agreed, length = report["agreement"], report["length"]
     if agreed["with_ties"] is not None:
-        lines.append(f"agreement with labels: {percent(agreed['with_ties'])}{ends(agreed)}, without ties "
+        lines.append(f"agreement with labels: {percent(agreed['with_ties'])}{format_interval(agreed)}, without ties "
                      f"{percent(agreed['without_ties'])}; ties {percent(report['tie_rate'])}, "
                      f"{agreed['unjudged']} unjudged")
-    lines.append(f"prefers the longer: {percent(length['longer'])}{ends(length)}, the labels "
+    lines.append(f"prefers the longer: {percent(length['longer'])}{format_interval(length)}, the labels "
                  f"{percent(length['labels_longer'])}")
     if report["position"] is not None:
         position = report["position"]
-        lines.append(f"prefers the one shown first: {percent(position['first'])}{ends(position)}; same verdict in both "
-                     f"orders: {percent(position['consistent'])}")
+        lines.append(
+            f"prefers the one shown first: {percent(position['first'])}{format_interval(position)}; same verdict in both "
+            f"orders: {percent(position['consistent'])}"
+        )
     if report["consistency"] is not None:
         lines.append(f"two answers on one pair are equal: {percent(report['consistency']['equal'])}")
     if report["scores"] is not None and report["scores"]["saturation"] is not None:
@@ -171,11 +173,11 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.1%}"
 
 
-def ends(interval: dict[str, Any]) -> str:
+def format_interval(interval: dict[str, Any]) -> str:
     """An interval of a share in square brackets, where there is one."""
     return "" if interval["low"] is None else f" [{interval['low']:.1%}, {interval['high']:.1%}]"
 
 
-def count(number: int | None) -> str:
+def format_count(number: int | None) -> str:
     """A number, or a word for one that nobody counted."""
     return "uncounted" if number is None else str(number)

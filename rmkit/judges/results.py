@@ -13,17 +13,17 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from rmkit.data.parquet import load_split, number_prompts
-from rmkit.data.samples import find_first
+from rmkit.data.parquet import load_split, prompt_ids
+from rmkit.data.samples import is_first_occurrence
 from rmkit.data.schema import Messages
 from rmkit.judges.base import Failed, Given, Judgment, Unparsed
 from rmkit.judges.config import JudgeConfig
-from rmkit.judges.metrics import prefer
+from rmkit.judges.metrics import scores_to_preferences
 from rmkit.judges.tasks import list_tasks, read_rows
 
 
 @dataclass
-class Answers:
+class AnswerArrays:
     """Each task's answers [task, answer], NaN where there is none, and what they say beside their scores.
 
     rewards: of reward models. failed: true where no answer came. unread, failures: the reasons, with how often.
@@ -50,19 +50,19 @@ class Answers:
             elif isinstance(answer, Judgment):
                 self.scores[task, number] = answer.score
                 self.rewards[task, number] = np.nan if answer.reward is None else answer.reward
-            self.prompt_tokens = add_known(self.prompt_tokens, answer.prompt_tokens)
-            self.answer_tokens = add_known(self.answer_tokens, answer.answer_tokens)
+            self.prompt_tokens = add_optional(self.prompt_tokens, answer.prompt_tokens)
+            self.answer_tokens = add_optional(self.answer_tokens, answer.answer_tokens)
 
 
 @dataclass(frozen=True)
-class Evidence:
+class PairwiseResults:
     """The answers by pairs of responses to a prompt: labelled pairs, or every two of a prompt's samples.
 
     tasks [pair, task]: the numbers of the tasks on a pair: of its two responses, or of their comparison.
     lengths [pair, side]: characters. prompts [pair]. labels [pair]: 1 in labelled pairs, NaN among samples.
     """
 
-    answers: Answers
+    answers: AnswerArrays
     tasks: NDArray[np.intp]
     lengths: NDArray[np.float64]
     prompts: NDArray[np.integer]
@@ -91,10 +91,10 @@ class Evidence:
             return self.answers.scores[self.tasks[:, 0]].reshape(len(self.tasks), 2, -1)
         if config.language_model is None:
             return np.asarray(expit(self.gaps)[:, None], dtype=np.float64)
-        return prefer(self.scores)
+        return scores_to_preferences(self.scores)
 
 
-def gather(config: JudgeConfig, rows: Dataset, heard: Iterable[tuple[str, list[Given]]]) -> Evidence:
+def collect_results(config: JudgeConfig, rows: Dataset, heard: Iterable[tuple[str, list[Given]]]) -> PairwiseResults:
     """The evidence on `rows` from tasks with their answers."""
     places: dict[str, int] = {}
     tasks: list[list[int]] = []
@@ -110,15 +110,17 @@ def gather(config: JudgeConfig, rows: Dataset, heard: Iterable[tuple[str, list[G
             tasks.append([start + first, start + second] if config.responses == 1 else [start + place])
             owners.append(number)
     shape = (len(places), config.answers)
-    answers = Answers(np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape, np.bool_))
+    answers = AnswerArrays(np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape, np.bool_))
     for name, given in heard:
         answers.add(places[name], given)
     labels = np.full(len(tasks), 1.0 if "chosen" in rows.column_names else np.nan)
-    prompts = number_prompts(rows)[owners]
-    return Evidence(answers, np.array(tasks, dtype=np.intp), np.array(lengths, dtype=np.float64), prompts, labels)
+    prompts = prompt_ids(rows)[owners]
+    return PairwiseResults(
+        answers, np.array(tasks, dtype=np.intp), np.array(lengths, dtype=np.float64), prompts, labels
+    )
 
 
-def add_known(total: int | None, number: int | None) -> int | None:
+def add_optional(total: int | None, number: int | None) -> int | None:
     """The sum, unknown where a part of it is."""
     return None if total is None or number is None else total + number
 
@@ -128,7 +130,7 @@ AT_ONCE = 10000  # judgments held as Python objects
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedSamples:
     """Prompts with their responses, and judgments of these.
 
     ids, prompts: [prompt]; responses: [prompt][response], as messages. scores, rewards: [prompt, response, judgment],
@@ -163,7 +165,7 @@ class Judged:
     @property
     def first(self) -> NDArray[np.bool_]:
         """Whether a response repeats no earlier one of its prompt, [prompt, response]."""
-        return self.spread([find_first(own).tolist() for own in self.contents]) == 1
+        return self.spread([is_first_occurrence(own).tolist() for own in self.contents]) == 1
 
     def average(self, least: int = 1, k: float = 0.0) -> NDArray[np.float64]:
         """Mean score less `k` (population) standard deviations, [prompt, response]; NaN below `least` judgments."""
@@ -175,7 +177,7 @@ class Judged:
         return np.where(count >= least, mean - k * spread, np.nan)
 
 
-def read_judged(folder: str | Path) -> Judged:
+def read_judged(folder: str | Path) -> JudgedSamples:
     """The samples and judgments in a folder of `rmkit judge`.
 
     Of a judge that compares, the n-th judgment of a response is the mean preference for it in the n-th comparisons with
@@ -203,7 +205,7 @@ def read_judged(folder: str | Path) -> Judged:
                 if answer["text"] is not None:
                     texts[place] = answer["text"]
     scores = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-    return Judged(ids, list(rows["prompt"]), responses, scores, rewards, texts)
+    return JudgedSamples(ids, list(rows["prompt"]), responses, scores, rewards, texts)
 
 
 def split_task(task: str, ids: Container[str]) -> tuple[Any, ...]:

@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from rmkit.core.arrays import finite_array
-from rmkit.core.checks import Seen, refuse
-from rmkit.data.token_batches import TOKENS, encode_groups
-from rmkit.judges.base import Given, Judgment, Messages, Scale, Task, check_tasks
-from rmkit.judges.sanitize import break_tokens, list_special
-from rmkit.models.scoring import choose_sharing, load_scorer, score_units
+from rmkit.core.checks import Verbatim, raise_input_error
+from rmkit.data.token_batches import MAX_TOKENS, encode_groups
+from rmkit.judges.base import Given, JudgeTask, Judgment, Messages, Scale, check_tasks
+from rmkit.judges.sanitize import break_tokens, special_tokens
+from rmkit.models.scoring import load_scorer, prefix_sharing_budget, score_units
 
 
 class Rewards(NamedTuple):
@@ -29,12 +29,12 @@ class Rewards(NamedTuple):
 class Scorer(Protocol):
     """One reward model or the members of an ensemble."""
 
-    def score(self, tasks: Sequence[Task]) -> Rewards:
+    def score(self, tasks: Sequence[JudgeTask]) -> Rewards:
         """The rewards of tasks with one response each."""
 
 
 @dataclass(frozen=True)
-class RewardScale:
+class ScoreScale:
     """How rewards become scores, member by member:
 
         score = low + (high - low) sigmoid((reward - centre[member]) / spread[member])
@@ -51,13 +51,15 @@ class RewardScale:
         """Scores of rewards [member, response]."""
         array = finite_array("rewards", rewards, ("member", "response"))
         if len(array) != len(self.centre):
-            refuse("rewards", f"{len(self.centre)} members", Seen(len(array)), "Measure the scale on the same ones.")
+            raise_input_error(
+                "rewards", f"{len(self.centre)} members", Verbatim(len(array)), "Measure the scale on the same ones."
+            )
         centre, spread = (np.array(values)[:, None] for values in (self.centre, self.spread))
         return self.scale.low + (self.scale.high - self.scale.low) * expit((array - centre) / spread)
 
 
-def measure_scale(rewards: ArrayLike, scale: Scale) -> RewardScale:
-    """The `RewardScale` on which each member's rewards [member, response] have mean 0 and standard deviation 1.
+def fit_scale(rewards: ArrayLike, scale: Scale) -> ScoreScale:
+    """The `ScoreScale` on which each member's rewards [member, response] have mean 0 and standard deviation 1.
 
     Raises `InputError` for NaN, and for a member that gives every response the same reward.
     """
@@ -65,9 +67,13 @@ def measure_scale(rewards: ArrayLike, scale: Scale) -> RewardScale:
     spread = array.std(axis=1)
     alike = np.ptp(array, axis=1) == 0  # the deviation of equal numbers may be a rounding error
     if alike.any():
-        refuse("rewards", "two different ones from each member", Seen(f"one from member {int(np.argmax(alike))}"),
-               "Measure on more responses.")
-    return RewardScale(scale, tuple(array.mean(axis=1).tolist()), tuple(spread.tolist()))
+        raise_input_error(
+            "rewards",
+            "two different ones from each member",
+            Verbatim(f"one from member {int(np.argmax(alike))}"),
+            "Measure on more responses.",
+        )
+    return ScoreScale(scale, tuple(array.mean(axis=1).tolist()), tuple(spread.tolist()))
 
 
 class EnsembleScore(NamedTuple):
@@ -78,7 +84,7 @@ class EnsembleScore(NamedTuple):
     conservative: NDArray[np.float64]
 
 
-def summarise_members(scores: ArrayLike, *, k: float) -> EnsembleScore:
+def ensemble_score(scores: ArrayLike, *, k: float) -> EnsembleScore:
     """Mean, spread and conservative score of `scores` [member, response]: mean - k spread is believed by the doubtful.
 
     The spread is the population standard deviation over members (0 for one member). Raises `InputError` for NaN, other
@@ -88,7 +94,7 @@ def summarise_members(scores: ArrayLike, *, k: float) -> EnsembleScore:
     """
     array = finite_array("scores", scores, ("member", "response"))
     if not k >= 0:
-        refuse("k", "a number that is not negative", k, "1 takes away one standard deviation.")
+        raise_input_error("k", "a number that is not negative", k, "1 takes away one standard deviation.")
     mean, spread = array.mean(axis=0), array.std(axis=0)
     return EnsembleScore(mean, spread, mean - k * spread)
 
@@ -98,12 +104,12 @@ class RewardModelJudge:
 
     responses = 1
 
-    def __init__(self, scorer: Scorer, scale: RewardScale) -> None:
+    def __init__(self, scorer: Scorer, scale: ScoreScale) -> None:
         self.scorer = scorer
         self.mapping = scale
         self.scale = scale.scale
 
-    def judge(self, tasks: Sequence[Task]) -> list[list[Given]]:
+    def judge(self, tasks: Sequence[JudgeTask]) -> list[list[Given]]:
         """The judgments of each task, [task][member]."""
         check_tasks(tasks, self.responses)
         rewards, tokens = self.scorer.score(tasks)
@@ -130,14 +136,14 @@ class ModelScorer:
         paths: Iterable[str | Path],
         *,
         max_length: int,
-        tokens_at_once: int = TOKENS,
+        tokens_at_once: int = MAX_TOKENS,
         trust_remote_code: bool = False,
     ) -> None:
         self.max_length = max_length
         self.tokens_at_once = tokens_at_once
         self.members = [load_scorer(path, trust_remote_code=trust_remote_code) for path in paths]
 
-    def score(self, tasks: Sequence[Task]) -> Rewards:
+    def score(self, tasks: Sequence[JudgeTask]) -> Rewards:
         """Rewards [member, task], and the tokens of each task, all members' together.
 
         Prompts are cut from the left to fit `max_length`. Raises `OverLong` when a response alone exceeds it, and
@@ -146,8 +152,8 @@ class ModelScorer:
         rewards = np.empty((len(self.members), len(tasks)))
         tokens = np.zeros(len(tasks), np.int64)
         for member, (model, tokenizer) in enumerate(self.members):
-            rows = Dataset.from_list(group_tasks(tasks, list_special(tokenizer)))
-            sharing = choose_sharing(model, self.max_length, self.tokens_at_once)
+            rows = Dataset.from_list(group_tasks(tasks, special_tokens(tokenizer)))
+            sharing = prefix_sharing_budget(model, self.max_length, self.tokens_at_once)
             units = encode_groups(rows, tokenizer, self.max_length, shared_tokens=sharing)
             rewards[member] = score_units(
                 model, tokenizer, units, max_length=self.max_length, tokens_at_once=self.tokens_at_once
@@ -156,7 +162,7 @@ class ModelScorer:
         return Rewards(rewards, tokens)
 
 
-def group_tasks(tasks: Sequence[Task], special: Sequence[str]) -> list[dict[str, object]]:
+def group_tasks(tasks: Sequence[JudgeTask], special: Sequence[str]) -> list[dict[str, object]]:
     """Rows of a prompt and its responses, those of tasks in a row; no special token is spelt out in them."""
     return [
         {"id": own[0].id, "prompt": spell_out(prompt, special),

@@ -12,13 +12,13 @@ from typing import Any
 from datasets import Dataset
 from tqdm import tqdm
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import Stage, open_stage, write_json
 from rmkit.data.sources import find_files
-from rmkit.judges.base import Failed, Given, Judge, Judgment, Task, Unparsed
-from rmkit.judges.config import PENDING, JudgeConfig, appoint, list_settings, pick_reference
-from rmkit.judges.report import format_report, measure_judge, write_ensemble, write_judgments
+from rmkit.judges.base import Failed, Given, Judge, JudgeTask, Judgment, Unparsed
+from rmkit.judges.config import PENDING, JudgeConfig, build_judge, list_settings, sample_calibration_rows
+from rmkit.judges.report import build_report, format_report, write_ensemble, write_judgments
 from rmkit.judges.tasks import QUARANTINE, is_table, list_tasks, load_table, read_responses, read_rows, refuse_equal_ids
 
 ANSWERS = "answers.jsonl"
@@ -46,7 +46,9 @@ def judge(config: JudgeConfig) -> Path:
             try:
                 fill(stage, config, table)
             except OSError as error:
-                refuse(f"judge: output_dir {config.output_dir}", "a disk that can be written", Seen(error), "Free it.")
+                raise_input_error(
+                    f"judge: output_dir {config.output_dir}", "a disk that can be written", Verbatim(error), "Free it."
+                )
         print("rows in {rows_in} = rows out {rows_out} + quarantined {quarantined}".format(**stage.record))
         print(format_report(stage.record["report"]))
     (stage.directory / ANSWERS).unlink(missing_ok=True)  # sealed, the stage needs it no more
@@ -57,19 +59,19 @@ def fill(stage: Stage, config: JudgeConfig, table: Dataset | None) -> None:
     """Hear the judge on what is in `table`, or on what `config.data` holds as it came, and report on it."""
     rows = read_responses(config.data, config.split, stage.directory) if table is None else table
     refuse_equal_ids(rows)
-    journal = Journal(stage.directory / ANSWERS)
-    hear(config, rows, stage.directory, journal)
+    journal = AnswerLog(stage.directory / ANSWERS)
+    run_judge(config, rows, stage.directory, journal)
     write_judgments(journal, stage.directory / "judgments.parquet")
     if config.reward_model is not None:
         write_ensemble(journal, stage.directory / "ensemble.parquet", k=config.reward_model.k)
-    report = measure_judge(config, rows, journal)
+    report = build_report(config, rows, journal)
     write_json(stage.directory / "report.json", report)
     aside = stage.directory / QUARANTINE
     quarantined = len(aside.read_bytes().splitlines()) if aside.exists() else 0
     stage.record.update(rows_in=len(rows) + quarantined, rows_out=len(rows), quarantined=quarantined, report=report)
 
 
-def hear(config: JudgeConfig, rows: Dataset, folder: Path, journal: "Journal") -> None:
+def run_judge(config: JudgeConfig, rows: Dataset, folder: Path, journal: "AnswerLog") -> None:
     """Put to the judge what it has not answered yet.
 
     Raises `InputError` where nothing in `rows` can be put to it, and when answers failed, unless that is accepted.
@@ -83,28 +85,36 @@ def hear(config: JudgeConfig, rows: Dataset, folder: Path, journal: "Journal") -
     pending = folder / PENDING
     if block is None:
         if not heard:
-            refuse("data", f"a row with {config.responses} responses or more", Seen("none"),
-                   "A comparison is of two responses to one prompt; other questions score each.")
+            raise_input_error(
+                "data",
+                f"a row with {config.responses} responses or more",
+                Verbatim("none"),
+                "A comparison is of two responses to one prompt; other questions score each.",
+            )
         pending.unlink(missing_ok=True)
         return
-    reference = rows.select(pick_reference(len(rows), derive_seed(config.seed, "reference")))
-    appointed = appoint(config, [task for row in read_rows(reference) for task in list_tasks(row, 1)], folder)
+    reference = rows.select(sample_calibration_rows(len(rows), derive_seed(config.seed, "reference")))
+    appointed = build_judge(config, [task for row in read_rows(reference) for task in list_tasks(row, 1)], folder)
     failures: list[str] = []
-    kept = measure(pending)
+    kept = file_size(pending)
     for some in itertools.chain([block], blocks):
-        failed = hear_block(config, appointed, list(itertools.chain(*some)), journal)
+        failed = run_batch(config, appointed, list(itertools.chain(*some)), journal)
         if failed:
-            kept = measure(pending)  # what came of its answers waits for the run that asks for the others again
-        elif measure(pending) > kept:
+            kept = file_size(pending)  # what came of its answers waits for the run that asks for the others again
+        elif file_size(pending) > kept:
             os.truncate(pending, kept)  # what is in the journal need not be kept twice
         failures += failed
     if failures and not config.accept_failures:
-        refuse("judge", "an answer to every question", Seen(f"{len(failures)} failures, the first: {failures[0]}"),
-               "The same command asks again for these alone; --accept_failures goes on without them.")
+        raise_input_error(
+            "judge",
+            "an answer to every question",
+            Verbatim(f"{len(failures)} failures, the first: {failures[0]}"),
+            "The same command asks again for these alone; --accept_failures goes on without them.",
+        )
     pending.unlink(missing_ok=True)
 
 
-def hear_block(config: JudgeConfig, appointed: Judge, tasks: Sequence[Task], journal: "Journal") -> list[str]:
+def run_batch(config: JudgeConfig, appointed: Judge, tasks: Sequence[JudgeTask], journal: "AnswerLog") -> list[str]:
     """Put tasks to the judge and keep their answers, but for failures that are not accepted; the failures' reasons."""
     started = time.perf_counter()
     answers = appointed.judge(tasks)
@@ -115,12 +125,12 @@ def hear_block(config: JudgeConfig, appointed: Judge, tasks: Sequence[Task], jou
     return failed
 
 
-def measure(file: Path) -> int:
+def file_size(file: Path) -> int:
     """The bytes in a file, if there is one."""
     return file.stat().st_size if file.exists() else 0
 
 
-class Journal:
+class AnswerLog:
     """Answers by task in a JSON-lines file, a block of them at a time, with the seconds that it took.
 
     `heard`: where in the file each task's answers stand, the last where they came twice; `failed`: the tasks of which
@@ -153,7 +163,7 @@ class Journal:
             if any(answer["kind"] == "failed" for answer in content["answers"]):
                 self.failed.add(content["task"])
 
-    def add(self, answers: Sequence[tuple[Task, list[Given]]], seconds: float) -> None:
+    def add(self, answers: Sequence[tuple[JudgeTask, list[Given]]], seconds: float) -> None:
         """Keep the answers of some tasks; they are on disk when this returns."""
         contents: list[dict[str, Any]] = [
             {"task": task.id, "answers": [{"kind": NAMES[type(one)], **dataclasses.asdict(one)} for one in given]}

@@ -20,7 +20,7 @@ LINE_ENDS = re.compile("\r\n|[\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029]")
 # Zero-width joiners belong to words of many scripts and to emoji, never to ASCII.
 JOINERS = re.compile("(?<=[^\x00-\x7f])[\u200c\u200d](?=[^\x00-\x7f])")
 # Whatever the group that matches holds is followed by a space.
-ACTING = re.compile(
+CONTROL_PATTERNS = re.compile(
     rf"(<)(?=[|/!?\w<])|(\[)(?=/?\w*[A-Z]{{2}}\w*\])|(\|)(?=>)|(#)(?=##\s*\w)"
     rf"|((?<![^\W_])(?i:{ROLES}|{VERDICTS})(?![^\W_])[*_\"'`\])\u0300-\u036f]*)(?=:)"
 )
@@ -34,7 +34,7 @@ def quote(text: str, tokens: Iterable[str] = ()) -> str:
     special `tokens` where they are known. Removed: control, format and private characters, joiners within words of
     other scripts excepted, and marks that stand on punctuation. Every kind of line end is one.
     """
-    shown = break_tokens(break_acting(remove_unseen(text)), tokens)
+    shown = break_tokens(neutralize_control_text(strip_invisible(text)), tokens)
     return "\n".join(f"{MARK}{line}" if line else MARK.rstrip() for line in shown.split("\n"))
 
 
@@ -65,12 +65,12 @@ def break_tokens(text: str, tokens: Iterable[str]) -> str:
     return text
 
 
-def list_special(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
     """A tokenizer's special tokens, as they are spelt."""
     return tuple(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
 
 
-def remove_unseen(text: str) -> str:
+def strip_invisible(text: str) -> str:
     """`text` with plain line ends, without what nobody sees and a normaliser may take away."""
     text = LINE_ENDS.sub("\n", text)
     kept = {found.start() for found in JOINERS.finditer(text)}
@@ -84,14 +84,14 @@ def remove_unseen(text: str) -> str:
     return "".join(shown)
 
 
-def break_acting(text: str) -> str:
+def neutralize_control_text(text: str) -> str:
     """`text` with a space in each string that acts, found as a normaliser would see it."""
-    found = ACTING.finditer(text if text.isascii() else "".join(map(fold, text)))
+    found = CONTROL_PATTERNS.finditer(text if text.isascii() else "".join(map(nfkc_ascii, text)))
     cuts = [0, *(match.end() for match in found), len(text)]
     return " ".join(text[start:end] for start, end in zip(cuts, cuts[1:], strict=False))
 
 
-def fold(character: str) -> str:
+def nfkc_ascii(character: str) -> str:
     """The ASCII character that a compatible one stands for, such as the full-width "\uff1c"; another as it is."""
     plain = unicodedata.normalize("NFKC", character)
     return plain if len(plain) == 1 and plain.isascii() else character

@@ -15,7 +15,7 @@ from rmkit.losses.dpo import dpo_loss
 from rmkit.losses.metarm import difference_loss
 from rmkit.losses.pairwise import (
     bradley_terry_loss,
-    corrected_loss,
+    noise_corrected_loss,
     reward_center_penalty,
     smooth_targets,
     symmetric_loss,
@@ -24,7 +24,7 @@ from rmkit.losses.pairwise import (
 PAIR_LOSSES: dict[str, Callable[..., Tensor]] = {
     "bradley_terry": bradley_terry_loss,
     "symmetric": symmetric_loss,
-    "corrected": corrected_loss,
+    "corrected": noise_corrected_loss,
 }
 
 CONTRASTIVE_LOSSES: dict[str, Callable[..., Tensor]] = {
@@ -45,7 +45,7 @@ __all__ = [
     "LOSSES",
     "PAIR_LOSSES",
     "bradley_terry_loss",
-    "corrected_loss",
+    "noise_corrected_loss",
     "difference_loss",
     "dpo_loss",
     "preference_embeddings",

@@ -14,17 +14,17 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy, log_softmax
 
-from rmkit.core.checks import Seen, refuse
-from rmkit.losses.cosine import Cosines, measure_lengths
+from rmkit.core.checks import Verbatim, raise_input_error
+from rmkit.losses.cosine import Cosines, vector_lengths
 from rmkit.losses.validation import (
     Reduction,
     check_count,
     check_divisor,
+    check_finite,
     check_shapes,
     reduce,
-    refuse_non_finite,
-    widen,
-    widen_alike,
+    to_common_dtype,
+    to_float32,
 )
 
 EXPONENT = 60.0  # exp(-60) is far from float32's smallest number, also after sums and reciprocals
@@ -51,7 +51,7 @@ def preference_embeddings(chosen: Tensor, rejected: Tensor, kind: Literal["pair"
     if kind == "difference":
         difference = chosen - rejected
         return torch.cat([difference, -difference])
-    refuse("kind", "'pair' or 'difference'", kind, "Choose one of these.")
+    raise_input_error("kind", "'pair' or 'difference'", kind, "Choose one of these.")
 
 
 def simcse_loss(view_a: Tensor, view_b: Tensor, *, temperature: float = 0.05, reduction: Reduction = "mean") -> Tensor:
@@ -72,9 +72,9 @@ def simcse_loss(view_a: Tensor, view_b: Tensor, *, temperature: float = 0.05, re
     """
     check_divisor("temperature", temperature)
     check_shapes(("vector", "hidden"), view_a=view_a, view_b=view_b)
-    wide_a, wide_b = widen_alike(view_a, view_b)
+    wide_a, wide_b = to_common_dtype(view_a, view_b)
     candidates, begin = gather_rows(wide_b)
-    length_a, length_b = measure_lengths(view_a=wide_a, view_b=candidates)
+    length_a, length_b = vector_lengths(view_a=wide_a, view_b=candidates)
     scores = Cosines.apply(candidates, length_a, length_b, wide_a)[0] / temperature
     own = torch.arange(begin, begin + len(view_a), device=view_a.device)
     return reduce(cross_entropy(scores, own, reduction="none"), reduction, view_a.dtype)
@@ -115,9 +115,11 @@ def swav_loss(
     check_shapes(("vector", "hidden"), view_a=view_a, view_b=view_b)
     check_shapes(("prototype", "hidden"), prototypes=prototypes)
     if prototypes.shape[1] != view_a.shape[1]:
-        refuse("prototypes", f"hidden size {view_a.shape[1]}", prototypes.shape[1], "Match the embeddings' size.")
-    wide_a, wide_b, wide_c = widen_alike(view_a, view_b, prototypes)
-    length_a, length_b, length_c = measure_lengths(view_a=wide_a, view_b=wide_b, prototypes=wide_c)
+        raise_input_error(
+            "prototypes", f"hidden size {view_a.shape[1]}", prototypes.shape[1], "Match the embeddings' size."
+        )
+    wide_a, wide_b, wide_c = to_common_dtype(view_a, view_b, prototypes)
+    length_a, length_b, length_c = vector_lengths(view_a=wide_a, view_b=wide_b, prototypes=wide_c)
     lengths = torch.stack([length_a, length_b])
     scores = Cosines.apply(wide_c, lengths, length_c, wide_a, wide_b)
     everyone, begin = gather_rows(scores.detach().transpose(0, 1))
@@ -148,8 +150,8 @@ def sinkhorn(scores: Tensor, *, epsilon: float = 0.05, iterations: int = 3) -> T
     check_count("iterations", iterations)
     check_shapes(("vector", "prototype"), scores=scores)
     if not bool(torch.isfinite(scores).all()):
-        refuse_non_finite(scores=scores)
-    return _balance(widen(scores), epsilon, iterations).to(scores.dtype)
+        check_finite(scores=scores)
+    return _balance(to_float32(scores), epsilon, iterations).to(scores.dtype)
 
 
 def _balance(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
@@ -187,8 +189,8 @@ def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
     counts = torch.empty(dist.get_world_size(), dtype=torch.int64, device=rows.device)
     dist.all_gather(list(counts.split(1)), torch.tensor([len(rows)], device=rows.device))
     if not bool((counts == len(rows)).all()):
-        seen = Seen(f"{counts.tolist()} by rank")
-        refuse("batch", "as many rows on every process", seen, "Drop or fill up the last, shorter batch.")
+        seen = Verbatim(f"{counts.tolist()} by rank")
+        raise_input_error("batch", "as many rows on every process", seen, "Drop or fill up the last, shorter batch.")
     return _GatherRows.apply(rows), dist.get_rank() * len(rows)
 
 

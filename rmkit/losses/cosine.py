@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from rmkit.losses.validation import refuse_non_finite, widen
+from rmkit.losses.validation import check_finite, to_float32
 
 
-def measure_lengths(**vectors: Tensor) -> list[Tensor]:
-    """The Euclidean lengths [row, 1] of each argument's rows, in the dtype of `widen`; no gradient.
+def vector_lengths(**vectors: Tensor) -> list[Tensor]:
+    """The Euclidean lengths [row, 1] of each argument's rows, in the dtype of `to_float32`; no gradient.
 
     A zero row gets the length infinity, so that dividing by it gives zeros and passes no gradient; so does one whose
     squared length has no full precision (in float32, a length below 1e-19).
@@ -19,10 +19,12 @@ def measure_lengths(**vectors: Tensor) -> list[Tensor]:
         InputError: on a NaN, an infinity, or rows so long that a product of two would overflow.
     """
     with torch.no_grad():
-        lengths = torch.cat([torch.linalg.vector_norm(widen(rows), dim=1, keepdim=True) for rows in vectors.values()])
+        lengths = torch.cat(
+            [torch.linalg.vector_norm(to_float32(rows), dim=1, keepdim=True) for rows in vectors.values()]
+        )
         # One check for all: a NaN or an infinity anywhere in a row is one in its length, and in the greatest length.
         if not lengths.max().item() ** 2 < torch.finfo(lengths.dtype).max:
-            refuse_non_finite(**vectors)
+            check_finite(**vectors)
         short = lengths < torch.finfo(lengths.dtype).tiny ** 0.5
         return list(lengths.masked_fill_(short, float("inf")).split([len(rows) for rows in vectors.values()]))
 

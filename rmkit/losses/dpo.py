@@ -5,9 +5,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rmkit.core.checks import refuse
-from rmkit.losses.pairwise import logistic, sharpen, soften, weigh
-from rmkit.losses.validation import Reduction, check_number, check_shapes, reduce, settle, widen
+from rmkit.core.checks import raise_input_error
+from rmkit.losses.pairwise import expected_loss, logistic, smooth, unsmooth
+from rmkit.losses.validation import Reduction, check_number, check_shapes, prepare_inputs, reduce, to_float32
 
 
 def dpo_loss(
@@ -49,7 +49,7 @@ def dpo_loss(
     check_number("beta", beta, low=0.0, open_low=True)
     check_number("label_smoothing", label_smoothing, low=0.0, below=0.5)
     if smoothing not in ("conservative", "robust"):
-        refuse("smoothing", "'conservative' or 'robust'", smoothing, "Choose one of these.")
+        raise_input_error("smoothing", "'conservative' or 'robust'", smoothing, "Choose one of these.")
     sources = {
         "policy_chosen_logps": policy_chosen_logps,
         "policy_rejected_logps": policy_rejected_logps,
@@ -57,10 +57,12 @@ def dpo_loss(
         "reference_rejected_logps": reference_rejected_logps,
     }
     check_shapes(("pair",), **sources)
-    chosen_rewards = beta * (widen(policy_chosen_logps) - widen(reference_chosen_logps))
-    rejected_rewards = beta * (widen(policy_rejected_logps) - widen(reference_rejected_logps))
-    logit, target = settle(chosen_rewards - rejected_rewards, 1.0 if target is None else target, margin, **sources)
+    chosen_rewards = beta * (to_float32(policy_chosen_logps) - to_float32(reference_chosen_logps))
+    rejected_rewards = beta * (to_float32(policy_rejected_logps) - to_float32(reference_rejected_logps))
+    logit, target = prepare_inputs(
+        chosen_rewards - rejected_rewards, 1.0 if target is None else target, margin, **sources
+    )
     assert target is not None
-    target = (soften if smoothing == "conservative" else sharpen)(target, label_smoothing)
+    target = (smooth if smoothing == "conservative" else unsmooth)(target, label_smoothing)
     dtype = torch.promote_types(policy_chosen_logps.dtype, policy_rejected_logps.dtype)
-    return reduce(weigh(logistic, logit, target), reduction, dtype)
+    return reduce(expected_loss(logistic, logit, target), reduction, dtype)

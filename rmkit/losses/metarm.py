@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from rmkit.core.checks import Seen, refuse
-from rmkit.losses.validation import Reduction, check_shapes, reduce, refuse_non_finite, widen
+from rmkit.core.checks import Verbatim, raise_input_error
+from rmkit.losses.validation import Reduction, check_finite, check_shapes, reduce, to_float32
 
 
 def difference_loss(rewards: Tensor, *, mask: Tensor | None = None, reduction: Reduction = "mean") -> Tensor:
@@ -30,15 +30,17 @@ def difference_loss(rewards: Tensor, *, mask: Tensor | None = None, reduction: R
     if mask is None:
         mask = torch.ones_like(rewards, dtype=torch.bool)
     elif mask.shape != rewards.shape or mask.dtype != torch.bool:
-        seen = Seen(f"{mask.dtype} of shape {list(mask.shape)}")
-        refuse("mask", f"bool of shape {list(rewards.shape)}", seen, "Mark existing responses True.")
-    present = widen(rewards).masked_fill(~mask, 0.0)
+        seen = Verbatim(f"{mask.dtype} of shape {list(mask.shape)}")
+        raise_input_error("mask", f"bool of shape {list(rewards.shape)}", seen, "Mark existing responses True.")
+    present = to_float32(rewards).masked_fill(~mask, 0.0)
     count = mask.sum(dim=1)
     if not bool((torch.isfinite(present).all(dim=1) & (count >= 2)).all()):
         if bool((count < 2).any()):
-            seen = Seen(f"{int(count.min())} in row {int(count.argmin())}")
-            refuse("rewards", "at least two responses for every prompt", seen, "Drop prompts with nothing to compare.")
-        refuse_non_finite(rewards=present)
+            seen = Verbatim(f"{int(count.min())} in row {int(count.argmin())}")
+            raise_input_error(
+                "rewards", "at least two responses for every prompt", seen, "Drop prompts with nothing to compare."
+            )
+        check_finite(rewards=present)
     first, second = torch.triu_indices(rewards.shape[1], rewards.shape[1], offset=1, device=rewards.device)
     told_apart = torch.sigmoid((present[:, first] - present[:, second]).abs()) * (mask[:, first] & mask[:, second])
     return reduce(2 * told_apart.sum(dim=1) / count.square(), reduction, rewards.dtype)

@@ -16,16 +16,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from rmkit.core.checks import refuse
+from rmkit.core.checks import raise_input_error
 from rmkit.losses.validation import (
     Reduction,
+    check_finite,
     check_number,
     check_shapes,
     check_unit_interval,
+    prepare_inputs,
     reduce,
-    refuse_non_finite,
-    settle,
-    widen,
+    to_float32,
 )
 
 
@@ -54,7 +54,7 @@ def bradley_terry_loss(
     logarithm, where it could not change any gradient; here it is inside. Eq. (5)'s alpha is a value of `target`.
     """
     logit, target = _read_pairs(chosen_rewards, rejected_rewards, target, margin)
-    return reduce(weigh(logistic, logit, target), reduction, _dtype(chosen_rewards, rejected_rewards))
+    return reduce(expected_loss(logistic, logit, target), reduction, _dtype(chosen_rewards, rejected_rewards))
 
 
 def symmetric_loss(
@@ -79,10 +79,10 @@ def symmetric_loss(
     the condition of symmetry. Not in arXiv 2401.06080.
     """
     logit, target = _read_pairs(chosen_rewards, rejected_rewards, target, margin)
-    return reduce(weigh(_miss, logit, target), reduction, _dtype(chosen_rewards, rejected_rewards))
+    return reduce(expected_loss(_sigmoid_loss, logit, target), reduction, _dtype(chosen_rewards, rejected_rewards))
 
 
-def corrected_loss(
+def noise_corrected_loss(
     chosen_rewards: Tensor,
     rejected_rewards: Tensor,
     *,
@@ -111,7 +111,7 @@ def corrected_loss(
     check_number("flip_rate", flip_rate, low=0.0, below=0.5)
     logit, target = _read_pairs(chosen_rewards, rejected_rewards, 1.0 if target is None else target, margin)
     assert target is not None
-    values = weigh(logistic, logit, sharpen(target, flip_rate))
+    values = expected_loss(logistic, logit, unsmooth(target, flip_rate))
     return reduce(values, reduction, _dtype(chosen_rewards, rejected_rewards))
 
 
@@ -129,8 +129,8 @@ def smooth_targets(target: Tensor, alpha: float) -> Tensor:
     """
     check_unit_interval("target", target)
     if not 0 <= alpha <= 1:
-        refuse("alpha", "a probability in [0, 1]", alpha, "Choose alpha inside this interval.")
-    return soften(target if target.is_floating_point() else target.float(), alpha)
+        raise_input_error("alpha", "a probability in [0, 1]", alpha, "Choose alpha inside this interval.")
+    return smooth(target if target.is_floating_point() else target.float(), alpha)
 
 
 def reward_center_penalty(rewards: Tensor, *, reduction: Reduction = "mean") -> Tensor:
@@ -149,10 +149,12 @@ def reward_center_penalty(rewards: Tensor, *, reduction: Reduction = "mean") -> 
     """
     check_shapes(("pair", "response"), rewards=rewards)
     if rewards.shape[1] != 2:
-        refuse("rewards", "two responses per pair", rewards.shape[1], "Stack chosen and rejected along dim 1.")
-    values = widen(rewards).sum(dim=1).square()
+        raise_input_error(
+            "rewards", "two responses per pair", rewards.shape[1], "Stack chosen and rejected along dim 1."
+        )
+    values = to_float32(rewards).sum(dim=1).square()
     if not bool(torch.isfinite(values).all()):
-        refuse_non_finite(rewards=rewards)
+        check_finite(rewards=rewards)
     return reduce(values, reduction, rewards.dtype)
 
 
@@ -161,22 +163,22 @@ def logistic(logit: Tensor) -> Tensor:
     return -logsigmoid(logit)
 
 
-def weigh(loss: Callable[[Tensor], Tensor], logit: Tensor, target: Tensor | None) -> Tensor:
+def expected_loss(loss: Callable[[Tensor], Tensor], logit: Tensor, target: Tensor | None) -> Tensor:
     """target * loss(logit) + (1 - target) * loss(-logit), elementwise; a target of None is 1."""
     return loss(logit) if target is None else target * loss(logit) + (1 - target) * loss(-logit)
 
 
-def soften(target: Tensor, rate: float) -> Tensor:
+def smooth(target: Tensor, rate: float) -> Tensor:
     """The target after labels are flipped at `rate`."""
     return target * (1 - rate) + (1 - target) * rate
 
 
-def sharpen(target: Tensor, rate: float) -> Tensor:
-    """The inverse of `soften`: outside [0, 1] for a hard label, which is what makes a corrected loss unbiased."""
+def unsmooth(target: Tensor, rate: float) -> Tensor:
+    """The inverse of `smooth`: outside [0, 1] for a hard label, which is what makes a corrected loss unbiased."""
     return (target - rate) / (1 - 2 * rate)
 
 
-def _miss(logit: Tensor) -> Tensor:
+def _sigmoid_loss(logit: Tensor) -> Tensor:
     return torch.sigmoid(-logit)
 
 
@@ -185,7 +187,7 @@ def _read_pairs(
 ) -> tuple[Tensor, Tensor | None]:
     sources = {"chosen_rewards": chosen, "rejected_rewards": rejected}
     check_shapes(("pair",), **sources)
-    return settle(widen(chosen) - widen(rejected), target, margin, **sources)
+    return prepare_inputs(to_float32(chosen) - to_float32(rejected), target, margin, **sources)
 
 
 def _dtype(chosen: Tensor, rejected: Tensor) -> torch.dtype:

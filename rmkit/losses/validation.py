@@ -10,7 +10,7 @@ from typing import Literal, NoReturn
 import torch
 from torch import Tensor
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -21,48 +21,52 @@ def check_shapes(axes: tuple[str, ...], **tensors: Tensor) -> None:
     wanted = f"shape [{', '.join(axes)}]"
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
-            refuse(name, "a floating-point tensor", tensor.dtype, f"Convert it with {name}.float().")
+            raise_input_error(name, "a floating-point tensor", tensor.dtype, f"Convert it with {name}.float().")
         if tensor.ndim != len(axes):
-            refuse(name, wanted, _shape(tensor), "Squeeze or index the axes that are too many: nothing is broadcast.")
+            raise_input_error(
+                name, wanted, _shape(tensor), "Squeeze or index the axes that are too many: nothing is broadcast."
+            )
         if tensor.shape != first.shape:
-            refuse(name, f"the shape {_shape(first)} of {first_name}", _shape(tensor), "Give one row for each row.")
+            raise_input_error(
+                name, f"the shape {_shape(first)} of {first_name}", _shape(tensor), "Give one row for each row."
+            )
         if not tensor.numel():
-            refuse(name, f"{wanted} with at least one element", _shape(tensor), "Leave out what is empty.")
+            raise_input_error(name, f"{wanted} with at least one element", _shape(tensor), "Leave out what is empty.")
 
 
 def check_number(name: str, value: float, *, low: float, below: float = float("inf"), open_low: bool = False) -> None:
     """Refuse a setting outside [low, below), or outside (low, below) with `open_low`."""
     if not (low < value < below if open_low else low <= value < below):
         interval = f"{'(' if open_low else '['}{low}, {below})"
-        refuse(name, f"a number in {interval}", value, f"Choose {name} inside this interval.")
+        raise_input_error(name, f"a number in {interval}", value, f"Choose {name} inside this interval.")
 
 
 def check_divisor(name: str, value: float) -> None:
     """Refuse a setting that is not above 0, or so near it that to divide by it overflows float32."""
     check_number(name, value, low=0.0, open_low=True)
     if 1 / value > torch.finfo(torch.float32).max:
-        refuse(name, "a number that float32 can divide by", value, f"Raise {name}.")
+        raise_input_error(name, "a number that float32 can divide by", value, f"Raise {name}.")
 
 
 def check_count(name: str, value: int) -> None:
     """Refuse a setting that is not a whole number, 1 or more."""
     check_number(name, value, low=1)
     if value != int(value):
-        refuse(name, "a whole number", value, f"Round {name}.")
+        raise_input_error(name, "a whole number", value, f"Round {name}.")
 
 
-def widen(values: Tensor) -> Tensor:
+def to_float32(values: Tensor) -> Tensor:
     """`values` in float32, or in float64 where they came so: the precision all losses compute in."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def widen_alike(*tensors: Tensor) -> list[Tensor]:
-    """`tensors` in the precision that `widen` gives the widest of them."""
+def to_common_dtype(*tensors: Tensor) -> list[Tensor]:
+    """`tensors` in the precision that `to_float32` gives the widest of them."""
     dtype = fold(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
     return [tensor.to(dtype) for tensor in tensors]
 
 
-def settle(
+def prepare_inputs(
     gap: Tensor, target: Tensor | float | None, margin: Tensor | float | None, **sources: Tensor
 ) -> tuple[Tensor, Tensor | None]:
     """(`gap - margin`, `target`), both [pair] in the dtype of `gap`, with every value checked at once.
@@ -80,7 +84,7 @@ def settle(
     if not bool(sound.all()):
         if target is not None:
             check_unit_interval("target", target)
-        refuse_non_finite(**sources, **({} if margin is None else {"margin": margin}))
+        check_finite(**sources, **({} if margin is None else {"margin": margin}))
     return logit, target
 
 
@@ -88,20 +92,24 @@ def check_unit_interval(name: str, values: Tensor) -> None:
     """Refuse a tensor with a value outside [0, 1], NaN included."""
     wrong = values[~((values >= 0) & (values <= 1))]
     if wrong.numel():
-        seen = Seen(f"{wrong.numel()} of {values.numel()} values outside, such as {wrong.flatten()[0].item()!r}")
-        refuse(name, "probabilities in [0, 1] that chosen is truly preferred", seen, "Clamp or repair them first.")
+        seen = Verbatim(f"{wrong.numel()} of {values.numel()} values outside, such as {wrong.flatten()[0].item()!r}")
+        raise_input_error(
+            name, "probabilities in [0, 1] that chosen is truly preferred", seen, "Clamp or repair them first."
+        )
 
 
-def refuse_non_finite(**sources: Tensor) -> NoReturn:
+def check_finite(**sources: Tensor) -> NoReturn:
     """Raise for the first of `sources` that holds a NaN or an infinity."""
     remedy = "Look for an overflow or a bad row upstream of the loss."
     for name, values in sources.items():
         wrong = ~torch.isfinite(values)
         if wrong.any():
             where = wrong.nonzero()[0].tolist()
-            seen = Seen(f"{int(wrong.sum())} of {values.numel()} not finite, the first at index {where}")
-            refuse(name, "finite numbers", seen, remedy)
-    refuse(" and ".join(sources), "numbers whose differences and norms are finite", Seen("an overflow"), remedy)
+            seen = Verbatim(f"{int(wrong.sum())} of {values.numel()} not finite, the first at index {where}")
+            raise_input_error(name, "finite numbers", seen, remedy)
+    raise_input_error(
+        " and ".join(sources), "numbers whose differences and norms are finite", Verbatim("an overflow"), remedy
+    )
 
 
 def reduce(values: Tensor, reduction: Reduction, dtype: torch.dtype) -> Tensor:
@@ -112,15 +120,15 @@ def reduce(values: Tensor, reduction: Reduction, dtype: torch.dtype) -> Tensor:
         return values.sum().to(dtype)
     if reduction == "none":
         return values.to(dtype)
-    refuse("reduction", "'mean', 'sum' or 'none'", reduction, "Choose one of these.")
+    raise_input_error("reduction", "'mean', 'sum' or 'none'", reduction, "Choose one of these.")
 
 
 def _per_pair(name: str, value: Tensor | float, gap: Tensor) -> Tensor:
     values = torch.as_tensor(value, dtype=gap.dtype, device=gap.device)
     if values.ndim and values.shape != gap.shape:
-        refuse(name, f"one number, or shape {_shape(gap)}", _shape(values), "Give one value for each pair.")
+        raise_input_error(name, f"one number, or shape {_shape(gap)}", _shape(values), "Give one value for each pair.")
     return values.expand_as(gap)
 
 
-def _shape(tensor: Tensor) -> Seen:
-    return Seen(f"{list(tensor.shape)}")
+def _shape(tensor: Tensor) -> Verbatim:
+    return Verbatim(f"{list(tensor.shape)}")

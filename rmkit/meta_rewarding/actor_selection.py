@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmkit.core.arrays import finite_array
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 
 TOLERANCE = 1e-9  # of the largest score: scores are means, whose last digits depend on the order of adding up
 
@@ -31,7 +31,7 @@ def select_pairs(scores: ArrayLike, lengths: ArrayLike, *, rho: float) -> NDArra
     """
     values, sizes = read_arrays(scores, lengths)
     if not 0 <= rho < 0.5:
-        refuse("rho", "a number in [0, 0.5)", rho, "0 chooses by score alone; the paper goes up to 0.4.")
+        raise_input_error("rho", "a number in [0, 0.5)", rho, "0 chooses by score alone; the paper goes up to 0.4.")
     known = ~np.isnan(values)
     highest = np.where(known, values, -np.inf).max(axis=1, keepdims=True)
     lowest = np.where(known, values, np.inf).min(axis=1, keepdims=True)
@@ -64,14 +64,18 @@ def choose_rho(scores: ArrayLike, lengths: ArrayLike, *, target: float, grid: Se
     Source: none; arXiv 2407.19594 chooses rho by hand in each iteration, as it seems from its Table 4 by length.
     """
     if not grid or not 0 < target < np.inf:
-        refuse("grid and target", "at least one rho, and a length above 0", (list(grid), target), "0 to 0.4 is usual.")
+        raise_input_error(
+            "grid and target", "at least one rho, and a length above 0", (list(grid), target), "0 to 0.4 is usual."
+        )
     sizes = read_arrays(scores, lengths)[1]
     misses = []
     for rho in sorted(grid):
         chosen = select_pairs(scores, lengths, rho=rho)[:, 0]
         picked = sizes[np.arange(len(sizes)), chosen][chosen >= 0]
         if not len(picked):
-            refuse("scores", "a prompt with two different ones", Seen("none"), "Look at the judge's scores.")
+            raise_input_error(
+                "scores", "a prompt with two different ones", Verbatim("none"), "Look at the judge's scores."
+            )
         misses.append(round(abs(float(picked.mean()) - target), 9))
     return float(sorted(grid)[int(np.argmin(misses))])
 
@@ -90,6 +94,10 @@ def read_arrays(scores: ArrayLike, lengths: ArrayLike) -> tuple[NDArray[np.float
     known = ~np.isnan(values)
     finite_array("scores", np.where(known, values, 0.0), ("prompt", "response"))
     if sizes.shape != values.shape or not np.isfinite(sizes[known]).all() or (sizes[known] < 0).any():
-        refuse("lengths", f"one that is not negative for each score, shape {values.shape}",
-               Seen(f"shape {sizes.shape}"), "Count each response's characters.")
+        raise_input_error(
+            "lengths",
+            f"one that is not negative for each score, shape {values.shape}",
+            Verbatim(f"shape {sizes.shape}"),
+            "Count each response's characters.",
+        )
     return values, np.where(known, sizes, np.nan)

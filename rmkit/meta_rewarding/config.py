@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rmkit.commands.run import GOLD
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.meta_rewarding.drift import DriftRules
 from rmkit.meta_rewarding.pairs import REWARD
 
@@ -80,15 +80,25 @@ class MetaRewardConfig:
     def __post_init__(self) -> None:
         for name, least in (("iterations", 0), ("judge_pairs", 0), ("prompts_per_iteration", 1)):
             if getattr(self, name) < least:
-                refuse(name, f"at least {least}", getattr(self, name), f"Raise {name}.")
+                raise_input_error(name, f"at least {least}", getattr(self, name), f"Raise {name}.")
         for name in ("rho", "max_response", "max_judgment"):
             if not getattr(self, name):
-                refuse(name, "a value for each iteration", Seen("none"), "One value is for all of them.")
+                raise_input_error(name, "a value for each iteration", Verbatim("none"), "One value is for all of them.")
         if self.evaluation_prompts == GOLD != self.prompts:
-            refuse("evaluation_prompts", "prompts to measure on, or null, with prompts of your own", GOLD,
-                   "Name rows with a prompt that are not among them.")
+            raise_input_error(
+                "evaluation_prompts",
+                "prompts to measure on, or null, with prompts of your own",
+                GOLD,
+                "Name rows with a prompt that are not among them.",
+            )
         if self.compare is not None and (self.evaluation_prompts is None or not self.iterations):
-            refuse("compare", "evaluation_prompts and iterations with it", Seen("none"), "There is nothing to compare.")
+            raise_input_error(
+                "compare", "evaluation_prompts and iterations with it", Verbatim("none"), "There is nothing to compare."
+            )
         if self.judge == REWARD and self.judge_pairs:
-            refuse("judge_pairs", "0 with the judge reward, which writes nothing to compare", self.judge_pairs,
-                   "Set it to 0, or judge to both.")
+            raise_input_error(
+                "judge_pairs",
+                "0 with the judge reward, which writes nothing to compare",
+                self.judge_pairs,
+                "Set it to 0, or judge to both.",
+            )

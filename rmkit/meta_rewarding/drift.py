@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmkit.core.arrays import finite_array
-from rmkit.core.checks import Seen, refuse
-from rmkit.data.samples import find_first
+from rmkit.core.checks import Verbatim, raise_input_error
+from rmkit.data.samples import is_first_occurrence
 from rmkit.judges.base import Scale
 from rmkit.metrics import agreement
 from rmkit.metrics.agreement import score_array, verdict_array
@@ -19,7 +19,7 @@ TOP = 0.05  # of the scale below its end; judges that have learnt to flatter wri
 
 
 @dataclass(frozen=True)
-class DriftFigures:
+class DriftMetrics:
     """What one iteration looks like; None where there is nothing to measure.
 
     score: mean score, as a share of the scale. top: share of scores in the scale's uppermost twentieth.
@@ -39,7 +39,7 @@ class DriftFigures:
     agreement: float | None = None
 
 
-def describe_iteration(
+def drift_metrics(
     scores: ArrayLike,
     responses: Sequence[Sequence[str]],
     *,
@@ -47,8 +47,8 @@ def describe_iteration(
     battles: tuple[ArrayLike, ArrayLike] | None = None,
     log_ratios: ArrayLike | None = None,
     held_out: tuple[ArrayLike, ArrayLike] | None = None,
-) -> DriftFigures:
-    """The `DriftFigures` of an iteration.
+) -> DriftMetrics:
+    """The `DriftMetrics` of an iteration.
 
     Args:
         scores: [prompt, response, judgment] on `scale`, NaN for none.
@@ -63,13 +63,15 @@ def describe_iteration(
     given = score_array(scores, ("prompt", "response", "judgment"))
     given = (given[~np.isnan(given)] - scale.low) / (scale.high - scale.low)
     if len(given) and not (given.min() >= 0 and given.max() <= 1):
-        refuse("scores", f"scores from {scale.low:g} to {scale.high:g}", Seen("others"), "Pass the judge's scale.")
+        raise_input_error(
+            "scores", f"scores from {scale.low:g} to {scale.high:g}", Verbatim("others"), "Pass the judge's scale."
+        )
     lengths = [len(text) for own in responses for text in own]
     if not lengths:
-        refuse("responses", "at least one", Seen("none"), "Look at what was sampled.")
-    repeated = sum(int((~find_first(own)).sum()) for own in responses if own)
+        raise_input_error("responses", "at least one", Verbatim("none"), "Look at what was sampled.")
+    repeated = sum(int((~is_first_occurrence(own)).sum()) for own in responses if own)
     first, higher = (None, None) if battles is None else describe_battles(*battles)
-    return DriftFigures(
+    return DriftMetrics(
         score=float(given.mean()) if len(given) else None,
         top=float((given >= 1 - TOP).mean()) if len(given) else None,
         length=float(np.mean(lengths)),
@@ -82,12 +84,16 @@ def describe_iteration(
 
 
 def describe_battles(verdicts: ArrayLike, scores: ArrayLike) -> tuple[float | None, float | None]:
-    """`first` and `higher` of `DriftFigures`."""
+    """`first` and `higher` of `DriftMetrics`."""
     outcomes = verdict_array("verdicts", verdicts, ("prompt", "judgment", "judgment"))
     said = score_array(scores, ("prompt", "judgment"))
     if outcomes.shape != (*said.shape, said.shape[1]):
-        refuse("scores of the battles", f"one per judgment, shape {outcomes.shape[:2]}", Seen(f"shape {said.shape}"),
-               "Pass those of the judgments that were compared.")
+        raise_input_error(
+            "scores of the battles",
+            f"one per judgment, shape {outcomes.shape[:2]}",
+            Verbatim(f"shape {said.shape}"),
+            "Pass those of the judgments that were compared.",
+        )
     gaps = said[:, :, None] - said[:, None, :]
     decided = np.abs(outcomes) == 1
     return share(outcomes[decided] == 1), share((outcomes == np.sign(gaps))[decided & (np.abs(gaps) > 0)])
@@ -99,7 +105,7 @@ def share(hits: NDArray[np.bool_]) -> float | None:
 
 
 @dataclass
-class Limit:
+class Threshold:
     """Beyond `warn`, a warning; beyond `stop`, the end. None for never."""
 
     warn: float | None
@@ -107,12 +113,14 @@ class Limit:
 
     def __post_init__(self) -> None:
         if self.warn is not None and self.stop is not None and self.stop < self.warn:
-            refuse("stop", f"no less than warn, {self.warn}", self.stop, "What stops is worse than what warns.")
+            raise_input_error(
+                "stop", f"no less than warn, {self.warn}", self.stop, "What stops is worse than what warns."
+            )
 
 
-def limit(warn: float | None, stop: float | None) -> Limit:
+def limit(warn: float | None, stop: float | None) -> Threshold:
     """A default of `DriftRules`."""
-    return dataclasses.field(default_factory=lambda: Limit(warn, stop))
+    return dataclasses.field(default_factory=lambda: Threshold(warn, stop))
 
 
 @dataclass
@@ -134,19 +142,19 @@ class DriftRules:
         before: with people the paper's fell by 0.033 after its second iteration.
     """
 
-    score: Limit = limit(0.1, None)
-    top: Limit = limit(0.5, 0.9)
-    position: Limit = limit(0.15, 0.35)
-    higher: Limit = limit(0.95, None)
-    length: Limit = limit(0.1, 0.5)
-    length_step: Limit = limit(0.1, 0.4)
-    distinct: Limit = limit(0.2, 0.5)
-    kl: Limit = limit(3.0, None)
-    agreement: Limit = limit(0.05, 0.15)
-    agreement_step: Limit = limit(0.03, None)
+    score: Threshold = limit(0.1, None)
+    top: Threshold = limit(0.5, 0.9)
+    position: Threshold = limit(0.15, 0.35)
+    higher: Threshold = limit(0.95, None)
+    length: Threshold = limit(0.1, 0.5)
+    length_step: Threshold = limit(0.1, 0.4)
+    distinct: Threshold = limit(0.2, 0.5)
+    kl: Threshold = limit(3.0, None)
+    agreement: Threshold = limit(0.05, 0.15)
+    agreement_step: Threshold = limit(0.03, None)
 
 
-class Alarm(NamedTuple):
+class Alert(NamedTuple):
     """A limit that was passed: `rule` is its name in `DriftRules`."""
 
     level: Literal["warn", "stop"]
@@ -154,40 +162,47 @@ class Alarm(NamedTuple):
     text: str
 
 
-def check_drift(history: Sequence[DriftFigures], rules: DriftRules) -> list[Alarm]:
+def check_drift(history: Sequence[DriftMetrics], rules: DriftRules) -> list[Alert]:
     """The alarms of the last of the iterations in `history`, which are in order, beside the first and the one before.
 
     A figure that is None, in it or in what it is compared with, raises no alarm. Raises `InputError` without any.
     """
     if not history:
-        refuse("history", "at least one iteration", Seen("none"), "Describe the first one.")
+        raise_input_error("history", "at least one iteration", Verbatim("none"), "Describe the first one.")
     now, first, before = history[-1], history[0], history[-2] if len(history) > 1 else history[0]
     measured: dict[str, tuple[str, float | None]] = {
-        "score": ("mean score, share of the scale gained", rise(now.score, first.score)),
+        "score": ("mean score, share of the scale gained", difference(now.score, first.score)),
         "top": ("share of scores at the top", now.top),
         "position": ("meta-judge's lean to a position", None if now.first is None else abs(now.first - 0.5)),
         "higher": ("meta-judge's verdicts for the higher score", now.higher),
         "length": ("change of length since the first iteration", abs(now.length / max(first.length, 1) - 1)),
         "length_step": ("change of length since the iteration before", abs(now.length / max(before.length, 1) - 1)),
         "distinct": ("share of distinct responses lost", first.distinct - now.distinct),
-        "kl": ("growth of the KL over the iteration before",
-               now.kl / before.kl if now.kl is not None and before.kl is not None and before.kl > 0 else None),
-        "agreement": ("agreement with labels lost since the first iteration", rise(first.agreement, now.agreement)),
-        "agreement_step": ("agreement with labels lost since the iteration before",
-                           rise(before.agreement, now.agreement)),
+        "kl": (
+            "growth of the KL over the iteration before",
+            now.kl / before.kl if now.kl is not None and before.kl is not None and before.kl > 0 else None,
+        ),
+        "agreement": (
+            "agreement with labels lost since the first iteration",
+            difference(first.agreement, now.agreement),
+        ),
+        "agreement_step": (
+            "agreement with labels lost since the iteration before",
+            difference(before.agreement, now.agreement),
+        ),
     }
     alarms = []
     for rule, (what, value) in measured.items():
-        bounds: Limit = getattr(rules, rule)
+        bounds: Threshold = getattr(rules, rule)
         levels: tuple[Literal["stop", "warn"], ...] = ("stop", "warn")
         for level in levels:
             bound = getattr(bounds, level)
             if value is not None and bound is not None and value > bound:
-                alarms.append(Alarm(level, rule, f"{what}: {value:.3g}, above {bound:g}"))
+                alarms.append(Alert(level, rule, f"{what}: {value:.3g}, above {bound:g}"))
                 break
     return alarms
 
 
-def rise(now: float | None, then: float | None) -> float | None:
+def difference(now: float | None, then: float | None) -> float | None:
     """By how much a figure is above what it was; None where one of them is."""
     return None if now is None or then is None else now - then

@@ -11,20 +11,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmkit.core.arrays import finite_array
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.config import as_dict
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import open_stage
 from rmkit.data.completions import COMPLETION, read_completions
-from rmkit.data.rejected_rows import Quarantine
+from rmkit.data.rejected_rows import RejectedRows
 from rmkit.data.schema import Messages
-from rmkit.data.sources import Fault, read_rows
+from rmkit.data.sources import RowError, read_rows
 from rmkit.data.splits import assign_split, check_fractions
-from rmkit.judges.base import Task
-from rmkit.judges.language_model import show_task
-from rmkit.judges.prompts import QUESTIONS
-from rmkit.judges.results import Judged, read_judged
-from rmkit.judges.sanitize import list_special
+from rmkit.judges.base import JudgeTask
+from rmkit.judges.language_model import render_task
+from rmkit.judges.prompts import JUDGE_PROMPTS
+from rmkit.judges.results import JudgedSamples, read_judged
+from rmkit.judges.sanitize import special_tokens
 from rmkit.metrics.agreement import score_array
 from rmkit.models.reward_model import load_tokenizer
 
@@ -33,12 +33,12 @@ LESSONS = "train.jsonl"
 
 
 @dataclass(kw_only=True)
-class TeachConfig:
+class EftConfig:
     """Make lessons of the judgments in the folder `judgments` of `rmkit judge` on `data`, and of `instructions`.
 
     `data`: rows of `prompt`, `responses` and `ranks` (a number for each response, 0 the best, null for none), as
     OpenAssistant has them. Judgments are taught if the scores given together order the responses as the ranks do, and
-    balanced (`choose_lessons`). `question`: the one that they answer; `tokenizer`: of the model that was asked, whose
+    balanced (`select_eft_judgments`). `question`: the one that they answer; `tokenizer`: of the model that was asked, whose
     special tokens were broken in it, null for one behind a server. `instructions`: rows as `rmkit sft` takes them.
     """
 
@@ -55,7 +55,7 @@ class TeachConfig:
     trust_remote_code: bool = False
 
 
-def teach(config: TeachConfig) -> Path:
+def write_eft_data(config: EftConfig) -> Path:
     """Write `train.jsonl`, rows of `rmkit sft`, and `validation.jsonl`, judgments alone; returns the stage's folder.
 
     The record counts judgments by what became of them. Raises `InputError` when nothing is left to teach.
@@ -65,17 +65,21 @@ def teach(config: TeachConfig) -> Path:
         if not stage.done:
             instructions: list[dict[str, Any]] = []
             if config.instructions is not None:
-                with Quarantine(stage.directory / "quarantine.jsonl") as quarantine:
+                with RejectedRows(stage.directory / "quarantine.jsonl") as quarantine:
                     instructions += read_completions(config.instructions, "train", quarantine)
             judged = read_judged(config.judgments)
-            chosen = choose_lessons(
+            chosen = select_eft_judgments(
                 judged.scores, read_ranks(config.data, judged), judged.prompts,
                 taught={row["prompt"][-1]["content"] for row in instructions}, seed=config.seed,
                 validation_fraction=config.validation_fraction, allow_ties=config.allow_ties, most=config.most,
             )
-            rows = {split: list(list_lessons(config, judged, chosen.fate == split)) for split in (TRAIN, VALIDATION)}
+            rows = {
+                split: list(instruction_prompts(config, judged, chosen.fate == split)) for split in (TRAIN, VALIDATION)
+            }
             if not rows[TRAIN] and not instructions:
-                refuse("teach", "a judgment that agrees with the ranks", Seen(chosen.count()), "Look at the scores.")
+                raise_input_error(
+                    "teach", "a judgment that agrees with the ranks", Verbatim(chosen.count()), "Look at the scores."
+                )
             for split, own in ((VALIDATION, rows[VALIDATION]), (TRAIN, instructions + rows[TRAIN])):
                 text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in own)
                 (stage.directory / f"{split}.jsonl").write_text(text, encoding="utf-8")
@@ -83,28 +87,28 @@ def teach(config: TeachConfig) -> Path:
     return stage.directory
 
 
-def read_ranks(data: str, judged: Judged) -> NDArray[np.float64]:
+def read_ranks(data: str, judged: JudgedSamples) -> NDArray[np.float64]:
     """The ranks of the responses that were judged, [prompt, response], NaN for none."""
     found: dict[str, list[float]] = {}
     for row in read_rows(data):
-        if isinstance(row.content, Fault):
+        if isinstance(row.content, RowError):
             continue
         ranks = row.content.get("ranks")
         name = f"{Path(row.file).name}:{row.line}"
         if not isinstance(ranks, list) or len(ranks) != len(row.content.get("responses") or ()):
-            refuse(name, "ranks, one for each response", ranks, "Write null for a response without one.")
+            raise_input_error(name, "ranks, one for each response", ranks, "Write null for a response without one.")
         found[name] = [np.nan if rank is None else float(rank) for rank in ranks]
     return judged.spread([found[name] for name in judged.ids])
 
 
-def list_lessons(config: TeachConfig, judged: Judged, kept: NDArray[np.bool_]) -> Iterator[dict[str, Any]]:
+def instruction_prompts(config: EftConfig, judged: JudgedSamples, kept: NDArray[np.bool_]) -> Iterator[dict[str, Any]]:
     """The judgments at the places that are kept, each behind the conversation in which it was asked for."""
     tokens: tuple[str, ...] = ()
     if config.tokenizer is not None:
-        tokens = list_special(load_tokenizer(config.tokenizer, trust_remote_code=config.trust_remote_code))
+        tokens = special_tokens(load_tokenizer(config.tokenizer, trust_remote_code=config.trust_remote_code))
     for prompt, response, judgment in np.argwhere(kept).tolist():
-        task = Task(judged.ids[prompt], judged.prompts[prompt], (judged.responses[prompt][response],))
-        shown = show_task(QUESTIONS[config.question], task, "given", tokens)
+        task = JudgeTask(judged.ids[prompt], judged.prompts[prompt], (judged.responses[prompt][response],))
+        shown = render_task(JUDGE_PROMPTS[config.question], task, "given", tokens)
         text = judged.texts[prompt, response, judgment]
         yield {"prompt": [dict(message) for message in shown],
                COMPLETION: [{"role": "assistant", "content": text}]}
@@ -114,7 +118,7 @@ TRAIN = "train"
 
 
 @dataclass(frozen=True)
-class JudgeLessons:
+class EftSelection:
     """What becomes of each judgment: `fate` over [prompt, response, judgment], train, validation, or why it left."""
 
     fate: NDArray[np.str_]
@@ -124,7 +128,7 @@ class JudgeLessons:
         return dict(Counter(self.fate.ravel().tolist()))
 
 
-def choose_lessons(
+def select_eft_judgments(
     scores: ArrayLike,
     ranks: ArrayLike,
     prompts: Sequence[Messages],
@@ -134,14 +138,14 @@ def choose_lessons(
     validation_fraction: float = 0.25,
     allow_ties: bool = False,
     most: float = 1.0,
-) -> JudgeLessons:
+) -> EftSelection:
     """Judgments to fine-tune a judge on, and to watch it by: rank agreement, then balance, split by prompt.
 
     Judgments leave for the first of these reasons: "in the instruction data", where the prompt's text is among
-    `taught`; then as `keep_agreeing` has it; then "score in excess", by `balance_scores`, in the training split alone.
+    `taught`; then as `filter_by_rank_agreement` has it; then "score in excess", by `balance_scores`, in the training split alone.
 
     Args:
-        scores, ranks, allow_ties: as in `keep_agreeing`; most: as in `balance_scores`.
+        scores, ranks, allow_ties: as in `filter_by_rank_agreement`; most: as in `balance_scores`.
         prompts: [prompt], conversations, by which the split is drawn (`assign_split`).
         taught: the last messages of the instruction data's prompts, from which these lessons are to be disjoint.
         validation_fraction: of prompts; 1/4 is near the paper's 541 of 2,171 judgments.
@@ -150,10 +154,10 @@ def choose_lessons(
 
     Source: arXiv 2401.10020 (Self-Rewarding), Section 3.1.1, whose rule of balance is not stated.
     """
-    kept = keep_agreeing(scores, ranks, allow_ties=allow_ties)
+    kept = filter_by_rank_agreement(scores, ranks, allow_ties=allow_ties)
     fate = kept.astype("U40")
     if len(prompts) != len(fate):
-        refuse("prompts", f"one for each of {len(fate)} rows of scores", len(prompts), "Pass all of them.")
+        raise_input_error("prompts", f"one for each of {len(fate)} rows of scores", len(prompts), "Pass all of them.")
     check_fractions(validation_fraction, 0.0)
     names = {text.strip() for text in taught}
     for place, prompt in enumerate(prompts):
@@ -166,10 +170,10 @@ def choose_lessons(
     if train.any():
         balanced = balance_scores(np.asarray(scores, dtype=np.float64)[train], most=most, seed=seed)
         fate[train] = np.where(balanced, TRAIN, "score in excess")
-    return JudgeLessons(fate)
+    return EftSelection(fate)
 
 
-def keep_agreeing(scores: ArrayLike, ranks: ArrayLike, *, allow_ties: bool = False) -> NDArray[np.str_]:
+def filter_by_rank_agreement(scores: ArrayLike, ranks: ArrayLike, *, allow_ties: bool = False) -> NDArray[np.str_]:
     """"" for each judgment whose scores order the prompt's responses as people do; else why it is not kept.
 
     The n-th judgments of a prompt's responses stand or fall together: their scores, of those responses that have one,
@@ -184,7 +188,9 @@ def keep_agreeing(scores: ArrayLike, ranks: ArrayLike, *, allow_ties: bool = Fal
     """
     values, order = score_array(scores, ("prompt", "response", "judgment")), score_array(ranks, ("prompt", "response"))
     if values.shape[:2] != order.shape:
-        refuse("ranks", f"one per response, shape {values.shape[:2]}", Seen(f"shape {order.shape}"), "Pass all.")
+        raise_input_error(
+            "ranks", f"one per response, shape {values.shape[:2]}", Verbatim(f"shape {order.shape}"), "Pass all."
+        )
     better = order[:, :, None] < order[:, None, :]  # no rank is better than none
     gaps = values[:, :, None] - values[:, None, :]
     compared = better[..., None] & ~np.isnan(gaps)
@@ -212,7 +218,7 @@ def balance_scores(scores: ArrayLike, *, most: float = 1.0, seed: int) -> NDArra
     """
     values = finite_array("scores", scores, ("judgment",))
     if not 1 <= most < np.inf:
-        refuse("most", "a number of at least 1", most, "1 cuts each score to the median one's frequency.")
+        raise_input_error("most", "a number of at least 1", most, "1 cuts each score to the median one's frequency.")
     _, numbers, counts = np.unique(np.floor(values + 0.5), return_inverse=True, return_counts=True)
     allowed = int(np.ceil(most * np.median(counts)))
     keep = np.ones(len(values), dtype=np.bool_)

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmkit.core.arrays import same_shape
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.meta_rewarding.actor_selection import read_arrays, select_pairs
-from rmkit.metrics import PositionWeights, battle_matrix, bradley_terry, position_weights
+from rmkit.metrics import PositionWeights, bradley_terry, position_weights, win_matrix
 
 DIGITS = 6  # of a rating in logits that are told apart
 
@@ -46,7 +46,7 @@ def select_judgments(
 ) -> JudgePairs:
     """The judgments of highest and lowest Elo rating of each prompt's disputed response, after the paper's filters.
 
-    Verdicts are weighed against position bias (`position_weights`), made a battle matrix (`battle_matrix`), and rated
+    Verdicts are weighed against position bias (`position_weights`), made a battle matrix (`win_matrix`), and rated
     by maximum likelihood (`bradley_terry` with `ridge`). Reasons why a prompt has no pair, the first that holds:
 
         no battle        fewer than two judgments of which a verdict that counts tells anything
@@ -71,11 +71,13 @@ def select_judgments(
     Source: arXiv 2407.19594, Section 2.3; ridge, ties and the order of filters are not in it.
     """
     weights = position_weights(verdicts, scope=scope)
-    wins = battle_matrix(verdicts, weights)
+    wins = win_matrix(verdicts, weights)
     if wins.ndim != 3:
-        refuse("verdicts", "an array over [prompt, judgment, judgment]", Seen(f"shape {wins.shape}"), "Give all axes.")
+        raise_input_error(
+            "verdicts", "an array over [prompt, judgment, judgment]", Verbatim(f"shape {wins.shape}"), "Give all axes."
+        )
     if lengths is None and max_length is not None:
-        refuse("max_length", "None, as there are no lengths", max_length, "Pass the judgments' lengths.")
+        raise_input_error("max_length", "None, as there are no lengths", max_length, "Pass the judgments' lengths.")
     fought = (wins.sum(axis=1) + wins.sum(axis=2)) > 0
     rated = bradley_terry(wins, ridge=ridge)
     ratings = np.where(fought, rated.ratings, np.nan)

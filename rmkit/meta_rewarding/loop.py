@@ -16,25 +16,25 @@ from rmkit.commands.judge import judge
 from rmkit.commands.read import read
 from rmkit.commands.sample import sample
 from rmkit.commands.sft import sft
-from rmkit.commands.synthetic import school
-from rmkit.core.checks import Seen, refuse
-from rmkit.core.config import as_dict, build
+from rmkit.commands.synthetic import make_synthetic_lm
+from rmkit.core.checks import Verbatim, raise_input_error
+from rmkit.core.config import as_dict, build_config
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import open_stage, read_record
-from rmkit.data.rejected_rows import Quarantine
+from rmkit.data.rejected_rows import RejectedRows
 from rmkit.data.samples import read_prompts
 from rmkit.generation import keep_server
 from rmkit.judges.base import Scale
 from rmkit.judges.results import read_judged
 from rmkit.meta_rewarding.config import MetaRewardConfig
-from rmkit.meta_rewarding.drift import Alarm, DriftFigures, check_drift, describe_iteration
-from rmkit.meta_rewarding.eft import teach
-from rmkit.meta_rewarding.meta_judging import battle, read_battles
-from rmkit.meta_rewarding.metrics import find_figures
-from rmkit.meta_rewarding.pairs import pair, stack_verdicts
-from rmkit.meta_rewarding.plan import Iteration, Measures, Plan, make_plan
+from rmkit.meta_rewarding.drift import Alert, DriftMetrics, check_drift, drift_metrics
+from rmkit.meta_rewarding.eft import write_eft_data
+from rmkit.meta_rewarding.meta_judging import read_battles, run_meta_judging
+from rmkit.meta_rewarding.metrics import measure_iteration
+from rmkit.meta_rewarding.pairs import stack_verdicts, write_pairs
+from rmkit.meta_rewarding.plan import Iteration, LoopPlan, PolicyEvaluation, plan_loop
 from rmkit.meta_rewarding.report import report
-from rmkit.meta_rewarding.reward_models import follow
+from rmkit.meta_rewarding.reward_models import update_reward_models
 from rmkit.training.zero import under_launcher
 
 logger = logging.getLogger(__name__)
@@ -47,15 +47,19 @@ def meta_reward(config: MetaRewardConfig) -> Path:
     same. A stop by the rules of `drift` ends the loop before the iteration's training.
     """
     if under_launcher():
-        refuse("meta-reward", "one process", Seen("a launcher's rank"),
-               "Set processes in dpo, sft and reward.train; the steps start what they need.")
-    plan = make_plan(config)
-    prepare(config, plan)
+        raise_input_error(
+            "meta-reward",
+            "one process",
+            Verbatim("a launcher's rank"),
+            "Set processes in dpo, sft and reward.train; the steps start what they need.",
+        )
+    plan = plan_loop(config)
+    run_setup(config, plan)
     figures = [measure(config, plan.measures[0])] if plan.measures else []
-    history: list[DriftFigures] = []
+    history: list[DriftMetrics] = []
     iterations: list[dict[str, Any]] = []
     for iteration in plan.iterations:
-        produce(config, iteration)
+        run_iteration(config, iteration)
         alarms = []
         if iteration.pair is not None:
             history.append(describe(iteration, figures[-1] if figures else {}))
@@ -74,30 +78,30 @@ def meta_reward(config: MetaRewardConfig) -> Path:
                   [measures.responses.output_dir for measures in plan.measures[:len(figures)]])
 
 
-def prepare(config: MetaRewardConfig, plan: Plan) -> None:
+def run_setup(config: MetaRewardConfig, plan: LoopPlan) -> None:
     """All that comes before the first iteration."""
     if plan.school is not None:
-        school(plan.school)
+        make_synthetic_lm(plan.school)
     if plan.read is not None:
         read(plan.read)
     if plan.exam is not None and plan.teach is not None:
-        with serve(config):
+        with server_of_iteration(config):
             judge(plan.exam)
-        teach(plan.teach)
+        write_eft_data(plan.teach)
     if plan.sft is not None:
         sft(plan.sft)
     if plan.iterations and config.fixed_pairs is None:
-        allot(config, plan)
+        split_prompts(config, plan)
 
 
-def allot(config: MetaRewardConfig, plan: Plan) -> None:
+def split_prompts(config: MetaRewardConfig, plan: LoopPlan) -> None:
     """Write each iteration's prompts: all of them in an order by chance, then in another, cut into iterations."""
     place = Path(config.output_dir) / "prompts"
     settings = {"count": config.prompts_per_iteration, "iterations": config.iterations, "seed": config.seed}
     with open_stage(place, "allot", settings, {"prompts": plan.prompts}) as stage:
         if stage.done:
             return
-        with Quarantine(place / "quarantine.jsonl") as quarantine:
+        with RejectedRows(place / "quarantine.jsonl") as quarantine:
             rows = read_prompts(plan.prompts, "train", quarantine)
         generator = np.random.default_rng(derive_seed(config.seed, "prompts"))
         wanted = config.prompts_per_iteration * config.iterations
@@ -110,28 +114,28 @@ def allot(config: MetaRewardConfig, plan: Plan) -> None:
         stage.record.update(rows=len(rows), quarantined=quarantine.reasons)
 
 
-def produce(config: MetaRewardConfig, iteration: Iteration) -> None:
+def run_iteration(config: MetaRewardConfig, iteration: Iteration) -> None:
     """An iteration's datasets, from samples to pairs."""
-    with serve(config):
+    with server_of_iteration(config):
         if iteration.sample is not None:
             sample(iteration.sample)
         if iteration.judge is not None:
             judge(iteration.judge)
         if iteration.battle is not None:
-            battle(iteration.battle)
+            run_meta_judging(iteration.battle)
     if iteration.follow is not None:
-        follow(iteration.follow)
+        update_reward_models(iteration.follow)
     if iteration.pair is not None:
-        pair(iteration.pair)
+        write_pairs(iteration.pair)
 
 
-def measure(config: MetaRewardConfig, measures: Measures) -> dict[str, Any]:
+def measure(config: MetaRewardConfig, measures: PolicyEvaluation) -> dict[str, Any]:
     """A policy's figures."""
-    with serve(config):
+    with server_of_iteration(config):
         sample(measures.responses)
         for settings in measures.judges:
             judge(settings)
-    return find_figures(measures.figures)
+    return measure_iteration(measures.figures)
 
 
 def add_comparison(config: CompareConfig, figures: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -155,7 +159,7 @@ def add_comparison(config: CompareConfig, figures: list[dict[str, Any]]) -> list
 
 
 @contextlib.contextmanager
-def serve(config: MetaRewardConfig) -> Iterator[None]:
+def server_of_iteration(config: MetaRewardConfig) -> Iterator[None]:
     """For the block, the user's server, where there is one to start."""
     if config.server is None or config.server.command is None:
         yield
@@ -166,7 +170,7 @@ def serve(config: MetaRewardConfig) -> Iterator[None]:
         yield
 
 
-def describe(iteration: Iteration, figures: dict[str, Any]) -> DriftFigures:
+def describe(iteration: Iteration, figures: dict[str, Any]) -> DriftMetrics:
     """What the monitor sees of an iteration: its judgments, and the policy that it began with."""
     assert iteration.pair is not None
     folder = iteration.pair.language or iteration.pair.reward
@@ -178,10 +182,11 @@ def describe(iteration: Iteration, figures: dict[str, Any]) -> DriftFigures:
         if not stage.done:
             judged = read_judged(folder)
             fought = read_battles(iteration.pair.battles) if iteration.pair.battles else []
-            found = describe_iteration(judged.scores, judged.contents, scale=scale,
-                                       battles=stack_verdicts(fought) if fought else None)
+            found = drift_metrics(
+                judged.scores, judged.contents, scale=scale, battles=stack_verdicts(fought) if fought else None
+            )
             stage.record["figures"] = dataclasses.asdict(found)
-    found = build(DriftFigures, stage.record["figures"], "drift")
+    found = build_config(DriftMetrics, stage.record["figures"], "drift")
     judge_name = "language" if iteration.pair.language else "reward"
     return dataclasses.replace(found, kl=figures.get("kl"), agreement=figures.get(f"agreement_{judge_name}"))
 
@@ -194,7 +199,7 @@ def find_scale(iteration: Iteration) -> Scale:
     return Scale(iteration.follow.low, iteration.follow.high)
 
 
-def summarise(iteration: Iteration, drift: DriftFigures | None, alarms: list[Alarm]) -> dict[str, Any]:
+def summarise(iteration: Iteration, drift: DriftMetrics | None, alarms: list[Alert]) -> dict[str, Any]:
     """An iteration as the report tells it."""
     record = read_record(iteration.dpo.data) or {}
     return {

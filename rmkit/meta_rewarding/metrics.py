@@ -8,16 +8,16 @@ from numpy.typing import NDArray
 
 from rmkit.core.config import as_dict
 from rmkit.core.stage import open_stage
-from rmkit.data.samples import find_first
-from rmkit.evaluation.policy_metrics import Values, find_gold, is_known, measure_divergence, read_samples
-from rmkit.judges.results import Judged, read_judged
+from rmkit.data.samples import is_first_occurrence
+from rmkit.evaluation.policy_metrics import Values, gold_rewards, is_synthetic, load_policy_samples, measure_divergence
+from rmkit.judges.results import JudgedSamples, read_judged
 from rmkit.metrics import bootstrap_interval, pair_accuracy, prompt_correlation
-from rmkit.metrics.accuracy import pair_credits
+from rmkit.metrics.accuracy import pair_correct
 from rmkit.metrics.length_control import length_controlled_rate
 
 
 @dataclass(kw_only=True)
-class FigureConfig:
+class MetricsConfig:
     """Measure a policy by its `responses` (a folder of `rmkit sample`) beside those of the `reference`.
 
     `judges`: folders in which its judges, by name, judged the reference's responses. Rows with the gold world's
@@ -35,7 +35,7 @@ class FigureConfig:
     trust_remote_code: bool = False
 
 
-def find_figures(config: FigureConfig) -> dict[str, Any]:
+def measure_iteration(config: MetricsConfig) -> dict[str, Any]:
     """The figures, which also stand in the record of the stage's folder.
 
     length: mean characters of a response; distinct: share of responses that repeat no other to their prompt; kl: mean
@@ -50,10 +50,10 @@ def find_figures(config: FigureConfig) -> dict[str, Any]:
               "policy": config.policy, "reference": config.reference, **config.judges}
     with open_stage(config.output_dir, "figures", as_dict(config), inputs) as stage:
         if not stage.done:
-            rows, reference = (read_samples(folder) for folder in (config.responses, config.reference_responses))
+            rows, reference = (load_policy_samples(folder) for folder in (config.responses, config.reference_responses))
             texts = [[response[-1]["content"] for response in row["responses"]] for row in rows]
-            first = np.concatenate([find_first(own) for own in texts])
-            gold, theirs = find_gold(rows), find_gold(reference)
+            first = np.concatenate([is_first_occurrence(own) for own in texts])
+            gold, theirs = gold_rewards(rows), gold_rewards(reference)
             stage.record["figures"] = {
                 "length": float(np.mean([len(text) for own in texts for text in own])),
                 "distinct": float(first.mean()),
@@ -73,14 +73,14 @@ def compare(
 ) -> dict[str, Any]:
     """Gold rewards and win rates, with 95 % intervals by prompts; nothing where no prompt has gold rewards (NaN)."""
     known: dict[str, Any] = {str(row["prompt"]): (row, value) for row, value in zip(reference, theirs, strict=True)
-                             if is_known(value)}
+                             if is_synthetic(value)}
     preferences, differences, prompts = [], [], []
     for place, (row, own) in enumerate(zip(rows, gold, strict=True)):
-        if str(row["prompt"]) not in known or not is_known(own):
+        if str(row["prompt"]) not in known or not is_synthetic(own):
             continue
         other, values = known[str(row["prompt"])]
         lengths, others = (np.array([len(one[-1]["content"]) for one in each["responses"]]) for each in (row, other))
-        preferences.append(pair_credits((own[:, None] - values[None]).ravel()))
+        preferences.append(pair_correct((own[:, None] - values[None]).ravel()))
         differences.append((lengths[:, None] - others[None]).ravel().astype(np.float64))
         prompts.append(np.full(len(preferences[-1]), place))
     if not preferences:
@@ -92,7 +92,7 @@ def compare(
     flat, owners = flat[~np.isnan(flat)], owners[~np.isnan(flat)]
     return {
         "gold": float(flat.mean()), "gold_interval": find_interval(flat, owners, seed),
-        "gold_rows": sum(map(is_known, gold)),
+        "gold_rows": sum(map(is_synthetic, gold)),
         "win_rate": float(wins.mean()), "win_rate_interval": find_interval(wins, groups, seed),
         "win_rate_lc": controlled.rate, "win_rate_lc_interval": [controlled.low, controlled.high],
     }
@@ -106,7 +106,7 @@ def find_interval(values: NDArray[np.float64], groups: NDArray[np.integer], seed
     return [float(found.low), float(found.high)]
 
 
-def measure_judge(judged: Judged, rows: list[dict[str, Any]], gold: Values) -> dict[str, Any]:
+def measure_judge(judged: JudgedSamples, rows: list[dict[str, Any]], gold: Values) -> dict[str, Any]:
     """A judge's mean score, and where there is gold, how it orders responses."""
     figures: dict[str, Any] = {
         "score": None if np.isnan(judged.scores).all() else float(np.nanmean(judged.scores)),

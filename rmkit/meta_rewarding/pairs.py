@@ -10,15 +10,15 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from rmkit.core.checks import Seen, refuse
-from rmkit.core.config import as_dict, build
+from rmkit.core.checks import Verbatim, raise_input_error
+from rmkit.core.config import as_dict, build_config
 from rmkit.core.stage import open_stage, read_record
 from rmkit.data.parquet import load_split, write_table
-from rmkit.judges.results import Judged, read_judged
+from rmkit.judges.results import JudgedSamples, read_judged
 from rmkit.meta_rewarding.actor_selection import choose_rho, select_pairs
 from rmkit.meta_rewarding.judge_selection import select_judgments
 from rmkit.meta_rewarding.meta_judging import read_battles
-from rmkit.meta_rewarding.score_fusion import Treatment, combine_scores, settle_weak
+from rmkit.meta_rewarding.score_fusion import Treatment, combine_scores, label_weak_pairs
 
 HOLD = "hold"
 ACTOR, JUDGE = "actor", "judge"  # whom a pair is for
@@ -27,14 +27,14 @@ TRAIN = "train.parquet"
 
 
 @dataclass(kw_only=True)
-class PairingConfig:
+class PairConfig:
     """Make pairs of samples judged in the folders `language` and `reward` of `rmkit judge`, and of their `battles`.
 
     Actor pairs: length-controlled (`select_pairs`) by mean scores, of at least `least` judgments; both judges' are
     combined by `weights` (`combine_scores`); reward models' less `k` standard deviations of the members. `rho`: a
     number, or "hold", the one of `grid` under which the chosen responses are as long as the samples in `length_of`
     (a folder of `rmkit judge`) on average. A chosen response of more than `max_response` characters takes its pair
-    away. Weak pairs, of a strength below `threshold`, are kept, dropped, or given soft targets (`settle_weak`): the
+    away. Weak pairs, of a strength below `threshold`, are kept, dropped, or given soft targets (`label_weak_pairs`): the
     strength is the reward models' mean gap, without them the language model's mean scores' gap, times `scale`;
     `margin_scale` gives all actor pairs a margin by it.
 
@@ -63,20 +63,26 @@ class PairingConfig:
 
     def __post_init__(self) -> None:
         if self.language is None and self.reward is None:
-            refuse("language and reward", "one judge's folder, or both", Seen("neither"), "Name what was judged.")
+            raise_input_error(
+                "language and reward", "one judge's folder, or both", Verbatim("neither"), "Name what was judged."
+            )
         if (self.rho == HOLD) != (self.length_of is not None):
-            refuse("rho and length_of", "samples whose length is held, with rho hold, and none without",
-                   (self.rho, self.length_of), "Set both or neither.")
+            raise_input_error(
+                "rho and length_of",
+                "samples whose length is held, with rho hold, and none without",
+                (self.rho, self.length_of),
+                "Set both or neither.",
+            )
         numbers = [*self.grid, *([] if isinstance(self.rho, str) else [self.rho])]
         if not all(0 <= rho < 0.5 for rho in numbers):
-            refuse("rho and grid", "numbers in [0, 0.5)", numbers, "0 chooses by score alone.")
+            raise_input_error("rho and grid", "numbers in [0, 0.5)", numbers, "0 chooses by score alone.")
         if self.least < 1:
-            refuse("least", "at least 1 judgment", self.least, "Raise least.")
+            raise_input_error("least", "at least 1 judgment", self.least, "Raise least.")
         if self.weak not in ("keep", "drop", "soft"):
-            refuse("weak", "keep, drop or soft", self.weak, "Choose one of these.")
+            raise_input_error("weak", "keep, drop or soft", self.weak, "Choose one of these.")
 
 
-def pair(config: PairingConfig) -> Path:
+def write_pairs(config: PairConfig) -> Path:
     """Write `train.parquet`, pairs as `rmkit dpo` takes them; the record says why prompts gave none."""
     roles = ("language", "reward", "battles", "length_of")
     inputs = {role: getattr(config, role) for role in roles if getattr(config, role) is not None}
@@ -89,17 +95,22 @@ def pair(config: PairingConfig) -> Path:
 
 
 def replay_pairs(folder: str | Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The pairs in a folder of `pair`, and those that the datasets it was made from give now."""
+    """The pairs in a folder of `write_pairs`, and those that the datasets it was made from give now."""
     record = read_record(folder) or {}
     if record.get("stage") != "pair":
-        refuse(f"folder {folder}", "a finished stage `pair`", Seen(str(record.get("stage"))), "Name an iteration's.")
-    config = build(PairingConfig, {**record["config"], "output_dir": str(folder)}, str(folder))
+        raise_input_error(
+            f"folder {folder}",
+            "a finished stage `write_pairs`",
+            Verbatim(str(record.get("stage"))),
+            "Name an iteration's.",
+        )
+    config = build_config(PairConfig, {**record["config"], "output_dir": str(folder)}, str(folder))
     written = load_split(folder, "train").to_list()
     again = Dataset.from_list(make_pairs(config)[0]).to_list()
     return written, again
 
 
-def make_pairs(config: PairingConfig) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def make_pairs(config: PairConfig) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The rows, actor's before judge's, and the counts."""
     judges = {name: read_judged(folder) for name, folder in ((LANGUAGE, config.language), (REWARD, config.reward))
               if folder is not None}
@@ -108,19 +119,21 @@ def make_pairs(config: PairingConfig) -> tuple[list[dict[str, Any]], dict[str, A
         more, found = make_judge_pairs(config, read_battles(config.battles))
         rows, facts = rows + more, facts | found
     if not rows:
-        refuse("pair", "a pair to learn from", Seen(facts), "Look at the judge's scores.")
+        raise_input_error("pair", "a pair to learn from", Verbatim(facts), "Look at the judge's scores.")
     if not any(row["target"] != 1 for row in rows) and not any(row["margin"] for row in rows):
         rows = [{name: value for name, value in row.items() if name not in ("target", "margin")} for row in rows]
     return rows, facts
 
 
-def score_responses(config: PairingConfig, judges: dict[str, Judged]) -> NDArray[np.float64]:
+def score_responses(config: PairConfig, judges: dict[str, JudgedSamples]) -> NDArray[np.float64]:
     """One score of each response, [prompt, response]; NaN for one that may not be taken."""
     scores = {name: judged.average(config.least, config.k if name == REWARD else 0.0)
               for name, judged in judges.items()}
     judged, *others = judges.values()
     if any(other.ids != judged.ids or other.contents != judged.contents for other in others):
-        refuse("language and reward", "judgments of the same responses", Seen("others"), "Judge the same samples.")
+        raise_input_error(
+            "language and reward", "judgments of the same responses", Verbatim("others"), "Judge the same samples."
+        )
     if others:
         found = combine_scores(scores, {name: config.weights[name] for name in scores})
     else:
@@ -129,7 +142,7 @@ def score_responses(config: PairingConfig, judges: dict[str, Judged]) -> NDArray
 
 
 def make_actor_pairs(
-    config: PairingConfig, judges: dict[str, Judged]
+    config: PairConfig, judges: dict[str, JudgedSamples]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Pairs of responses."""
     judged = next(iter(judges.values()))
@@ -144,8 +157,13 @@ def make_actor_pairs(
     if not len(prompts):
         return [], {"rho": rho, "actor": {"pairs": 0, "left": {"no two scores": len(places)}}}
     chosen, rejected = places[prompts].T
-    labels = settle_weak(measure_strength(judges, prompts, chosen, rejected), treatment=config.weak,
-                         threshold=config.threshold, scale=config.scale, margin_scale=config.margin_scale)
+    labels = label_weak_pairs(
+        measure_strength(judges, prompts, chosen, rejected),
+        treatment=config.weak,
+        threshold=config.threshold,
+        scale=config.scale,
+        margin_scale=config.margin_scale,
+    )
     rows: list[dict[str, Any]] = []
     why = Counter({"no two scores": len(places) - len(prompts)})
     for number, (prompt, one, other) in enumerate(zip(prompts.tolist(), chosen, rejected, strict=True)):
@@ -168,7 +186,7 @@ def make_actor_pairs(
 
 
 def measure_strength(
-    judges: dict[str, Judged], prompts: NDArray[np.intp], chosen: NDArray[np.intp], rejected: NDArray[np.intp]
+    judges: dict[str, JudgedSamples], prompts: NDArray[np.intp], chosen: NDArray[np.intp], rejected: NDArray[np.intp]
 ) -> NDArray[np.float64]:
     """Gaps [member, pair]: of the reward models' rewards, or, as of one member, of the language model's mean scores."""
     if REWARD in judges:
@@ -179,7 +197,7 @@ def measure_strength(
 
 
 def make_judge_pairs(
-    config: PairingConfig, battles: Sequence[dict[str, Any]]
+    config: PairConfig, battles: Sequence[dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Pairs of judgments, each behind the conversation in which the judge was asked."""
     if not battles:
@@ -210,7 +228,9 @@ def stack_verdicts(battles: Sequence[dict[str, Any]]) -> tuple[NDArray[np.float6
     Raises `InputError` for no battles at all.
     """
     if not battles:
-        refuse("battles", "at least one prompt whose judgments fought", Seen("none"), "Judge prompts more than once.")
+        raise_input_error(
+            "battles", "at least one prompt whose judgments fought", Verbatim("none"), "Judge prompts more than once."
+        )
     most = max(len(row["judgments"]) for row in battles)
     verdicts, scores = np.full((len(battles), most, most), np.nan), np.full((len(battles), most), np.nan)
     for place, row in enumerate(battles):

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from rmkit.core.stage import write_json
 from rmkit.evaluation import figures as drawing
-from rmkit.evaluation.policy_metrics import read_samples
+from rmkit.evaluation.policy_metrics import load_policy_samples
 from rmkit.evaluation.tables import MISSING, align, number
 
 TEMPLATE = "report.html.jinja"
@@ -56,7 +56,7 @@ def report(
         pictures=draw_pictures(figures, iterations), alarms=[
             {"iteration": one["iteration"], **alarm} for one in iterations for alarm in one["alarms"]
         ],
-        pairs=[describe_pairs(one) for one in iterations], samples=put_beside(samples),
+        pairs=[describe_pairs(one) for one in iterations], samples=join_columns(samples),
         config=json.dumps(config, indent=2, default=str),
     )
     (folder / "report.html").write_text(page, encoding="utf-8")
@@ -138,9 +138,9 @@ def draw_panel(lines: Mapping[str, Sequence[tuple[int, float, Any]]], label: str
     return figure
 
 
-def put_beside(samples: Sequence[str]) -> list[dict[str, Any]]:
+def join_columns(samples: Sequence[str]) -> list[dict[str, Any]]:
     """The first prompts with the first response of every policy."""
-    policies = [read_samples(folder) for folder in samples]
+    policies = [load_policy_samples(folder) for folder in samples]
     if not policies:
         return []
     by_prompt = [{str(row["prompt"]): row for row in rows} for rows in policies]

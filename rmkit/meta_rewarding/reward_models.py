@@ -12,24 +12,24 @@ from numpy.typing import NDArray
 from rmkit.commands.iterate import plan_meta
 from rmkit.commands.judge import JudgeConfig, judge
 from rmkit.commands.repair import RepairConfig, repair
-from rmkit.commands.run import section
+from rmkit.commands.run import build_section
 from rmkit.commands.train import TrainConfig, train
 from rmkit.commands.vote import VoteConfig, vote
-from rmkit.core.checks import refuse
+from rmkit.core.checks import raise_input_error
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import open_stage
-from rmkit.data.parquet import SIDES, load_split, write_table
-from rmkit.judges.config import RewardModels
-from rmkit.judges.meta_judge import compare_members, find_disputed
-from rmkit.judges.results import Judged, read_judged
+from rmkit.data.parquet import PAIR_SIDES, load_split, write_table
+from rmkit.judges.config import RewardModelJudgeConfig
+from rmkit.judges.meta_judge import compare_ensemble_members, highest_variance_response
+from rmkit.judges.results import JudgedSamples, read_judged
 from rmkit.meta_rewarding.judge_selection import select_judgments
 from rmkit.meta_rewarding.pairs import TRAIN
 
-POOL = ("id", *SIDES, "source")
+POOL = ("id", *PAIR_SIDES, "source")
 
 
 @dataclass(kw_only=True)
-class FollowConfig:
+class UpdateRewardModelsConfig:
     """Train an ensemble of `members` reward models for the policy as it stands, and let it judge `samples`.
 
     Their pairs are those of `data` (a folder of `rmkit read`) and of `earlier` iterations, which pass through `vote`
@@ -62,10 +62,14 @@ class FollowConfig:
 
     def __post_init__(self) -> None:
         if self.members < 1 or self.fresh and self.members < 3:
-            refuse("members", "at least 1, and 3 for fresh pairs, as the others judge two of them", self.members,
-                   "3 is a beginning; the paper's votes have 10.")
+            raise_input_error(
+                "members",
+                "at least 1, and 3 for fresh pairs, as the others judge two of them",
+                self.members,
+                "3 is a beginning; the paper's votes have 10.",
+            )
         if self.vote is None and self.repair:
-            refuse("repair", "nothing without a vote", self.repair, "Remove it, or vote.")
+            raise_input_error("repair", "nothing without a vote", self.repair, "Remove it, or vote.")
         self.plan_trainings()
         self.plan_repair()
 
@@ -84,10 +88,18 @@ class FollowConfig:
         if self.vote is None:
             return None
         place = Path(self.output_dir)
-        asked = section(VoteConfig, self.vote, self.shared, "vote", data=str(place / "pool"),
-                        model_name_or_path=self.model_name_or_path, output_dir=str(place / "votes"))
-        return asked, section(RepairConfig, self.repair, self.shared, "repair", votes=asked.output_dir,
-                              output_dir=str(place / "repaired"))
+        asked = build_section(
+            VoteConfig,
+            self.vote,
+            self.shared,
+            "vote",
+            data=str(place / "pool"),
+            model_name_or_path=self.model_name_or_path,
+            output_dir=str(place / "votes"),
+        )
+        return asked, build_section(
+            RepairConfig, self.repair, self.shared, "repair", votes=asked.output_dir, output_dir=str(place / "repaired")
+        )
 
     def plan_trainings(self) -> list[TrainConfig]:
         """Each member's training."""
@@ -100,7 +112,7 @@ class FollowConfig:
             begin, settings = self.list_members(self.before), {**self.train, **self.update}
             run = Path(self.output_dir).name  # other pairs come first than in the ensemble before
         return [
-            section(
+            build_section(
                 TrainConfig, settings, {**self.shared, "seed": derive_seed(self.seed, run, place)}, "train",
                 data=data, model_name_or_path=begin[name], output_dir=folder, **meta,
             )
@@ -109,14 +121,14 @@ class FollowConfig:
 
     def plan_judge(self, samples: str, output_dir: str) -> JudgeConfig:
         """The ensemble's judgments of any samples."""
-        models = RewardModels(self.list_members(), low=self.low, high=self.high, max_length=self.max_length)
+        models = RewardModelJudgeConfig(self.list_members(), low=self.low, high=self.high, max_length=self.max_length)
         return JudgeConfig(samples, output_dir, reward_model=models, resamples=100, seed=self.seed,
                            trust_remote_code=self.trust_remote_code)
 
 
-def follow(config: FollowConfig) -> None:
+def update_reward_models(config: UpdateRewardModelsConfig) -> None:
     """Take all steps that are not finished: pool, vote, repair, a training for each member, rewards, fresh pairs."""
-    fill_pool(config)
+    fill_prompt_pool(config)
     planned = config.plan_repair()
     if planned is not None:
         vote(planned[0])
@@ -125,10 +137,10 @@ def follow(config: FollowConfig) -> None:
         train(training)
     judge(config.plan_judge(config.samples, str(Path(config.output_dir) / "rewards")))
     if config.fresh:
-        add_fresh(config)
+        add_policy_pairs(config)
 
 
-def fill_pool(config: FollowConfig) -> None:
+def fill_prompt_pool(config: UpdateRewardModelsConfig) -> None:
     """All pairs in one folder, with the validation pairs of `data`."""
     inputs = {f"earlier {place}": folder for place, folder in enumerate(config.earlier)}
     with open_stage(Path(config.output_dir) / "pool", "pool", {}, {"data": config.data, **inputs}) as stage:
@@ -142,23 +154,25 @@ def fill_pool(config: FollowConfig) -> None:
             stage.record["rows"] = [len(table) for table in tables]
 
 
-def add_fresh(config: FollowConfig) -> None:
+def add_policy_pairs(config: UpdateRewardModelsConfig) -> None:
     """Write the iteration's new pairs, `fresh`/train.parquet."""
     rewards = str(Path(config.output_dir) / "rewards")
     with open_stage(Path(config.output_dir) / "fresh", "fresh", {"seed": config.seed}, {"rewards": rewards}) as stage:
         if not stage.done:
             rows, why = make_fresh(read_judged(rewards), Path(config.output_dir).name, seed=config.seed)
             if not rows:
-                refuse("fresh", "a pair that members can judge", why, "Set fresh to false, or look at the samples.")
+                raise_input_error(
+                    "fresh", "a pair that members can judge", why, "Set fresh to false, or look at the samples."
+                )
             stage.record.update(pairs=len(rows), why=why)
             write_table(Dataset.from_list(rows), stage.directory / TRAIN)
 
 
-def make_fresh(judged: Judged, name: str, *, seed: int) -> tuple[list[dict[str, Any]], dict[str, int]]:
+def make_fresh(judged: JudgedSamples, name: str, *, seed: int) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """New pairs from the members' scores, whose ids begin with `name`, and how many prompts gave none, by reason.
 
-    Of each prompt, the two responses on whose gap the members differ most (`find_disputed`); each member's gap is its
-    verdict, and the one that the others bear out best (`compare_members` by strength, then `select_judgments`) says
+    Of each prompt, the two responses on whose gap the members differ most (`highest_variance_response`); each member's gap is its
+    verdict, and the one that the others bear out best (`compare_ensemble_members` by strength, then `select_judgments`) says
     which response is chosen.
     """
     kept = [(prompt, found) for prompt in range(len(judged.ids)) if (found := find_gap(judged, prompt, seed))]
@@ -168,7 +182,7 @@ def make_fresh(judged: Judged, name: str, *, seed: int) -> tuple[list[dict[str, 
     chosen, rejected = (
         np.array([judged.scores[prompt, places[side]] for prompt, places in kept]).T for side in (0, 1)
     )
-    picked = select_judgments(compare_members(chosen, rejected, rule="strength"))
+    picked = select_judgments(compare_ensemble_members(chosen, rejected, rule="strength"))
     rows = []
     for place, (prompt, places) in enumerate(kept):
         member = int(picked.chosen[place])
@@ -183,12 +197,12 @@ def make_fresh(judged: Judged, name: str, *, seed: int) -> tuple[list[dict[str, 
     return rows, {**left, **picked.count()}
 
 
-def find_gap(judged: Judged, prompt: int, seed: int) -> tuple[int, int] | None:
+def find_gap(judged: JudgedSamples, prompt: int, seed: int) -> tuple[int, int] | None:
     """The two different responses of a prompt on whose gap the members differ most."""
     places: NDArray[np.intp] = np.flatnonzero(judged.first[prompt] & ~np.isnan(judged.scores[prompt]).any(axis=-1))
     if len(places) < 2:
         return None
     one, other = np.triu_indices(len(places), 1)
     gaps = judged.scores[prompt, places[one]] - judged.scores[prompt, places[other]]
-    most = find_disputed(gaps, seed=derive_seed(seed, "fresh", judged.ids[prompt]))
+    most = highest_variance_response(gaps, seed=derive_seed(seed, "fresh", judged.ids[prompt]))
     return None if most is None else (int(places[one[most]]), int(places[other[most]]))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.metrics.agreement import score_array
 from rmkit.preferences import adaptive_margin, preference_strength
 
@@ -32,13 +32,19 @@ def combine_scores(scores: Mapping[str, ArrayLike], weights: Mapping[str, float]
     Raises `InputError` for infinite scores, shapes or names that differ, and other weights.
     """
     if not scores or scores.keys() != weights.keys():
-        refuse("weights", f"one for each of {', '.join(scores) or 'the judges'}", dict(weights), "Name the same ones.")
+        raise_input_error(
+            "weights", f"one for each of {', '.join(scores) or 'the judges'}", dict(weights), "Name the same ones."
+        )
     if not (all(0 <= weight < np.inf for weight in weights.values()) and any(weights.values())):
-        refuse("weights", "numbers that are not negative, one of them positive", dict(weights), "1 and 1 is usual.")
+        raise_input_error(
+            "weights", "numbers that are not negative, one of them positive", dict(weights), "1 and 1 is usual."
+        )
     arrays = {name: score_array(given, ("prompt", "response")) for name, given in scores.items()}
     shapes = {array.shape for array in arrays.values()}
     if len(shapes) > 1:
-        refuse("scores", "the same responses from each judge", Seen(f"shapes {sorted(shapes)}"), "Pass all of them.")
+        raise_input_error(
+            "scores", "the same responses from each judge", Verbatim(f"shapes {sorted(shapes)}"), "Pass all of them."
+        )
     known = ~np.isnan(sum(arrays.values(), np.zeros(shapes.pop())))
     combined = np.zeros(known.shape)
     for name, array in arrays.items():
@@ -63,7 +69,7 @@ class PairLabels(NamedTuple):
     weak: NDArray[np.bool_]
 
 
-def settle_weak(
+def label_weak_pairs(
     strengths: ArrayLike, *, treatment: Treatment, threshold: float, scale: float = 1.0, margin_scale: float = 0.0
 ) -> PairLabels:
     """What is done about pairs that the members of an ensemble hardly prefer, or prefer the other way round.
@@ -86,9 +92,11 @@ def settle_weak(
     Source: strength and margin as in Secrets of RLHF Part II (arXiv 2401.06080), Eqs. (4) and (6); in DPO, not there.
     """
     if treatment not in ("keep", "drop", "soft"):
-        refuse("treatment", "keep, drop or soft", treatment, "Choose one of these.")
+        raise_input_error("treatment", "keep, drop or soft", treatment, "Choose one of these.")
     if not (0 < scale < np.inf and np.isfinite(threshold)):
-        refuse("scale and threshold", "a positive and a finite number", (scale, threshold), "1 and 0 are usual.")
+        raise_input_error(
+            "scale and threshold", "a positive and a finite number", (scale, threshold), "1 and 0 are usual."
+        )
     gaps = np.asarray(strengths, dtype=np.float64)
     mean = scale * preference_strength(gaps, np.zeros_like(gaps)).mean
     weak = mean < threshold

@@ -19,10 +19,10 @@ from rmkit.metrics.agreement import (
 from rmkit.metrics.battles import (
     Battles,
     PositionWeights,
-    battle_matrix,
-    count_battles,
-    count_verdicts,
     position_weights,
+    win_matrix,
+    wins_from_list,
+    wins_from_verdicts,
 )
 from rmkit.metrics.bias import LengthBias, PositionBias, length_bias, position_bias
 from rmkit.metrics.bradley_terry import Ratings, bradley_terry
@@ -35,7 +35,7 @@ from rmkit.metrics.calibration import (
 )
 from rmkit.metrics.correlation import PromptCorrelation, auroc, kendall_tau, prompt_correlation, rank_correlation
 from rmkit.metrics.leaderboard import League, rate_league
-from rmkit.metrics.significance import Interval, bootstrap_interval, share_interval
+from rmkit.metrics.significance import Interval, bootstrap_interval, ratio_interval
 
 __all__ = [
     "Agreement",
@@ -53,14 +53,14 @@ __all__ = [
     "SelfConsistency",
     "agreement",
     "auroc",
-    "battle_matrix",
+    "win_matrix",
     "bootstrap_interval",
     "bradley_terry",
     "brier_score",
     "calibration_error",
     "cohen_kappa",
-    "count_battles",
-    "count_verdicts",
+    "wins_from_list",
+    "wins_from_verdicts",
     "fleiss_kappa",
     "kendall_tau",
     "length_bias",
@@ -74,6 +74,6 @@ __all__ = [
     "rate_league",
     "score_saturation",
     "self_consistency",
-    "share_interval",
+    "ratio_interval",
     "show_percent",
 ]

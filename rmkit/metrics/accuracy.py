@@ -22,9 +22,9 @@ def pair_accuracy(gaps: ArrayLike) -> PairAccuracy:
     Raises `InputError` for an empty or wrongly shaped array, or NaN.
     """
     array = finite_array("gaps", gaps, ("pair",))
-    return PairAccuracy(float(pair_credits(array).mean()), float((array == 0).mean()))
+    return PairAccuracy(float(pair_correct(array).mean()), float((array == 0).mean()))
 
 
-def pair_credits(gaps: NDArray[np.float64]) -> NDArray[np.float64]:
+def pair_correct(gaps: NDArray[np.float64]) -> NDArray[np.float64]:
     """What each pair adds to accuracy, over [pair]: 1 for a positive gap, 1/2 for a tie, 0 for a negative one."""
     return (np.sign(gaps) + 1) / 2

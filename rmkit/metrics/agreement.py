@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import cohen_kappa_score
 
 from rmkit.core.arrays import finite_array
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 
 
 class Agreement(NamedTuple):
@@ -37,7 +37,9 @@ def agreement(verdicts: ArrayLike, labels: ArrayLike) -> Agreement:
     """
     verdict, label = verdict_array("verdicts", verdicts, ("pair",)), verdict_array("labels", labels, ("pair",))
     if verdict.shape != label.shape:
-        refuse("labels", f"one per verdict, shape {verdict.shape}", Seen(f"shape {label.shape}"), "Pass all of them.")
+        raise_input_error(
+            "labels", f"one per verdict, shape {verdict.shape}", Verbatim(f"shape {label.shape}"), "Pass all of them."
+        )
     judged, labelled = ~np.isnan(verdict), np.abs(label) == 1
     side = (verdict * label)[judged & labelled]
     wins, ties, losses = (int(np.count_nonzero(side == outcome)) for outcome in (1, 0, -1))
@@ -66,12 +68,18 @@ def cohen_kappa(
     """
     left, right = (np.asarray(side, dtype=np.float64) for side in (first, second))
     if left.shape != right.shape or left.ndim != 1:
-        refuse("second", f"one per item, shape {left.shape}", Seen(f"shape {right.shape}"), "Pass all of them.")
+        raise_input_error(
+            "second", f"one per item, shape {left.shape}", Verbatim(f"shape {right.shape}"), "Pass all of them."
+        )
     both = ~(np.isnan(left) | np.isnan(right))
     found, codes = np.unique(np.concatenate([left[both], right[both]]), return_inverse=True)
     if len(found) < 2:
-        refuse("first and second", "at least two different answers", Seen(f"the answers {found}"),
-               "Where all agree by chance too, kappa is 0 / 0.")
+        raise_input_error(
+            "first and second",
+            "at least two different answers",
+            Verbatim(f"the answers {found}"),
+            "Where all agree by chance too, kappa is 0 / 0.",
+        )
     return float(cohen_kappa_score(*np.split(codes, 2), weights=weights))
 
 
@@ -87,14 +95,22 @@ def fleiss_kappa(answers: ArrayLike) -> float:
     """
     array = np.asarray(answers, dtype=np.float64)
     if array.ndim != 2:
-        refuse("answers", "an array over [item, judge]", Seen(f"shape {array.shape}"), "One column per judge.")
+        raise_input_error(
+            "answers", "an array over [item, judge]", Verbatim(f"shape {array.shape}"), "One column per judge."
+        )
     array = array[(~np.isnan(array)).sum(axis=1) >= 2]
     if not len(array):
-        refuse("answers", "an item with two answers", Seen("none"), "Without such items no one can agree.")
+        raise_input_error(
+            "answers", "an item with two answers", Verbatim("none"), "Without such items no one can agree."
+        )
     counts = np.stack([(array == value).sum(axis=1) for value in np.unique(array[~np.isnan(array)])], axis=1)
     if counts.shape[1] < 2:
-        refuse("answers", "two different answers among items answered twice",
-               Seen(f"{counts.shape[1]} on {len(array)} such items"), "Where all agree by chance too, kappa is 0 / 0.")
+        raise_input_error(
+            "answers",
+            "two different answers among items answered twice",
+            Verbatim(f"{counts.shape[1]} on {len(array)} such items"),
+            "Where all agree by chance too, kappa is 0 / 0.",
+        )
     observed, expected = agree_by_pairs(counts).mean(), np.square(counts.sum(axis=0) / counts.sum()).sum()
     return float((observed - expected) / (1 - expected))
 
@@ -186,9 +202,11 @@ def score_saturation(scores: ArrayLike, *, top: float) -> Saturation:
     array = score_array(scores, ("prompt", "response"))
     given = array[~np.isnan(array)]
     if not len(given):
-        refuse("scores", "at least one score", Seen("NaN throughout"), "Look at the judge's answers.")
+        raise_input_error("scores", "at least one score", Verbatim("NaN throughout"), "Look at the judge's answers.")
     if given.max() > top:
-        refuse("scores", f"none above the top, {top:g}", Seen(f"{given.max():g}"), "Name the scale's highest score.")
+        raise_input_error(
+            "scores", f"none above the top, {top:g}", Verbatim(f"{given.max():g}"), "Name the scale's highest score."
+        )
     _, counts = np.unique(given, return_counts=True)
     shares = counts / len(given)
     rows = array[(~np.isnan(array)).sum(axis=1) >= 2]
@@ -217,12 +235,18 @@ def verdict_array(name: str, values: ArrayLike, axes: tuple[str, ...]) -> NDArra
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        refuse(name, "verdicts 1, 0, -1 or NaN", Seen(error), "Write NaN where there is no verdict.")
+        raise_input_error(name, "verdicts 1, 0, -1 or NaN", Verbatim(error), "Write NaN where there is no verdict.")
     least = len(axes) - (axes[0] == "..")
     if array.ndim < least or (axes[0] != ".." and array.ndim > least) or 0 in array.shape:
-        refuse(name, f"a filled array over [{', '.join(axes)}]", Seen(f"shape {array.shape}"), "Check its axes.")
+        raise_input_error(
+            name, f"a filled array over [{', '.join(axes)}]", Verbatim(f"shape {array.shape}"), "Check its axes."
+        )
     wrong = ~(np.isin(array, (-1.0, 0.0, 1.0)) | np.isnan(array))
     if wrong.any():
-        refuse(name, "verdicts 1 (first), 0 (tie), -1 (second) or NaN (none)", Seen(f"{array[wrong][0]:g}"),
-               "Turn scores into verdicts by the sign of their difference.")
+        raise_input_error(
+            name,
+            "verdicts 1 (first), 0 (tie), -1 (second) or NaN (none)",
+            Verbatim(f"{array[wrong][0]:g}"),
+            "Turn scores into verdicts by the sign of their difference.",
+        )
     return array

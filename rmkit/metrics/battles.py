@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmkit.core.arrays import finite_array
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.metrics.agreement import verdict_array
 
 
@@ -52,7 +52,7 @@ def position_weights(verdicts: ArrayLike, *, scope: Literal["all", "prompt"] = "
     return PositionWeights(second / wins + empty, first / wins + empty)
 
 
-def battle_matrix(verdicts: ArrayLike, weights: PositionWeights) -> NDArray[np.float64]:
+def win_matrix(verdicts: ArrayLike, weights: PositionWeights) -> NDArray[np.float64]:
     """Battles from verdicts in both orders, B_mn = first [r_mn = 1] + second [r_nm = -1], over [.., player, player].
 
     `verdicts` r as in `position_weights`, whose answer is `weights` ((1/2, 1/2) leaves positions alike). Verdicts
@@ -67,13 +67,13 @@ def battle_matrix(verdicts: ArrayLike, weights: PositionWeights) -> NDArray[np.f
     return first * (array == 1) + second * np.swapaxes(array == -1, -1, -2)
 
 
-def count_verdicts(verdicts: ArrayLike) -> Battles:
+def wins_from_verdicts(verdicts: ArrayLike) -> Battles:
     """Verdicts over [.., player, player], as in `position_weights`, as battles of weight 1, the missing left out."""
     array = square(verdicts)
     return Battles(*((array == outcome).astype(np.float64) for outcome in (1, 0, -1)))
 
 
-def count_battles(
+def wins_from_list(
     first: ArrayLike, second: ArrayLike, verdicts: ArrayLike, *, players: int, weights: ArrayLike | None = None
 ) -> Battles:
     """A list of battles as `Battles` over [player, player], or over [.., player, player] for weights over [.., battle].
@@ -84,13 +84,19 @@ def count_battles(
     Raises `InputError` for other values or shapes, and a player against itself.
     """
     outcomes = verdict_array("verdicts", verdicts, ("battle",))
-    sides = [player_array(name, side, outcomes, players) for name, side in (("first", first), ("second", second))]
+    sides = [item_array(name, side, outcomes, players) for name, side in (("first", first), ("second", second))]
     if (sides[0] == sides[1]).any():
-        refuse("second", "another player than the first", Seen("a player against itself"), "Leave such battles out.")
+        raise_input_error(
+            "second", "another player than the first", Verbatim("a player against itself"), "Leave such battles out."
+        )
     counted = np.ones_like(outcomes) if weights is None else np.asarray(weights, dtype=np.float64)
     if counted.shape[-1:] != outcomes.shape or not np.isfinite(counted).all() or counted.min() < 0:
-        refuse("weights", f"finite numbers, none negative, over [.., {len(outcomes)} battles]",
-               Seen(f"shape {counted.shape}"), "Pass one weight per battle.")
+        raise_input_error(
+            "weights",
+            f"finite numbers, none negative, over [.., {len(outcomes)} battles]",
+            Verbatim(f"shape {counted.shape}"),
+            "Pass one weight per battle.",
+        )
     cell = sides[0] * players + sides[1]
     shape = (*counted.shape[:-1], players, players)
 
@@ -108,16 +114,22 @@ def square(verdicts: ArrayLike) -> NDArray[np.float64]:
     """Verdicts over [.., player, player] with nothing on the diagonal."""
     array = verdict_array("verdicts", verdicts, ("..", "player", "player"))
     if array.shape[-1] != array.shape[-2]:
-        refuse("verdicts", "as many rows as columns", Seen(f"shape {array.shape}"), "Both axes name the same players.")
+        raise_input_error(
+            "verdicts", "as many rows as columns", Verbatim(f"shape {array.shape}"), "Both axes name the same players."
+        )
     return np.where(np.eye(array.shape[-1], dtype=np.bool_), np.nan, array)
 
 
-def player_array(
+def item_array(
     name: str, values: ArrayLike, like: NDArray[np.float64], players: int
 ) -> NDArray[np.intp]:
     """Players over [battle] as whole numbers in [0, players)."""
     array = finite_array(name, values, ("battle",))
     if array.shape != like.shape or (array % 1).any() or array.min() < 0 or array.max() >= players:
-        refuse(name, f"a number from 0 to {players - 1} for each of {len(like)} battles",
-               Seen(f"{array.min():g} to {array.max():g}, shape {array.shape}"), "Number the players from 0.")
+        raise_input_error(
+            name,
+            f"a number from 0 to {players - 1} for each of {len(like)} battles",
+            Verbatim(f"{array.min():g} to {array.max():g}, shape {array.shape}"),
+            "Number the players from 0.",
+        )
     return array.astype(np.intp)

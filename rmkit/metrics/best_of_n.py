@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
 from rmkit.core.arrays import finite_array, same_shape
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 
 
 def best_of_n(proxy: ArrayLike, gold: ArrayLike, sizes: Sequence[int]) -> NDArray[np.float64]:
@@ -29,12 +29,14 @@ def best_of_n(proxy: ArrayLike, gold: ArrayLike, sizes: Sequence[int]) -> NDArra
     responses = scores.shape[1]
     wrong = [size for size in sizes if not 1 <= size <= responses]
     if wrong:
-        refuse("sizes", f"numbers from 1 to the {responses} responses", Seen(f"{wrong[0]}"), "Draw more responses.")
-    weights = find_weights(responses, sizes)
+        raise_input_error(
+            "sizes", f"numbers from 1 to the {responses} responses", Verbatim(f"{wrong[0]}"), "Draw more responses."
+        )
+    weights = order_weights(responses, sizes)
     return np.stack([weights @ share(*row) for row in zip(scores, truth, strict=True)])
 
 
-def find_weights(responses: int, sizes: Sequence[int]) -> NDArray[np.float64]:
+def order_weights(responses: int, sizes: Sequence[int]) -> NDArray[np.float64]:
     """C(i - 1, n - 1) / C(N, n) over [size, i], by logarithms; 0 where i < n."""
     places = np.arange(1, responses + 1)[None, :]
     n = np.asarray(sizes)[:, None]

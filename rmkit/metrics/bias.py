@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rmkit.core.arrays import finite_array
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.metrics.agreement import verdict_array
 
 
@@ -38,7 +38,9 @@ def position_bias(verdicts: ArrayLike, swapped: ArrayLike) -> PositionBias:
     """
     forth, back = verdict_array("verdicts", verdicts, ("pair",)), verdict_array("swapped", swapped, ("pair",))
     if forth.shape != back.shape:
-        refuse("swapped", f"one per verdict, shape {forth.shape}", Seen(f"shape {back.shape}"), "Pass all of them.")
+        raise_input_error(
+            "swapped", f"one per verdict, shape {forth.shape}", Verbatim(f"shape {back.shape}"), "Pass all of them."
+        )
     both = ~(np.isnan(forth) | np.isnan(back))
     every = np.concatenate([forth, back])
     decided = np.count_nonzero(np.abs(every) == 1)
@@ -82,7 +84,9 @@ def length_bias(verdicts: ArrayLike, differences: ArrayLike, labels: ArrayLike |
     label = np.full_like(verdict, np.nan) if labels is None else verdict_array("labels", labels, ("pair",))
     for name, array in (("differences", apart), ("labels", label)):
         if array.shape != verdict.shape:
-            refuse(name, f"one per verdict, shape {verdict.shape}", Seen(f"shape {array.shape}"), "Pass all of them.")
+            raise_input_error(
+                name, f"one per verdict, shape {verdict.shape}", Verbatim(f"shape {array.shape}"), "Pass all of them."
+            )
     counted = (np.abs(verdict) == 1) & (apart != 0)
     side, known = np.sign(apart)[counted], np.abs(label[counted]) == 1
     took, right = verdict[counted] == side, label[counted] == side

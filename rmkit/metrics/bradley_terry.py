@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.metrics.battles import Battles
 from rmkit.metrics.bradley_terry_terms import fit_with_terms
 from rmkit.metrics.newton import BLOCK, fit_ratings
@@ -74,11 +74,15 @@ def bradley_terry(
     nu = exp(t - p / 2), so that t does not depend on position.
     """
     if not 0 <= ridge < math.inf:
-        refuse("ridge", "a number that is not negative", ridge, "Take 0.01.")
+        raise_input_error("ridge", "a number that is not negative", ridge, "Take 0.01.")
     told = Battles(*(weight_array(part) for part in battles)) if isinstance(battles, Battles) else None
     if (position or tie) and told is None:
-        refuse("battles", "`Battles`, where terms are asked for", Seen(type(battles).__name__),
-               "Use count_battles or count_verdicts: a matrix of wins no longer knows positions and ties.")
+        raise_input_error(
+            "battles",
+            "`Battles`, where terms are asked for",
+            Verbatim(type(battles).__name__),
+            "Use count_battles or count_verdicts: a matrix of wins no longer knows positions and ties.",
+        )
     wins = weight_array(battles) if told is None else told.matrix()
     *lead, players, _ = wins.shape
     shape = (*lead, players)
@@ -96,7 +100,9 @@ def bradley_terry(
         if tie:
             terms["tie"] = found.tie.reshape(lead[:-1])
     if not np.isfinite(ratings).all():
-        refuse("battles", "weights that can be added up", Seen("an overflow"), "Divide all of them by their largest.")
+        raise_input_error(
+            "battles", "weights that can be added up", Verbatim("an overflow"), "Divide all of them by their largest."
+        )
     return Ratings(ratings.reshape(shape), components.reshape(shape), classes.reshape(shape), **terms)
 
 
@@ -109,11 +115,15 @@ def rate(
     for start in range(0, len(wins), BLOCK):
         part = slice(start, start + BLOCK)
         block = np.ascontiguousarray(wins[part].transpose(1, 2, 0))
-        joined, ranked = find_parts(block)
+        joined, ranked = strong_components(block)
         if not ridge and (joined != ranked).any():
             lost = int(np.flatnonzero((joined != ranked).any(axis=0))[0])
-            refuse("ridge", "a positive number, as battles are one-sided",
-                   Seen(f"0, with prompt {start + lost} among others"), "Take 0.01: ratings would be infinite.")
+            raise_input_error(
+                "ridge",
+                "a positive number, as battles are one-sided",
+                Verbatim(f"0, with prompt {start + lost} among others"),
+                "Take 0.01: ratings would be infinite.",
+            )
         components[part], classes[part] = joined.T, ranked.T
         if fit:
             ratings[part] = fit_ratings(block, joined, ridge).T
@@ -124,16 +134,24 @@ def weight_array(values: ArrayLike | Battles) -> NDArray[np.float64]:
     """Battle weights as float64 over [.., player, player], finite, none negative, none on the diagonal."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim < 2 or array.shape[-1] != array.shape[-2] or 0 in array.shape:
-        refuse("battles", "a filled array over [.., player, player]", Seen(f"shape {array.shape}"), "Check its axes.")
+        raise_input_error(
+            "battles", "a filled array over [.., player, player]", Verbatim(f"shape {array.shape}"), "Check its axes."
+        )
     if not (array.min() >= 0 and array.max() < np.inf):
-        refuse("battles", "finite weights, none negative", Seen(f"{array.min():g} to {array.max():g}"),
-               "Weigh a missing battle 0.")
+        raise_input_error(
+            "battles",
+            "finite weights, none negative",
+            Verbatim(f"{array.min():g} to {array.max():g}"),
+            "Weigh a missing battle 0.",
+        )
     if np.diagonal(array, axis1=-2, axis2=-1).any():
-        refuse("battles", "zeros on the diagonal", Seen("a player against itself"), "Leave such battles out.")
+        raise_input_error(
+            "battles", "zeros on the diagonal", Verbatim("a player against itself"), "Leave such battles out."
+        )
     return array
 
 
-def find_parts(wins: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def strong_components(wins: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Components and classes of players, over [player, prompt], from wins over [winner, loser, prompt].
 
     Both are named by their first player. Players of one component are joined by battles, in any direction; players
@@ -141,17 +159,17 @@ def find_parts(wins: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.
 
     Source: Ford, Solution of a Ranking Problem from Binary Comparisons (1957); closure by Warshall's algorithm.
     """
-    beats = close(wins > 0)
-    classes = name_parts(beats & beats.swapaxes(0, 1))
+    beats = transitive_closure(wins > 0)
+    classes = name_components(beats & beats.swapaxes(0, 1))
     torn = np.flatnonzero(classes.any(axis=0))
     components = np.zeros_like(classes)
     if len(torn):
         met = wins[:, :, torn] > 0
-        components[:, torn] = name_parts(close(met | met.swapaxes(0, 1)))
+        components[:, torn] = name_components(transitive_closure(met | met.swapaxes(0, 1)))
     return components, classes
 
 
-def close(links: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def transitive_closure(links: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Who can be reached from whom along links, oneself included; links are overwritten."""
     for player in range(len(links)):
         links[player, player] = True
@@ -159,7 +177,7 @@ def close(links: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return links
 
 
-def name_parts(same: NDArray[np.bool_]) -> NDArray[np.intp]:
+def name_components(same: NDArray[np.bool_]) -> NDArray[np.intp]:
     """The first player of each one's part, from an equivalence over [player, player, prompt]."""
     names = np.zeros(same.shape[1:], dtype=np.intp)
     for player in range(len(same) - 1, 0, -1):

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmkit.core.checks import refuse
+from rmkit.core.checks import raise_input_error
 from rmkit.metrics.battles import Battles
-from rmkit.metrics.newton import TOLERANCE, damp
+from rmkit.metrics.newton import TOLERANCE, damped_step
 
 STEPS = 200
 
@@ -31,8 +31,12 @@ def fit_with_terms(
     """
     separable = separate(battles, components)
     if position and not (ridge or separable.all()):
-        refuse("ridge", "a positive number, as battles do not tell position from ratings", ridge,
-               "Show some of the same pairs in both orders, or let a ridge of 0.01 divide what they share.")
+        raise_input_error(
+            "ridge",
+            "a positive number, as battles do not tell position from ratings",
+            ridge,
+            "Show some of the same pairs in both orders, or let a ridge of 0.01 divide what they share.",
+        )
     first_wins, ties, second_wins = battles
     count = first_wins + ties + second_wins
     surplus = (first_wins - second_wins) / 2
@@ -64,12 +68,16 @@ def fit_with_terms(
         except np.linalg.LinAlgError:
             break
         reach = np.ptp(step, axis=-1).max(axis=-1) + np.abs(change).sum(axis=-1)
-        ratings += damp(step, reach[:, None, None])
-        terms[:, asked] += damp(change, reach[:, None])
+        ratings += damped_step(step, reach[:, None, None])
+        terms[:, asked] += damped_step(change, reach[:, None])
         if max(np.abs(step).max(), np.abs(change).max()) <= TOLERANCE:
             return Fit(ratings, terms[:, 0], terms[:, 1], separable)
-    refuse("ridge", "a ridge that keeps position and tie terms finite", ridge,
-           "Take 0.01; without one there is no finite answer where one side always wins, or none or all are ties.")
+    raise_input_error(
+        "ridge",
+        "a ridge that keeps position and tie terms finite",
+        ridge,
+        "Take 0.01; without one there is no finite answer where one side always wins, or none or all are ties.",
+    )
 
 
 def solve_step(

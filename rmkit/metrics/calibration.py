@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from rmkit.core.arrays import finite_array, same_shape
-from rmkit.core.checks import Seen, refuse
-from rmkit.metrics.accuracy import pair_credits
+from rmkit.core.checks import Verbatim, raise_input_error
+from rmkit.metrics.accuracy import pair_correct
 
 
 def log_loss(gaps: ArrayLike) -> float:
@@ -35,7 +35,7 @@ def calibration_error(gaps: ArrayLike, *, bins: int = 10) -> float:
     Source: Guo et al. 2017 (arXiv 1706.04599), Eq. (3), for two classes.
     """
     array = finite_array("gaps", gaps, ("pair",))
-    return bin_error(expit(np.abs(array)), pair_credits(array), bins)
+    return bin_error(expit(np.abs(array)), pair_correct(array), bins)
 
 
 class PreferenceCalibration(NamedTuple):
@@ -69,13 +69,15 @@ def preference_calibration(stated: ArrayLike, outcomes: ArrayLike, *, bins: int 
     for name, array in (("stated", said[given]), ("outcomes", came)):
         if not len(array) or array.min() < 0 or array.max() > 1:
             seen = f"{array.min():g} to {array.max():g}" if len(array) else "none"
-            refuse(name, "probabilities in [0, 1]", Seen(seen), "A score is no probability: take its sigmoid.")
+            raise_input_error(
+                name, "probabilities in [0, 1]", Verbatim(seen), "A score is no probability: take its sigmoid."
+            )
     said, came = said[given], came[given]
     confidence = np.maximum(said, 1 - said)
     favour = np.where(said > 0.5, came, np.where(said < 0.5, 1 - came, 0.5))
     error = bin_error(confidence, favour, bins)
-    places, size = np.unique(find_bins(confidence, bins), return_counts=True)
-    inside = find_bins(confidence, bins) == places[:, None]
+    places, size = np.unique(bin_indices(confidence, bins), return_counts=True)
+    inside = bin_indices(confidence, bins) == places[:, None]
     return PreferenceCalibration(
         error, float(np.square(said - came).mean()), inside @ confidence / size, inside @ favour / size, size,
         int(np.count_nonzero(~given)),
@@ -84,12 +86,12 @@ def preference_calibration(stated: ArrayLike, outcomes: ArrayLike, *, bins: int 
 
 def bin_error(confidence: NDArray[np.float64], credits: NDArray[np.float64], bins: int) -> float:
     """Mean over pairs of |mean credit - mean confidence| of the bin the pair falls in."""
-    error = np.bincount(find_bins(confidence, bins), weights=credits - confidence)
+    error = np.bincount(bin_indices(confidence, bins), weights=credits - confidence)
     return float(np.abs(error).sum() / len(confidence))
 
 
-def find_bins(confidence: NDArray[np.float64], bins: int) -> NDArray[np.intp]:
+def bin_indices(confidence: NDArray[np.float64], bins: int) -> NDArray[np.intp]:
     """The bin of each confidence, of equal bins over [1/2, 1]."""
     if bins < 1:
-        refuse("bins", "at least one bin", bins, "Ten is customary.")
+        raise_input_error("bins", "at least one bin", bins, "Ten is customary.")
     return np.minimum((2 * (confidence - 0.5) * bins).astype(np.intp), bins - 1)

@@ -8,7 +8,7 @@ from scipy.stats import kendalltau, spearmanr
 from sklearn.metrics import roc_auc_score
 
 from rmkit.core.arrays import finite_array, same_shape
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 
 
 def rank_correlation(first: ArrayLike, second: ArrayLike) -> float:
@@ -51,8 +51,12 @@ def prompt_correlation(
     same_shape("second", right, "first", left)
     measures = {"spearman": rank_correlation, "kendall": kendall_tau}
     if left.ndim != 2 or measure not in measures:
-        refuse("first and measure", "an array over [prompt, response], and spearman or kendall",
-               Seen(f"shape {left.shape}, {measure}"), "Give each prompt a row.")
+        raise_input_error(
+            "first and measure",
+            "an array over [prompt, response], and spearman or kendall",
+            Verbatim(f"shape {left.shape}, {measure}"),
+            "Give each prompt a row.",
+        )
     known = ~(np.isnan(left) | np.isnan(right))
     sides = [(row[use], other[use]) for row, other, use in zip(left, right, known, strict=True)]
     found = [measures[measure](*pair) for pair in sides if all(len(side) and np.ptp(side) for side in pair)]
@@ -65,7 +69,9 @@ def read_sides(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[np.float64]
     same_shape("second", right, "first", left)
     for name, side in (("first", left), ("second", right)):
         if np.ptp(side) == 0:
-            refuse(name, "at least two different values", Seen(f"{side[0]:g} throughout"), "No order, no correlation.")
+            raise_input_error(
+                name, "at least two different values", Verbatim(f"{side[0]:g} throughout"), "No order, no correlation."
+            )
     return left, right
 
 
@@ -82,5 +88,7 @@ def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
     same_shape("positive", labels, "scores", values)
     classes = np.unique(labels).tolist()
     if classes != [0.0, 1.0]:
-        refuse("positive", "both true and false", Seen(f"the values {classes}"), "It takes both to rank them.")
+        raise_input_error(
+            "positive", "both true and false", Verbatim(f"the values {classes}"), "It takes both to rank them."
+        )
     return float(roc_auc_score(labels, values))

@@ -5,11 +5,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.metrics.agreement import verdict_array
-from rmkit.metrics.battles import count_battles, player_array
+from rmkit.metrics.battles import item_array, wins_from_list
 from rmkit.metrics.bradley_terry import bradley_terry
-from rmkit.metrics.significance import find_tails, resample
+from rmkit.metrics.significance import cluster_bootstrap, quantiles
 
 
 class League(NamedTuple):
@@ -36,18 +36,20 @@ def rate_league(
 ) -> League:
     """`bradley_terry` of one list of battles, with percentile bootstrap intervals.
 
-    `first`, `second`, `verdicts` over [battle] as in `count_battles`; `groups` over [battle] names what is drawn
+    `first`, `second`, `verdicts` over [battle] as in `wins_from_list`; `groups` over [battle] names what is drawn
     together, such as the prompt (every battle of its own where not given). Ratings have mean zero in each resample,
     so that an interval is of a player's distance from the average player. Battles without a verdict are left out. A
     resample may lack what joins the players or bounds a rating, so take a positive ridge.
 
-    Raises `InputError` as `count_battles`, `bradley_terry` and `bootstrap_interval` do.
+    Raises `InputError` as `wins_from_list`, `bradley_terry` and `bootstrap_interval` do.
     """
     outcomes = verdict_array("verdicts", verdicts, ("battle",))
     judged = ~np.isnan(outcomes)
     if not judged.any():
-        refuse("verdicts", "at least one battle with a verdict", Seen("NaN throughout"), "Look at the judge's answers.")
-    sides = (player_array(name, side, outcomes, players) for name, side in (("first", first), ("second", second)))
+        raise_input_error(
+            "verdicts", "at least one battle with a verdict", Verbatim("NaN throughout"), "Look at the judge's answers."
+        )
+    sides = (item_array(name, side, outcomes, players) for name, side in (("first", first), ("second", second)))
     kinds = np.array([*sides, outcomes])[:, judged]
     copies = np.ones(kinds.shape[1], dtype=np.int64)
     if groups is None:  # battles of one kind are all alike: it is enough to draw how many there are of each
@@ -56,19 +58,25 @@ def rate_league(
     else:
         drawn_together = np.asarray(groups)
         if drawn_together.shape != judged.shape:
-            refuse("groups", f"one name for each of {len(judged)} battles", Seen(f"shape {drawn_together.shape}"),
-                   "Pass all of them.")
+            raise_input_error(
+                "groups",
+                f"one name for each of {len(judged)} battles",
+                Verbatim(f"shape {drawn_together.shape}"),
+                "Pass all of them.",
+            )
         drawn_together = drawn_together[judged]
 
     def fit(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Ratings and terms [resample, player + term]."""
-        battles = count_battles(*kinds, players=players, weights=weights[:, None])
+        battles = wins_from_list(*kinds, players=players, weights=weights[:, None])
         found = bradley_terry(battles, ridge=ridge, position=position, tie=tie)
         terms = [term[:, None] for term in (found.position, found.tie) if term is not None]
         return np.concatenate([found.ratings[:, 0], *terms], axis=1)
 
-    tails = find_tails(level)
-    drawn = resample(fit, drawn_together, seed=seed, resamples=resamples, copies=copies if groups is None else None)
+    tails = quantiles(level)
+    drawn = cluster_bootstrap(
+        fit, drawn_together, seed=seed, resamples=resamples, copies=copies if groups is None else None
+    )
     rows = np.concatenate([fit(copies[None].astype(np.float64)), np.quantile(drawn, tails, axis=0)])
     terms = dict(zip([name for name, asked in (("position", position), ("tie", tie)) if asked], rows.T[players:],
                      strict=True))

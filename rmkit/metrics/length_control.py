@@ -9,9 +9,9 @@ from scipy.special import expit
 from sklearn.model_selection import GroupKFold
 
 from rmkit.core.arrays import finite_array, same_shape
-from rmkit.core.checks import Seen, refuse
-from rmkit.metrics.newton import damp
-from rmkit.metrics.significance import find_tails, resample
+from rmkit.core.checks import Verbatim, raise_input_error
+from rmkit.metrics.newton import damped_step
+from rmkit.metrics.significance import cluster_bootstrap, quantiles
 
 TOLERANCE = 1e-7  # of the last step in logits; convergence is quadratic
 STEPS = 200
@@ -65,7 +65,7 @@ def length_controlled_rate(
     """
     wins, features, names = read_pairs(preferences, differences, difficulty, groups)
     if not 0 < ridge < np.inf:
-        refuse("ridge", "a positive number", ridge, "0.01 keeps b finite where the longer one always wins.")
+        raise_input_error("ridge", "a positive number", ridge, "0.01 keeps b finite where the longer one always wins.")
     penalty = np.array([0.0, ridge, ridge])[:features.shape[1]]
 
     def rate(weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -75,8 +75,8 @@ def length_controlled_rate(
     even = np.ones((1, len(wins)))
     bounds: tuple[float | None, float | None] = (None, None)
     if len(np.unique(names)) > 1:
-        drawn = resample(rate, names, seed=seed, resamples=resamples)
-        low, high = np.quantile(drawn, find_tails(level))
+        drawn = cluster_bootstrap(rate, names, seed=seed, resamples=resamples)
+        low, high = np.quantile(drawn, quantiles(level))
         bounds = (float(low), float(high))
     found = fit_ridge(features, wins, even, penalty)[0]
     known: list[float | None] = [float(value) if np.isfinite(value) else None for value in found]
@@ -100,7 +100,7 @@ def alpaca_rate(
     """
     wins, features, names = read_pairs(preferences, differences, difficulty, groups)
     if len(np.unique(names)) < FOLDS:
-        refuse("groups", f"at least {FOLDS}, a fold each", len(np.unique(names)), "Compare on more prompts.")
+        raise_input_error("groups", f"at least {FOLDS}, a fold each", len(np.unique(names)), "Compare on more prompts.")
     loss = np.zeros(len(STRENGTHS))
     for kept, left_out in GroupKFold(FOLDS).split(features, wins, names):
         for place, strength in enumerate(STRENGTHS):
@@ -118,7 +118,9 @@ def read_pairs(
     apart = finite_array("differences", differences, ("pair",))
     same_shape("differences", apart, "preferences", wins)
     if wins.min() < 0 or wins.max() > 1:
-        refuse("preferences", "numbers in [0, 1]", Seen(f"{wins.min():g} to {wins.max():g}"), "1/2 is a tie.")
+        raise_input_error(
+            "preferences", "numbers in [0, 1]", Verbatim(f"{wins.min():g} to {wins.max():g}"), "1/2 is a tie."
+        )
     spread = apart.std(ddof=1) if len(apart) > 1 else 0.0
     scaled = np.tanh(apart / spread) if spread > 0 else np.sign(apart)
     columns = [np.ones_like(wins), scaled]
@@ -127,7 +129,9 @@ def read_pairs(
         same_shape("difficulty", columns[-1], "preferences", wins)
     names = np.arange(len(wins)) if groups is None else np.asarray(groups)
     if names.shape != wins.shape:
-        refuse("groups", f"one name per pair, shape {wins.shape}", Seen(f"shape {names.shape}"), "Pass all of them.")
+        raise_input_error(
+            "groups", f"one name per pair, shape {wins.shape}", Verbatim(f"shape {names.shape}"), "Pass all of them."
+        )
     return wins, np.stack(columns, axis=1), names
 
 
@@ -163,7 +167,7 @@ def fit_ridge(
         matrix = np.einsum("rp,pi,pj->rij", weights[place] * chance * (1 - chance), features, features, optimize=True)
         step = np.linalg.solve(matrix + np.diag(penalty), gradient[..., None])[..., 0]
         change = np.abs(step @ features.T).max(axis=1)
-        found[place] += damp(step, change[:, None])
+        found[place] += damped_step(step, change[:, None])
         place = place[change > TOLERANCE]
     return found
 
@@ -177,7 +181,7 @@ def fit_lasso(features: NDArray[np.float64], wins: NDArray[np.float64], strength
         matrix = strength * (features.T * (chance * (1 - chance))) @ features
         step = solve_lasso(matrix, slope - matrix @ found) - found
         change = np.abs(features @ step).max()
-        found += damp(step, change)
+        found += damped_step(step, change)
         if change <= TOLERANCE:
             break
     return found

@@ -6,7 +6,7 @@ Prompts lie along the last axis, so that every operation runs along it, however 
 import numpy as np
 from numpy.typing import NDArray
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 
 BLOCK = 1024  # prompts; their arrays stay in the processor's cache
 TOLERANCE = 1e-5  # of the last step in logits; convergence is quadratic, the error left is near its square
@@ -27,7 +27,7 @@ def fit_ratings(
     below the weights lets ratings run far apart. Raises `InputError` where no step gets small even so.
     """
     surplus = (wins.sum(axis=1) - wins.sum(axis=0)) / 2
-    ratings = start(surplus, wins.sum(axis=0) + wins.sum(axis=1), components)
+    ratings = initial_guess(surplus, wins.sum(axis=0) + wins.sum(axis=1), components)
     found = np.empty_like(ratings)
     place = np.arange(ratings.shape[1])
     same = (components[:, None] == components[None]).astype(np.float64)
@@ -45,8 +45,8 @@ def fit_ratings(
         own = ridge - weight.sum(axis=1)
         weight[diagonal, diagonal] = own
         weight += np.multiply(same, np.maximum(own.max(axis=0), LEAST), out=missed)
-        step = solve_all(weight, gradient)
-        ratings += damp(step, np.ptp(step, axis=0))
+        step = batched_solve(weight, gradient)
+        ratings += damped_step(step, np.ptp(step, axis=0))
         moving = ~(np.abs(step).max(axis=0) <= TOLERANCE)
         if not moving.all():
             found[:, place[~moving]] = ratings[:, ~moving]
@@ -54,12 +54,15 @@ def fit_ratings(
             against, same = against[:, :, moving], same[:, :, moving]
         if not len(place):
             return found
-    refuse("battles and ridge", "weights and a ridge that arithmetic can tell apart",
-           Seen(f"ratings that have not settled after {STEPS} steps"),
-           "Divide the weights by their largest, or take a larger ridge.")
+    raise_input_error(
+        "battles and ridge",
+        "weights and a ridge that arithmetic can tell apart",
+        Verbatim(f"ratings that have not settled after {STEPS} steps"),
+        "Divide the weights by their largest, or take a larger ridge.",
+    )
 
 
-def start(
+def initial_guess(
     surplus: NDArray[np.float64], games: NDArray[np.float64], components: NDArray[np.intp]
 ) -> NDArray[np.float64]:
     """A first guess near the answer: log-odds of each player's share of wins, a little spread, centred."""
@@ -71,7 +74,7 @@ def start(
     return guess
 
 
-def damp(step: NDArray[np.float64], change: NDArray[np.float64]) -> NDArray[np.float64]:
+def damped_step(step: NDArray[np.float64], change: NDArray[np.float64]) -> NDArray[np.float64]:
     """The step, cut to log(1 + change) / change of itself where `change`, of a battle's logit at most, is above 1.
 
     Either way the likelihood rises at every step, so that no line search is needed.
@@ -84,7 +87,7 @@ def damp(step: NDArray[np.float64], change: NDArray[np.float64]) -> NDArray[np.f
     return np.where(change > 1, np.log1p(much) / much, 1.0) * step
 
 
-def solve_all(matrix: NDArray[np.float64], vector: NDArray[np.float64]) -> NDArray[np.float64]:
+def batched_solve(matrix: NDArray[np.float64], vector: NDArray[np.float64]) -> NDArray[np.float64]:
     """Solutions [row, prompt] of positive definite systems [row, column, prompt], both overwritten.
 
     Gauss elimination; no pivots are needed. With 11 players it takes half as long as LAPACK, one call per prompt.

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 
 from rmkit.core.arrays import finite_array, same_shape
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 
 BLOCK = 2**22  # weights held at once, 32 MiB
 
@@ -40,15 +40,17 @@ def bootstrap_interval(
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), Section 13.3.
     """
-    found = resample(statistic, groups, seed=seed, resamples=resamples)
+    found = cluster_bootstrap(statistic, groups, seed=seed, resamples=resamples)
     found = found[~np.isnan(found)]
     if not len(found):
-        refuse("statistic", "a value for some resample", Seen("NaN for all"), "Look at what it divides by.")
-    low, high = np.quantile(found, find_tails(level))
+        raise_input_error(
+            "statistic", "a value for some resample", Verbatim("NaN for all"), "Look at what it divides by."
+        )
+    low, high = np.quantile(found, quantiles(level))
     return Interval(float(low), float(high))
 
 
-def share_interval(
+def ratio_interval(
     hits: ArrayLike, counted: ArrayLike, groups: ArrayLike, *, seed: int, resamples: int = 1000
 ) -> Interval:
     """95 % interval of sum(hits) / sum(counted), both over [pair], as in `bootstrap_interval`; no hit where uncounted.
@@ -66,7 +68,7 @@ def share_interval(
     return bootstrap_interval(divide, groups, seed=seed, resamples=resamples)
 
 
-def resample(
+def cluster_bootstrap(
     statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     groups: ArrayLike,
     *,
@@ -83,9 +85,11 @@ def resample(
     size = np.ones(len(names), dtype=np.int64) if copies is None else np.asarray(copies)
     total = int(size.sum())
     if total < 2:
-        refuse("groups", "at least two groups", Seen(f"{total}"), "One prompt alone says nothing about spread.")
+        raise_input_error(
+            "groups", "at least two groups", Verbatim(f"{total}"), "One prompt alone says nothing about spread."
+        )
     if resamples < 1:
-        refuse("resamples", "at least one", resamples, "1000 is customary.")
+        raise_input_error("resamples", "at least one", resamples, "1000 is customary.")
     generator = np.random.default_rng(seed)
     block = max(1, BLOCK // len(group_of_pair))
     values = []
@@ -95,10 +99,10 @@ def resample(
     return np.concatenate(values)
 
 
-def find_tails(level: float) -> tuple[float, float]:
+def quantiles(level: float) -> tuple[float, float]:
     """The two quantiles between which an interval of this level lies."""
     if not 0 < level < 1:
-        refuse("level", "a probability between 0 and 1", level, "Write 0.95 for a 95 % interval.")
+        raise_input_error("level", "a probability between 0 and 1", level, "Write 0.95 for a 95 % interval.")
     return (1 - level) / 2, (1 + level) / 2
 
 

@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rmkit.data.chat_template import Encoded, encode_rows, take
+from rmkit.data.chat_template import Encoded, encode_rows, unwrap
 from rmkit.data.collators import pad_right
-from rmkit.data.token_batches import TOKENS, cut_batches
+from rmkit.data.token_batches import MAX_TOKENS, token_batches
 
 
 @torch.inference_mode()
-def measure_likelihood(
+def measure_log_probs(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[Mapping[str, Any]],
     *,
     max_length: int,
-    tokens_at_once: int = TOKENS,
+    tokens_at_once: int = MAX_TOKENS,
 ) -> list[NDArray[np.float64]]:
     """log p(response | prompt), natural, of every row's `responses` to its `prompt` (messages): [response] by row.
 
@@ -32,7 +32,7 @@ def measure_likelihood(
     encoded: list[Encoded] = []
     for number, row in enumerate(rows):
         found = encode_rows(tokenizer, [(row["prompt"], row["responses"])], max_length)[0]
-        encoded += [take(one, f"row {number}") for one in found]
+        encoded += [unwrap(one, f"row {number}") for one in found]
     order = sorted(range(len(encoded)), key=lambda place: -len(encoded[place].input_ids))
     sizes = np.array([len(encoded[place].input_ids) for place in order], np.int32)
     values = np.zeros(len(encoded))
@@ -40,7 +40,7 @@ def measure_likelihood(
     model.eval()
     try:
         with tqdm(total=len(encoded), desc="Likelihood", unit="response") as bar:
-            for batch in cut_batches(sizes, tokens_at_once, padded=True):
+            for batch in token_batches(sizes, tokens_at_once, padded=True):
                 places = order[batch]
                 values[places] = sum_logprobs(model, tokenizer, [encoded[place] for place in places])
                 bar.update(len(places))

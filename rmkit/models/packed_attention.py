@@ -21,7 +21,7 @@ from transformers.masking_utils import sdpa_mask
 from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.data.collators import Segments
 
 try:
@@ -37,7 +37,7 @@ PACKED_MODELS = ("gemma", "gemma3_text", "llama", "mistral", "mixtral", "olmo2",
                  "smollm3", "starcoder2")
 
 
-class Plan:
+class PackingPlan:
     """How attention goes over a packed row; made once a forward, for all layers and for their recomputation."""
 
     def __init__(self, segments: Segments) -> None:
@@ -114,7 +114,7 @@ def attend(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    plan: Plan | None = None,
+    plan: PackingPlan | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """What a model's layers call: attention by `plan`, and transformers' own SDPA where there is none.
@@ -127,7 +127,9 @@ def attend(
         )
     for name in ("softcap", "s_aux", "position_bias"):
         if others.get(name) is not None:
-            refuse("packed attention", f"plain attention, without {name}", Seen(type(module).__name__), "Pad instead.")
+            raise_input_error(
+                "packed attention", f"plain attention, without {name}", Verbatim(type(module).__name__), "Pad instead."
+            )
     groups = getattr(module, "num_key_value_groups", 1)
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     if torch.is_autocast_enabled(query.device.type):
@@ -164,19 +166,19 @@ def forward(
         return type(self).forward(self, input_ids, attention_mask, position_ids, **others)
     assert input_ids is not None
     body = getattr(self, self.base_model_prefix)
-    with narrow(body.layers[-1].mlp, last, input_ids.shape[1]):
+    with last_tokens_only(body.layers[-1].mlp, last, input_ids.shape[1]):
         states = body(
             input_ids,
             attention_mask=input_ids.new_ones(1, 1, 1, 1),  # one of four axes is taken as it is: no other is built
             position_ids=position_ids,
             use_cache=False,
-            plan=Plan(segments),
+            plan=PackingPlan(segments),
         ).last_hidden_state
     return SequenceClassifierOutputWithPast(logits=self.score(states[0, last]))
 
 
 @contextlib.contextmanager
-def narrow(block: nn.Module, last: Tensor | None, length: int) -> Iterator[None]:
+def last_tokens_only(block: nn.Module, last: Tensor | None, length: int) -> Iterator[None]:
     """Let the final layer's MLP read the places `last` of a row of `length`: of the others nothing is read any more.
 
     Not where gradients are wanted: a layer that is recomputed for them would read the whole row.
@@ -195,14 +197,14 @@ def narrow(block: nn.Module, last: Tensor | None, length: int) -> Iterator[None]
         after.remove()
 
 
-def accept_packed(model: PreTrainedModel) -> None:
+def enable_packing(model: PreTrainedModel) -> None:
     """Let `model` (or the one that its adapters are on) take packed rows, and padded batches as before."""
     plain = unwrap(model)
     plain.set_attn_implementation(ATTENTION)
     plain.forward = MethodType(forward, plain)  # of this object: its class is the one that its checkpoint names
 
 
-def tell_why_padded(model: PreTrainedModel, max_length: int) -> str | None:
+def packing_unsupported_reason(model: PreTrainedModel, max_length: int) -> str | None:
     """Why `model` cannot take packed sequences of up to `max_length` tokens, or None where it can."""
     plain = unwrap(model)
     config = plain.config

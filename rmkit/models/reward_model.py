@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.seeds import derive_seed
 from rmkit.data.chat_template import set_default_template
 
@@ -28,9 +28,13 @@ def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> PreT
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, use_fast=True, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
-        refuse(f"tokenizer {path}", "a tokenizer's folder or hub name", Seen(first_line(error)), "Check the path.")
+        raise_input_error(
+            f"tokenizer {path}", "a tokenizer's folder or hub name", Verbatim(first_line(error)), "Check the path."
+        )
     if not tokenizer.is_fast:
-        refuse(f"tokenizer {path}", "a fast tokenizer", Seen(type(tokenizer).__name__), "Save it as tokenizer.json.")
+        raise_input_error(
+            f"tokenizer {path}", "a fast tokenizer", Verbatim(type(tokenizer).__name__), "Save it as tokenizer.json."
+        )
     tokenizer.padding_side = "right"
     set_default_template(tokenizer)
     textual = (None, tokenizer.eos_token, tokenizer.bos_token, tokenizer.unk_token)
@@ -56,9 +60,9 @@ def load_reward_model(
     The embedding grows when the tokenizer has tokens (a pad token) that the checkpoint does not know. Raises
     `InputError` when there is no such model at `path`, or when its head gives more than one number.
     """
-    with seeded(seed):
+    with fork_seed(seed):
         try:
-            with quiet():
+            with suppress_loading_report():
                 model, report = AutoModelForSequenceClassification.from_pretrained(
                     path,
                     num_labels=1,
@@ -69,15 +73,23 @@ def load_reward_model(
                     output_loading_info=True,
                 )
         except (OSError, ValueError, RuntimeError) as error:
-            refuse(f"model {path}", "a model's folder or hub name, with safetensors weights and one label if it has "
-                   "a head", Seen(first_line(error)), "Check the path and the model's kind.")
+            raise_input_error(
+                f"model {path}",
+                "a model's folder or hub name, with safetensors weights and one label if it has a head",
+                Verbatim(first_line(error)),
+                "Check the path and the model's kind.",
+            )
         if model.get_input_embeddings().num_embeddings < len(tokenizer):
             model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     body = [key for key in report["missing_keys"] if key.startswith(f"{model.base_model_prefix}.")]
     lacking = [key for key in body if "pooler" not in key]  # a pooler belongs to the head
     if lacking:
-        refuse(f"model {path}", "weights for every layer but the head", Seen(f"none for {', '.join(lacking[:3])}"),
-               "Check that the weights belong to this architecture.")
+        raise_input_error(
+            f"model {path}",
+            "weights for every layer but the head",
+            Verbatim(f"none for {', '.join(lacking[:3])}"),
+            "Check that the weights belong to this architecture.",
+        )
     for config in (model.config, model.config.get_text_config()):  # the latter is read where configurations nest
         config.pad_token_id = tokenizer.pad_token_id
     return model
@@ -87,8 +99,12 @@ def check_positions(model: PreTrainedModel, longest: int) -> None:
     """Refuse sequences of `longest` tokens where the model has positions for fewer."""
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if positions is not None and longest > positions:
-        refuse("max_length", f"at most the model's {positions} positions", Seen(f"a sequence of {longest} tokens"),
-               f"Set max_length to {positions}.")
+        raise_input_error(
+            "max_length",
+            f"at most the model's {positions} positions",
+            Verbatim(f"a sequence of {longest} tokens"),
+            f"Set max_length to {positions}.",
+        )
 
 
 def find_head(model: nn.Module) -> nn.Linear:
@@ -99,12 +115,14 @@ def find_head(model: nn.Module) -> nn.Linear:
         if isinstance(module, nn.Linear) and module.out_features == 1 and not re.search("original_module|lora_", name)
     ]
     if not heads:
-        refuse("model", "a linear head with one output", Seen(type(model).__name__), "Use load_reward_model.")
+        raise_input_error(
+            "model", "a linear head with one output", Verbatim(type(model).__name__), "Use load_reward_model."
+        )
     return heads[-1]
 
 
 @contextlib.contextmanager
-def seeded(seed: int | None) -> Iterator[None]:
+def fork_seed(seed: int | None) -> Iterator[None]:
     """Draw a head's weights under `seed` and leave the random state as it was; with None, draw from that state."""
     if seed is None:
         yield
@@ -115,7 +133,7 @@ def seeded(seed: int | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def suppress_loading_report() -> Iterator[None]:
     """Without the loading report, which sounds the alarm about every new head; what it says is checked instead."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()

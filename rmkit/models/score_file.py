@@ -10,15 +10,15 @@ from datasets import Dataset
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rmkit.core.checks import InputError, Seen, refuse
+from rmkit.core.checks import InputError, Verbatim, raise_input_error
 from rmkit.core.stage import Stage, open_stage
-from rmkit.data.chat_template import Encoded, OverLong, encode_rows
+from rmkit.data.chat_template import Encoded, ResponseTooLong, encode_rows
 from rmkit.data.collators import AT_ONCE
-from rmkit.data.resumable import PROGRESS, Ledger
-from rmkit.data.samples import Parsed, parse
-from rmkit.data.sources import Fault, Row, find_files, read_rows
-from rmkit.data.token_batches import TOKENS, UNITS, cut_units
-from rmkit.models.scoring import choose_sharing, load_scorer, score_units
+from rmkit.data.resumable import PROGRESS, ResumableJsonlWriter
+from rmkit.data.samples import Parsed, parse_responses
+from rmkit.data.sources import Row, RowError, find_files, read_rows
+from rmkit.data.token_batches import MAX_TOKENS, UNIT_SCHEMA, split_into_units
+from rmkit.models.scoring import load_scorer, prefix_sharing_budget, score_units
 
 SCORED = "scored"
 BLOCK = 512  # rows that are scored together, and lost when the run is killed
@@ -31,7 +31,7 @@ def score_file(
     *,
     split: str = "train",
     max_length: int = 1024,
-    tokens_at_once: int = TOKENS,
+    tokens_at_once: int = MAX_TOKENS,
     dtype: str = "float32",
     trust_remote_code: bool = False,
 ) -> Path:
@@ -51,7 +51,9 @@ def score_file(
                 model, tokenizer = load_scorer(model_name_or_path, dtype=dtype, trust_remote_code=trust_remote_code)
                 fill(stage, data, split, model, tokenizer, max_length=max_length, tokens_at_once=tokens_at_once)
             except OSError as error:
-                refuse(f"score: output_dir {output_dir}", "a disk that can be written", Seen(error), "Free it.")
+                raise_input_error(
+                    f"score: output_dir {output_dir}", "a disk that can be written", Verbatim(error), "Free it."
+                )
         print("\n".join(stage.record["report"]))
     (stage.directory / PROGRESS).unlink(missing_ok=True)
     return stage.directory
@@ -62,18 +64,26 @@ def fill(
     *, max_length: int, tokens_at_once: int,
 ) -> None:
     """Score what is not scored yet."""
-    with Ledger(stage.directory, SCORED) as ledger:
+    with ResumableJsonlWriter(stage.directory, SCORED) as ledger:
         reading = ledger.reading
         rows = iter(tqdm(read_rows(data, split), f"Scoring {data}", unit=" rows", disable=None))
         done = sum(1 for _ in islice(rows, reading.rows_in))
         if done < reading.rows_in:
-            refuse(f"data {data}", f"the {reading.rows_in} rows that were read before", Seen(f"{done} rows"),
-                   "Name another output folder.")
+            raise_input_error(
+                f"data {data}",
+                f"the {reading.rows_in} rows that were read before",
+                Verbatim(f"{done} rows"),
+                "Name another output folder.",
+            )
         while block := list(islice(rows, BLOCK)):
             ledger.write(score_block(block, model, tokenizer, max_length, tokens_at_once))
         if not reading.rows_out[SCORED]:
-            refuse(f"data {data}", "at least one usable row",
-                   Seen("; ".join([str(reading), *reading.list_reasons()])), "A row has prompt and responses.")
+            raise_input_error(
+                f"data {data}",
+                "at least one usable row",
+                Verbatim("; ".join([str(reading), *reading.list_reasons()])),
+                "A row has prompt and responses.",
+            )
     stage.record.update(
         rows_in=reading.rows_in,
         rows_out=reading.rows_out[SCORED],
@@ -84,17 +94,17 @@ def fill(
 
 def score_block(
     block: list[Row], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int, tokens_at_once: int
-) -> Iterator[tuple[Row, Mapping[str, Any] | Fault]]:
+) -> Iterator[tuple[Row, Mapping[str, Any] | RowError]]:
     """Each row of a block with its `rewards`, or its fault."""
-    encoded = list(encode_block([parse(row) for row in block], tokenizer, max_length))
-    groups = [group for group in encoded if not isinstance(group, Fault)]
-    units = cut_units(groups, choose_sharing(model, max_length, tokens_at_once))
+    encoded = list(encode_block([parse_responses(row) for row in block], tokenizer, max_length))
+    groups = [group for group in encoded if not isinstance(group, RowError)]
+    units = split_into_units(groups, prefix_sharing_budget(model, max_length, tokens_at_once))
     rewards: np.ndarray = score_units(
-        model, tokenizer, Dataset.from_dict(units, UNITS),
+        model, tokenizer, Dataset.from_dict(units, UNIT_SCHEMA),
         max_length=max_length, tokens_at_once=tokens_at_once,
     )
     for row, group in zip(block, encoded, strict=True):
-        if isinstance(group, Fault):
+        if isinstance(group, RowError):
             yield row, group
         else:
             yield row, {"rewards": rewards[:len(group)].tolist()}
@@ -102,20 +112,22 @@ def score_block(
 
 
 def encode_block(
-    parsed: list[Parsed | Fault], tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> Iterator[list[list[int]] | Fault]:
+    parsed: list[Parsed | RowError], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> Iterator[list[list[int]] | RowError]:
     """Token ids [response, token] of each row, or its fault."""
     for start in range(0, len(parsed), AT_ONCE):
         part = parsed[start:start + AT_ONCE]
-        sound = [row for row in part if not isinstance(row, Fault)]
+        sound = [row for row in part if not isinstance(row, RowError)]
         found = iter(encode_rows(tokenizer, sound, max_length, starts=False))
         for row in part:
-            yield row if isinstance(row, Fault) else list_tokens(next(found))
+            yield row if isinstance(row, RowError) else list_tokens(next(found))
 
 
-def list_tokens(group: list[Encoded | InputError]) -> list[list[int]] | Fault:
+def list_tokens(group: list[Encoded | InputError]) -> list[list[int]] | RowError:
     """Token ids of a row's conversations, or the fault of the first that has one."""
     for encoded in group:
         if isinstance(encoded, InputError):
-            return Fault("over-long response" if isinstance(encoded, OverLong) else "not encoded", str(encoded))
+            return RowError(
+                "over-long response" if isinstance(encoded, ResponseTooLong) else "not encoded", str(encoded)
+            )
     return [encoded.input_ids for encoded in group if isinstance(encoded, Encoded)]

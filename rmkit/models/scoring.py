@@ -15,17 +15,22 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.data.collators import pack, pad_right
 from rmkit.data.memmap import release, release_pages, scratch_array, store
-from rmkit.data.parquet import SIDES, read_column
-from rmkit.data.token_batches import TOKENS, cut_batches, encode_groups
-from rmkit.models.packed_attention import ATTENTION, accept_packed, tell_why_padded, unwrap
+from rmkit.data.parquet import PAIR_SIDES, read_column
+from rmkit.data.token_batches import MAX_TOKENS, encode_groups, token_batches
+from rmkit.models.packed_attention import ATTENTION, enable_packing, packing_unsupported_reason, unwrap
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
 
 
-def score_with(
-    path: str | Path, pairs: Dataset, *, max_length: int, tokens_at_once: int = TOKENS, trust_remote_code: bool = False
+def score_pairs_from_path(
+    path: str | Path,
+    pairs: Dataset,
+    *,
+    max_length: int,
+    tokens_at_once: int = MAX_TOKENS,
+    trust_remote_code: bool = False,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """`score_pairs` by the reward model at `path`, on the accelerator where there is one."""
     model, tokenizer = load_scorer(path, trust_remote_code=trust_remote_code)
@@ -48,7 +53,7 @@ def score_pairs(
     pairs: Dataset,
     *,
     max_length: int,
-    tokens_at_once: int = TOKENS,
+    tokens_at_once: int = MAX_TOKENS,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rewards of the chosen and of the rejected responses, each float64 [pair], in the order of `pairs`.
 
@@ -56,7 +61,7 @@ def score_pairs(
     rounding). Raises `InputError` when a reward is not finite, and `OverLong` when a response alone exceeds
     `max_length`, naming the pair.
     """
-    columns = [name for name in ("id", *SIDES) if name in pairs.column_names]
+    columns = [name for name in ("id", *PAIR_SIDES) if name in pairs.column_names]
     rewards = score_rows(model, tokenizer, pairs.select_columns(columns), max_length, tokens_at_once)
     return rewards[0::2], rewards[1::2]
 
@@ -67,7 +72,7 @@ def score_responses(
     rows: Dataset,
     *,
     max_length: int,
-    tokens_at_once: int = TOKENS,
+    tokens_at_once: int = MAX_TOKENS,
 ) -> list[NDArray[np.float64]]:
     """Rewards of every row's `responses` (messages each) to its `prompt`: float64 [response] for each row.
 
@@ -83,14 +88,14 @@ def score_rows(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Dataset, max_length: int, tokens_at_once: int
 ) -> NDArray[np.float64]:
     """Rewards of all responses to all rows' prompts, one behind the other."""
-    shared_tokens = choose_sharing(model, max_length, tokens_at_once)
+    shared_tokens = prefix_sharing_budget(model, max_length, tokens_at_once)
     units = encode_groups(rows, tokenizer, max_length, shared_tokens=shared_tokens)
     return score_units(model, tokenizer, units, max_length=max_length, tokens_at_once=tokens_at_once)
 
 
-def choose_sharing(model: PreTrainedModel, max_length: int, tokens_at_once: int) -> int | None:
+def prefix_sharing_budget(model: PreTrainedModel, max_length: int, tokens_at_once: int) -> int | None:
     """The `shared_tokens` of `cut_units` for this model."""
-    return None if tell_why_padded(model, max_length) else tokens_at_once
+    return None if packing_unsupported_reason(model, max_length) else tokens_at_once
 
 
 @torch.inference_mode()
@@ -100,19 +105,19 @@ def score_units(
     units: Dataset,
     *,
     max_length: int,
-    tokens_at_once: int = TOKENS,
+    tokens_at_once: int = MAX_TOKENS,
 ) -> NDArray[np.float64]:
     """Rewards of all sequences in units of `cut_units`, float64 [sequence]; the model is left as it was.
 
     Raises `InputError` when a reward is not finite.
     """
-    padded = choose_sharing(model, max_length, tokens_at_once) is None
+    padded = prefix_sharing_budget(model, max_length, tokens_at_once) is None
     sizes = read_column(units, "tokens", np.int32)
     ends = store(np.cumsum(read_column(units, "sequences", np.int32), dtype=np.int64))
     order = store(np.argsort(-sizes, kind="stable").astype(np.int32))  # longest first: it fails early
     rewards = scratch_array((int(ends[-1]) if len(ends) else 0,), np.float64)
-    with prepared(model, packed=not padded), tqdm(total=len(rewards), desc="Scoring", unit="response") as bar:
-        for batch in cut_batches(sizes[order], tokens_at_once, padded=padded):
+    with eval_mode(model, packed=not padded), tqdm(total=len(rewards), desc="Scoring", unit="response") as bar:
+        for batch in token_batches(sizes[order], tokens_at_once, padded=padded):
             numbers = order[batch]
             groups = units[numbers]["input_ids"]
             sequences = [sequence for group in groups for sequence in group]
@@ -122,8 +127,12 @@ def score_units(
             found = model(**on_device).logits[:, 0].double().cpu().numpy()
             if not np.isfinite(found).all():
                 broken = int(np.count_nonzero(~np.isfinite(found)))
-                refuse("rewards", "finite numbers", Seen(f"{broken} of {len(found)} responses without"),
-                       "Check the weights.")
+                raise_input_error(
+                    "rewards",
+                    "finite numbers",
+                    Verbatim(f"{broken} of {len(found)} responses without"),
+                    "Check the weights.",
+                )
             starts = [ends[number] - len(group) for number, group in zip(numbers, groups, strict=True)]
             for start, group in zip(starts, groups, strict=True):
                 rewards[start:start + len(group)], found = found[:len(group)], found[len(group):]
@@ -135,7 +144,7 @@ def score_units(
 
 
 @contextlib.contextmanager
-def prepared(model: PreTrainedModel, *, packed: bool) -> Iterator[None]:
+def eval_mode(model: PreTrainedModel, *, packed: bool) -> Iterator[None]:
     """A model that scores, on packed rows or padded ones, and is as it was afterwards."""
     plain = unwrap(model)
     training, attention, forward = model.training, plain.config._attn_implementation, vars(plain).get("forward")
@@ -143,7 +152,7 @@ def prepared(model: PreTrainedModel, *, packed: bool) -> Iterator[None]:
     model.eval()
     try:
         if changes:
-            accept_packed(model)
+            enable_packing(model)
         yield
     finally:
         if changes:

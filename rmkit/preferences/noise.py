@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 
-from rmkit.core.arrays import finite_array, number_groups, same_shape
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.arrays import finite_array, group_indices, same_shape
+from rmkit.core.checks import Verbatim, raise_input_error
 
 NoiseKind = Literal["uniform", "small_gap", "longer"]
 
 
-def plant_noise(
+def sample_label_flips(
     gaps: ArrayLike, *, kind: NoiseKind, rate: float, seed: int, length_difference: ArrayLike | None = None
 ) -> NDArray[np.bool_]:
     """Which pairs to flip: exactly round(rate * pairs) of them, true over [pair].
@@ -31,17 +31,24 @@ def plant_noise(
     """
     true_gaps = finite_array("gaps", gaps, ("pair",))
     if kind not in get_args(NoiseKind):
-        refuse("kind", f"one of {', '.join(get_args(NoiseKind))}", kind, "Choose which pairs are to be flipped.")
+        raise_input_error(
+            "kind", f"one of {', '.join(get_args(NoiseKind))}", kind, "Choose which pairs are to be flipped."
+        )
     if not 0 <= rate <= 1:
-        refuse("rate", "a share of the pairs in [0, 1]", rate, "Write 0.3 for 30 %.")
+        raise_input_error("rate", "a share of the pairs in [0, 1]", rate, "Write 0.3 for 30 %.")
     generator = np.random.default_rng(seed)
     count = round(rate * len(true_gaps))
     candidates = np.arange(len(true_gaps))
     if kind == "longer":
         candidates = np.flatnonzero(shorter_chosen(length_difference, true_gaps))
         if count > len(candidates):
-            refuse("rate", f"at most {len(candidates)} flips towards the longer response (so many pairs have the "
-                   "shorter one chosen)", Seen(f"{count} at rate {rate:g}"), "Lower the rate.")
+            raise_input_error(
+                "rate",
+                f"at most {len(candidates)} flips towards the longer response (so many pairs have the "
+                "shorter one chosen)",
+                Verbatim(f"{count} at rate {rate:g}"),
+                "Lower the rate.",
+            )
     # The largest `count` of (log weight + Gumbel noise) are a weighted sample without replacement.
     scores = generator.gumbel(size=len(candidates))
     if kind == "small_gap" and true_gaps.any():
@@ -54,7 +61,9 @@ def plant_noise(
 def shorter_chosen(length_difference: ArrayLike | None, gaps: NDArray[np.float64]) -> NDArray[np.bool_]:
     """True over [pair] where the chosen response is the shorter one."""
     if length_difference is None:
-        refuse("length_difference", 'lengths for kind="longer"', None, "Pass length(chosen) - length(rejected).")
+        raise_input_error(
+            "length_difference", 'lengths for kind="longer"', None, "Pass length(chosen) - length(rejected)."
+        )
     difference = finite_array("length_difference", length_difference, ("pair",))
     same_shape("length_difference", difference, "gaps", gaps)
     return difference < 0
@@ -93,7 +102,7 @@ def estimate_noise_rate(
 
     What it counts, and which way it errs:
     - Flips that hit all pairs alike. Disagreement that fades with |gap| is taken for ambiguity, so flips
-      concentrated on small gaps are undercounted: 0.3 of `plant_noise`'s `small_gap` reads 0.08.
+      concentrated on small gaps are undercounted: 0.3 of `sample_label_flips`'s `small_gap` reads 0.08.
     - Upwards, where even the surest predictions are wrong at times (a weak scorer, or one with blind spots): their
       errors look like flips. Simulated (10,000 pairs, 0 to 40 % flips), a scorer right on 75 % of clean pairs or
       more is on average within 0.01, one right on 65 % from 0.15 (no flips) to 0.03 (40 %) too high, and one that
@@ -111,12 +120,16 @@ def estimate_noise_rate(
     scores = finite_array("gaps", gaps, ("pair",))
     names = np.arange(len(scores)) if groups is None else np.asarray(groups)
     if names.shape != scores.shape:
-        refuse("groups", f"one name per pair, shape {scores.shape}", Seen(f"shape {names.shape}"), "Pass all of them.")
-    group_of_pair, count = number_groups(names)
+        raise_input_error(
+            "groups", f"one name per pair, shape {scores.shape}", Verbatim(f"shape {names.shape}"), "Pass all of them."
+        )
+    group_of_pair, count = group_indices(names)
     if count < 2:
-        refuse("groups", "at least two prompts", Seen(f"{count}"), "One prompt alone says nothing about spread.")
+        raise_input_error(
+            "groups", "at least two prompts", Verbatim(f"{count}"), "One prompt alone says nothing about spread."
+        )
     if resamples < 1:
-        refuse("resamples", "at least one", resamples, "200 are enough.")
+        raise_input_error("resamples", "at least one", resamples, "200 are enough.")
     bin_of_pair = np.empty(len(scores), dtype=np.uint8)
     for index, members in enumerate(np.array_split(np.argsort(np.abs(scores)), min(BINS, len(scores)))):
         bin_of_pair[members] = index
@@ -131,14 +144,14 @@ def estimate_noise_rate(
             weights = draws[group_of_pair[part]].astype(np.float64)
             size += np.bincount(bin_of_pair[part], weights, BINS)
             against += np.bincount(bin_of_pair[part], weights * (1 - np.sign(scores[part])) / 2, BINS)
-        return fit_floor(size, against)
+        return fit_asymptote(size, against)
 
     rates = [fit(generator.multinomial(count, even)) for _ in range(resamples)]
     low, high = np.quantile(rates, [0.025, 0.975])
     return NoiseRate(fit(np.ones(count, np.int64)), float(low), float(high))
 
 
-def fit_floor(size: NDArray[np.float64], against: NDArray[np.float64]) -> float:
+def fit_asymptote(size: NDArray[np.float64], against: NDArray[np.float64]) -> float:
     """Maximum-likelihood e of `estimate_noise_rate` from the pairs of each bin and the contradictions among them."""
     against = against[size > 0]
     log_place = np.log((np.cumsum(size) - size / 2)[size > 0] / size.sum())

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from rmkit.core.arrays import finite_array, same_shape
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Repair(NamedTuple):
     swapped: NDArray[np.bool_]
 
 
-def repair(
+def repair_labels(
     strength_mean: ArrayLike,
     *,
     recipe: str,
@@ -93,22 +93,26 @@ def repair(
     """
     strength = finite_array("strength_mean", strength_mean, ("pair",))
     if recipe not in RECIPES:
-        refuse("recipe", f"one of {', '.join(RECIPES)}", recipe, "Choose one by its name.")
+        raise_input_error("recipe", f"one of {', '.join(RECIPES)}", recipe, "Choose one by its name.")
     if not 0 <= share <= 1:
-        refuse("share", "a share of the pairs in [0, 1]", share, "Write 0.1 for 10 %.")
+        raise_input_error("share", "a share of the pairs in [0, 1]", share, "Write 0.1 for 10 %.")
     if not 0 <= alpha <= 0.5:
-        refuse("alpha", "a smoothing in [0, 0.5]", alpha, "Beyond 0.5 it would be a flip.")
+        raise_input_error("alpha", "a smoothing in [0, 0.5]", alpha, "Beyond 0.5 it would be a flip.")
     labels = np.ones_like(strength) if target is None else finite_array("target", target, ("pair",))
     same_shape("target", labels, "strength_mean", strength)
     if labels.min() < 0.5 or labels.max() > 1:
-        refuse("target", "probabilities in [0.5, 1]", Seen(f"{labels.min():g} to {labels.max():g}"),
-               "Exchange chosen and rejected where the label prefers `rejected`.")
+        raise_input_error(
+            "target",
+            "probabilities in [0.5, 1]",
+            Verbatim(f"{labels.min():g} to {labels.max():g}"),
+            "Exchange chosen and rejected where the label prefers `rejected`.",
+        )
     rule = RECIPES[recipe]
     touched = select_pairs(strength, rule, share)
     swapped = touched & (rule.label == "flip")
     keep = ~(touched & (rule.label == "drop"))
     if not keep.any():
-        refuse("share", "a share that leaves at least one pair", share, "Drop fewer pairs.")
+        raise_input_error("share", "a share that leaves at least one pair", share, "Drop fewer pairs.")
     if rule.label == "smooth":
         labels = np.where(touched, labels * (1 - alpha) + (1 - labels) * alpha, labels)
     elif rule.label == "soft":
@@ -153,15 +157,19 @@ def adaptive_margin(strength: ArrayLike, *, kind: MarginKind = "signed", scale: 
     """
     mean = finite_array("strength", strength, ("pair",))
     if kind not in get_args(MarginKind):
-        refuse("kind", f"one of {', '.join(get_args(MarginKind))}", kind, "Choose the margin's form.")
+        raise_input_error("kind", f"one of {', '.join(get_args(MarginKind))}", kind, "Choose the margin's form.")
     if not 0 <= scale < np.inf:
-        refuse("scale", "a finite number that is not negative", scale, "A negative margin would reward wrong order.")
+        raise_input_error(
+            "scale", "a finite number that is not negative", scale, "A negative margin would reward wrong order."
+        )
     if kind == "scaled":
         with np.errstate(over="ignore"):
             margin = scale * mean
         if not np.isfinite(margin).all():
-            refuse("scale", f"a number by which {np.abs(mean).max():g} can be multiplied", scale, "Lower it.")
+            raise_input_error(
+                "scale", f"a number by which {np.abs(mean).max():g} can be multiplied", scale, "Lower it."
+            )
         return margin
     if scale != 1.0:
-        refuse("scale", f"1.0 with kind={kind!r}", scale, 'Use kind="scaled".')
+        raise_input_error("scale", f"1.0 with kind={kind!r}", scale, 'Use kind="scaled".')
     return np.maximum(mean, 0.0) if kind == "clamped" else mean.copy()

@@ -7,7 +7,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from rmkit.data.collators import PairCollator, PairPacker, repeat_packed
-from rmkit.models.packed_attention import accept_packed, tell_why_padded
+from rmkit.models.packed_attention import enable_packing, packing_unsupported_reason
 
 logger = logging.getLogger(__name__)
 
@@ -16,11 +16,11 @@ def choose_collator(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: TrainingArguments, max_length: int
 ) -> PairPacker | PairCollator:
     """What packs the pairs, `model` made ready for it; or what pads them, after the reason was logged."""
-    reason = tell_why_padded(model, max_length)
+    reason = packing_unsupported_reason(model, max_length)
     if args.n_gpu > 1:
         reason = "one packed row cannot be cut over several GPUs; start a process for each"
     if reason is None:
-        accept_packed(model)
+        enable_packing(model)
         return PairPacker()
     if args.process_index == 0:
         logger.warning("Training on padded batches: %s.", reason)

@@ -10,15 +10,15 @@ from typing import Any
 import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from rmkit.core.checks import InputError, Seen, refuse
+from rmkit.core.checks import InputError, Verbatim, raise_input_error
 from rmkit.core.stage import read_json, write_json
 
-MARKER = "complete.json"
+COMPLETE_FILE = "complete.json"
 # What torch and the libraries in Rust (safetensors, tokenizers) say when a file cannot be written.
 WRITERS = r"PytorchStreamWriter|inline_container|iostream error|os error \d"
 
 
-class CheckpointSealer(TrainerCallback):
+class CompleteCheckpointCallback(TrainerCallback):
     """Seals each checkpoint when every process has written its part, and only then deletes older ones.
 
     `limit`: how many to keep, the best one (as `load_best_model_at_end` sees it) not counted; None keeps all.
@@ -34,29 +34,33 @@ class CheckpointSealer(TrainerCallback):
         if not args.should_save:
             return
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-        write_json(folder / MARKER, {"key": folder.name, "processes": args.world_size})
+        write_json(folder / COMPLETE_FILE, {"key": folder.name, "processes": args.world_size})
         if self.limit is not None and self.limit > 0:
             best = state.best_model_checkpoint
             for old in list_complete(folder.parent)[:-self.limit]:
                 if best is None or Path(best).resolve() != old.resolve():
-                    remove(old)
+                    delete_checkpoint(old)
 
 
 @contextlib.contextmanager
-def tell_disk_faults(directory: str | Path) -> Iterator[None]:
+def report_disk_errors(directory: str | Path) -> Iterator[None]:
     """Refuse `directory` when what writes into it finds the disk full or closed; not every library raises OSError."""
     try:
         yield
     except Exception as error:
         if isinstance(error, InputError) or not (isinstance(error, OSError) or re.search(WRITERS, str(error))):
             raise
-        refuse(f"output_dir {directory}", "a disk that can be written", Seen(error),
-               "Free it; the same command goes on from the last complete checkpoint.")
+        raise_input_error(
+            f"output_dir {directory}",
+            "a disk that can be written",
+            Verbatim(error),
+            "Free it; the same command goes on from the last complete checkpoint.",
+        )
 
 
 def list_complete(directory: str | Path) -> list[Path]:
     """The sealed checkpoints in `directory`, by step."""
-    folders = [marker.parent for marker in Path(directory).glob(f"checkpoint-*/{MARKER}")]
+    folders = [marker.parent for marker in Path(directory).glob(f"checkpoint-*/{COMPLETE_FILE}")]
     return sorted(folders, key=lambda folder: int(folder.name.rpartition("-")[2]))
 
 
@@ -70,14 +74,18 @@ def find_last_complete(directory: str | Path, processes: int) -> Path | None:
     if not complete:
         return None
     last = complete[-1]
-    writers = (read_json(last / MARKER) or {}).get("processes")
+    writers = (read_json(last / COMPLETE_FILE) or {}).get("processes")
     if writers != processes:
-        refuse("processes", f"{writers}, as many as wrote {last}", processes,
-               "Start as many to go on from it, or name another output_dir to begin anew.")
+        raise_input_error(
+            "processes",
+            f"{writers}, as many as wrote {last}",
+            processes,
+            "Start as many to go on from it, or name another output_dir to begin anew.",
+        )
     return last
 
 
-def remove(checkpoint: Path) -> None:
+def delete_checkpoint(checkpoint: Path) -> None:
     """Delete a checkpoint, its seal first: killed half-way, what is left does not look whole."""
-    (checkpoint / MARKER).unlink()
+    (checkpoint / COMPLETE_FILE).unlink()
     shutil.rmtree(checkpoint)

@@ -9,10 +9,10 @@ from typing import Any, Literal, TypeVar
 import torch
 from transformers import TrainingArguments
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.losses import PAIR_LOSSES
 from rmkit.training.contrastive import VARIANTS
-from rmkit.training.zero import join_process_group
+from rmkit.training.zero import init_process_group
 
 
 @dataclass
@@ -48,75 +48,117 @@ class RewardConfig(TrainingArguments):
     def __post_init__(self) -> None:
         check_reward_settings(self)
         if self.deepspeed:
-            join_process_group(self.ddp_timeout_delta, "gloo" if self.use_cpu else None)
+            init_process_group(self.ddp_timeout_delta, "gloo" if self.use_cpu else None)
         super().__post_init__()
         if self.contrastive != "none" and self.n_gpu > 1:  # nn.DataParallel, whose copies would share the term's states
-            refuse("contrastive", "one process per device", Seen(f"one for {self.n_gpu}"),
-                   f"Start one for each (processes: {self.n_gpu}, or torchrun), or show it one device.")
+            raise_input_error(
+                "contrastive",
+                "one process per device",
+                Verbatim(f"one for {self.n_gpu}"),
+                f"Start one for each (processes: {self.n_gpu}, or torchrun), or show it one device.",
+            )
 
 
 def check_reward_settings(config: RewardConfig) -> None:
     """Refuse a loss or a contrastive setting that cannot be trained with."""
     if config.loss not in PAIR_LOSSES:
-        refuse("loss", f"one of {', '.join(PAIR_LOSSES)}", config.loss, "Choose one of these.")
+        raise_input_error("loss", f"one of {', '.join(PAIR_LOSSES)}", config.loss, "Choose one of these.")
     if (config.flip_rate is not None) != ("flip_rate" in inspect.signature(PAIR_LOSSES[config.loss]).parameters):
-        refuse("flip_rate", "a rate with the loss that is corrected by it, and none with any other",
-               Seen(f"{config.flip_rate} with loss {config.loss!r}"), "Set both, or neither.")
+        raise_input_error(
+            "flip_rate",
+            "a rate with the loss that is corrected by it, and none with any other",
+            Verbatim(f"{config.flip_rate} with loss {config.loss!r}"),
+            "Set both, or neither.",
+        )
     if config.token_budget is not None:
         check_token_budget(config)
     check_contrastive(config)
     if config.meta_learning_rate is None and (config.meta_batch_size is not None or config.meta_every != 1):
-        refuse("meta_learning_rate", "MetaRM's step size, beside its other settings", Seen("none"),
-               "Set it, or leave meta_batch_size and meta_every out.")
+        raise_input_error(
+            "meta_learning_rate",
+            "MetaRM's step size, beside its other settings",
+            Verbatim("none"),
+            "Set it, or leave meta_batch_size and meta_every out.",
+        )
     if config.meta_learning_rate is not None:
         if not 0 <= config.meta_learning_rate < math.inf:
-            refuse("meta_learning_rate", "a finite number, 0 or more", config.meta_learning_rate, "The paper: 5e-6.")
+            raise_input_error(
+                "meta_learning_rate", "a finite number, 0 or more", config.meta_learning_rate, "The paper: 5e-6."
+            )
         if min(config.meta_every, 1 if config.meta_batch_size is None else config.meta_batch_size) < 1:
-            seen = Seen(f"{config.meta_every} and {config.meta_batch_size}")
-            refuse("meta_every and meta_batch_size", "at least 1", seen,
-                   "Leave them out for an ascent at every step on as many prompts as it has pairs.")
+            seen = Verbatim(f"{config.meta_every} and {config.meta_batch_size}")
+            raise_input_error(
+                "meta_every and meta_batch_size",
+                "at least 1",
+                seen,
+                "Leave them out for an ascent at every step on as many prompts as it has pairs.",
+            )
         if config.fp16:
-            refuse("fp16", "float32 or bf16 with MetaRM's ascent", Seen("fp16"), "Set bf16 instead.")
+            raise_input_error("fp16", "float32 or bf16 with MetaRM's ascent", Verbatim("fp16"), "Set bf16 instead.")
 
 
 def check_contrastive(config: RewardConfig) -> None:
     """Refuse a contrastive term that cannot be trained with, and settings of one that nothing would read."""
     kinds = ("none", *VARIANTS)
     if config.contrastive not in kinds:
-        refuse("contrastive", f"one of {', '.join(kinds)}", config.contrastive, "Choose one of these.")
+        raise_input_error("contrastive", f"one of {', '.join(kinds)}", config.contrastive, "Choose one of these.")
     beta, temperature, prototypes = config.contrastive_beta, config.contrastive_temperature, config.prototypes
     if config.contrastive == "none":
         given = any(value is not None for value in (beta, temperature, prototypes))
         if given or config.dropout != RewardConfig.dropout:
-            refuse("contrastive", f"one of {', '.join(VARIANTS)} beside settings of a contrastive term", "none",
-                   "Choose one, or leave contrastive_beta, contrastive_temperature, prototypes and dropout out.")
+            raise_input_error(
+                "contrastive",
+                f"one of {', '.join(VARIANTS)} beside settings of a contrastive term",
+                "none",
+                "Choose one, or leave contrastive_beta, contrastive_temperature, prototypes and dropout out.",
+            )
         return
     if not 0 < config.dropout < 1:
-        refuse("dropout", "a rate above 0 and below 1 (without dropout the two views are the same)", config.dropout,
-               "The paper takes 0.05.")
+        raise_input_error(
+            "dropout",
+            "a rate above 0 and below 1 (without dropout the two views are the same)",
+            config.dropout,
+            "The paper takes 0.05.",
+        )
     if beta is not None and not 0 <= beta < math.inf:
-        refuse("contrastive_beta", "a finite number, 0 or more", beta, "Leave it out for the paper's.")
+        raise_input_error("contrastive_beta", "a finite number, 0 or more", beta, "Leave it out for the paper's.")
     if temperature is not None and not 0 < temperature < math.inf:
-        refuse("contrastive_temperature", "a finite number above 0", temperature, "SimCSE's code has 0.05, SwAV's 0.1.")
+        raise_input_error(
+            "contrastive_temperature", "a finite number above 0", temperature, "SimCSE's code has 0.05, SwAV's 0.1."
+        )
     if prototypes is not None and not VARIANTS[config.contrastive].prototypes:
-        refuse("prototypes", "none without SwAV", prototypes, "Leave it out, or choose swav or swav_difference.")
+        raise_input_error(
+            "prototypes", "none without SwAV", prototypes, "Leave it out, or choose swav or swav_difference."
+        )
     if prototypes is not None and prototypes < 2:
-        refuse("prototypes", "at least 2 (one alone would be everyone's)", prototypes, "The paper has 50 and 20.")
+        raise_input_error(
+            "prototypes", "at least 2 (one alone would be everyone's)", prototypes, "The paper has 50 and 20."
+        )
 
 
 def check_token_budget(config: RewardConfig) -> None:
     """Refuse a token budget with settings that count pairs or order them by anything but their length."""
     assert config.token_budget is not None
     if config.token_budget < 1:
-        refuse("token_budget", "at least 1", config.token_budget, "16384 suits a large accelerator.")
+        raise_input_error("token_budget", "at least 1", config.token_budget, "16384 suits a large accelerator.")
     if config.train_sampling_strategy != "group_by_length":
-        refuse("train_sampling_strategy", "group_by_length with a token_budget", config.train_sampling_strategy,
-               "Leave one of the two out.")
+        raise_input_error(
+            "train_sampling_strategy",
+            "group_by_length with a token_budget",
+            config.train_sampling_strategy,
+            "Leave one of the two out.",
+        )
     if config.dataloader_drop_last:
-        refuse("dataloader_drop_last", "false with a token_budget, whose steps are all whole", True, "Leave it out.")
+        raise_input_error(
+            "dataloader_drop_last", "false with a token_budget, whose steps are all whole", True, "Leave it out."
+        )
     if config.meta_learning_rate is not None and config.meta_batch_size is None:
-        refuse("meta_batch_size", "a number of prompts with a token_budget, whose steps differ in pairs", Seen("none"),
-               "The paper's batches have as many prompts as pairs.")
+        raise_input_error(
+            "meta_batch_size",
+            "a number of prompts with a token_budget, whose steps differ in pairs",
+            Verbatim("none"),
+            "The paper's batches have as many prompts as pairs.",
+        )
 
 
 Settings = TypeVar("Settings")
@@ -147,7 +189,7 @@ class TrainingSettings:
         """Refuse what would be refused later, on every process."""
         for name in ("per_device_train_batch_size", "gradient_accumulation_steps"):
             if getattr(self, name) < 1:
-                refuse(name, "at least 1", getattr(self, name), f"Raise {name}.")
+                raise_input_error(name, "at least 1", getattr(self, name), f"Raise {name}.")
 
 
 def select_settings(kind: type[Settings], config: Any) -> Settings:
@@ -173,10 +215,10 @@ def make_arguments(
     # Said aloud where there is no accelerator, or DeepSpeed's batch sizes are computed for one process.
     use_cpu = use_cpu or not torch.accelerator.is_available()
     if deepspeed:
-        join_process_group(timedelta(seconds=settings.ddp_timeout), "gloo" if use_cpu else None)
+        init_process_group(timedelta(seconds=settings.ddp_timeout), "gloo" if use_cpu else None)
     values = asdict(settings) | {"save_total_limit": None}  # checkpoints are the sealer's to keep
     try:
         return kind(output_dir=output_dir, deepspeed=deepspeed, use_cpu=use_cpu, dataloader_pin_memory=False,
                     **values, **fixed)
     except (ValueError, ImportError) as error:
-        refuse(name, "settings that fit together and this machine", Seen(error), "Change these keys.")
+        raise_input_error(name, "settings that fit together and this machine", Verbatim(error), "Change these keys.")

@@ -7,16 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, normalize
 
-from rmkit.core.checks import refuse
+from rmkit.core.checks import raise_input_error
 from rmkit.core.seeds import derive_seed
 from rmkit.losses import CONTRASTIVE_LOSSES, preference_embeddings
 from rmkit.models.reward_model import find_head
 
-VIEWS = 2
+N_VIEWS = 2
 
 
 @dataclass(frozen=True)
-class Variant:
+class ContrastiveConfig:
     """A contrastive loss with its settings in arXiv 2401.06080, Appendix B.2 (temperatures: of the original codes).
 
     The paper gives one beta for "the SimCSE method", presumably on pairs and on differences alike.
@@ -32,10 +32,10 @@ class Variant:
 
 
 VARIANTS = {
-    "simcse": Variant("simcse", "pair", beta=1.0, temperature=0.05),
-    "simcse_difference": Variant("simcse", "difference", beta=1.0, temperature=0.05),
-    "swav": Variant("swav", "pair", beta=0.1, temperature=0.1, prototypes=50),
-    "swav_difference": Variant("swav", "difference", beta=0.5, temperature=0.1, prototypes=20),
+    "simcse": ContrastiveConfig("simcse", "pair", beta=1.0, temperature=0.05),
+    "simcse_difference": ContrastiveConfig("simcse", "difference", beta=1.0, temperature=0.05),
+    "swav": ContrastiveConfig("swav", "pair", beta=0.1, temperature=0.1, prototypes=50),
+    "swav_difference": ContrastiveConfig("swav", "difference", beta=0.5, temperature=0.1, prototypes=20),
 }
 
 
@@ -52,7 +52,7 @@ class Prototypes(nn.Module):
         return self.weight
 
 
-class ContrastiveTerm:
+class ContrastiveObjective:
     """Dropout at rate `rate` on `model`'s embeddings and on its head's input, and the loss between the two views.
 
     Models of today have no dropout on their hidden states, so both views would be the same without it. A response's
@@ -61,10 +61,14 @@ class ContrastiveTerm:
     model trains. Raises `InputError` for a rate outside (0, 1).
     """
 
-    def __init__(self, model: nn.Module, variant: Variant, *, rate: float, seed: int) -> None:
+    def __init__(self, model: nn.Module, variant: ContrastiveConfig, *, rate: float, seed: int) -> None:
         if not 0 < rate < 1:
-            refuse("dropout", "a rate above 0 and below 1 (without dropout the two views are the same)", rate,
-                   "The paper takes 0.05.")
+            raise_input_error(
+                "dropout",
+                "a rate above 0 and below 1 (without dropout the two views are the same)",
+                rate,
+                "The paper takes 0.05.",
+            )
         self.variant = variant
         self.rate = rate
         self.states: Tensor | None = None
@@ -105,7 +109,7 @@ class ContrastiveTerm:
             positions = torch.arange(attention_mask.shape[1], device=attention_mask.device)
             last = (attention_mask * positions).argmax(dim=1)
             states = states[torch.arange(len(states), device=states.device), last]
-        sides = states.unflatten(0, (VIEWS, 2, -1))  # [view, (chosen, rejected), pair, hidden]
+        sides = states.unflatten(0, (N_VIEWS, 2, -1))  # [view, (chosen, rejected), pair, hidden]
         first, second = (preference_embeddings(chosen, rejected, self.variant.embeddings) for chosen, rejected in sides)
         extra = {"prototypes": self.prototypes} if self.variant.prototypes else {}
         value = CONTRASTIVE_LOSSES[self.variant.loss](first, second, temperature=self.variant.temperature, **extra)

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch.distributed as dist
 
-from rmkit.core.checks import InputError, Seen, refuse
-from rmkit.core.processes import die_with_parent
+from rmkit.core.checks import InputError, Verbatim, raise_input_error
+from rmkit.core.processes import kill_child_on_parent_exit
 from rmkit.core.stage import Stage, open_stage
 from rmkit.training.zero import accelerator_environment, free_port
 
@@ -68,19 +68,23 @@ def open_stage_on_ranks(
 
 
 @contextlib.contextmanager
-def tell_lost_ranks(timeout: int) -> Iterator[None]:
+def report_lost_ranks(timeout: int) -> Iterator[None]:
     """Refuse to go on when another rank is gone, or has not answered within `timeout` seconds: gloo says so vaguely."""
     try:
         yield
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
-        refuse("processes", f"all to answer within ddp_timeout ({timeout} s)", Seen(re.sub(PADDING, "", str(error))),
-               "One died or hangs, see above; the same command goes on from the last complete checkpoint.")
+        raise_input_error(
+            "processes",
+            f"all to answer within ddp_timeout ({timeout} s)",
+            Verbatim(re.sub(PADDING, "", str(error))),
+            "One died or hangs, see above; the same command goes on from the last complete checkpoint.",
+        )
 
 
-TAIL = 64 * 1024  # characters of the processes' stderr in which the reason of a failure is looked for
-PATIENCE = 30  # seconds that processes have to end when told to
+STDERR_TAIL = 64 * 1024  # characters of the processes' stderr in which the reason of a failure is looked for
+TERMINATE_TIMEOUT = 30  # seconds that processes have to end when told to
 LAUNCHED = "RMKIT_LAUNCHED"  # set in what we start
 KILLED = {256 - number: number.name for number in signal.Signals}  # exit codes of DeepSpeed's launcher
 
@@ -93,8 +97,12 @@ def launch(module_arguments: Sequence[str], *, processes: int, launcher: str | N
     that the ranks gave when one of them fails; the launcher then ends the others.
     """
     if LAUNCHED in os.environ:  # or each process would start the launcher again, without end
-        refuse("launcher", "a command that starts ranks, with LOCAL_RANK and WORLD_SIZE set", Seen("neither is set"),
-               "On a CPU, torchrun and deepspeed do so; accelerate launch does with --use_deepspeed.")
+        raise_input_error(
+            "launcher",
+            "a command that starts ranks, with LOCAL_RANK and WORLD_SIZE set",
+            Verbatim("neither is set"),
+            "On a CPU, torchrun and deepspeed do so; accelerate launch does with --use_deepspeed.",
+        )
     if launcher is None:
         world = base64.urlsafe_b64encode(json.dumps({"localhost": choose_devices(processes)}).encode()).decode()
         # Not by deepspeed.launcher.runner, which would die alone when this process does: the ranks would write on.
@@ -107,27 +115,33 @@ def launch(module_arguments: Sequence[str], *, processes: int, launcher: str | N
     threads = {"OMP_NUM_THREADS": str(max(1, cores // processes))}
     environment = {**threads, **accelerator_environment(), **os.environ, LAUNCHED: "1"}
     try:
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, preexec_fn=die_with_parent)
+        process = subprocess.Popen(
+            command, env=environment, stderr=subprocess.PIPE, preexec_fn=kill_child_on_parent_exit
+        )
     except OSError as error:
-        refuse(f"launcher {command[0]}", "a command that can be run", Seen(error), "Install it or name another.")
+        raise_input_error(
+            f"launcher {command[0]}", "a command that can be run", Verbatim(error), "Install it or name another."
+        )
     try:
-        tail = pass_on(process)
+        tail = stream_stderr(process)
         code = process.wait()
     finally:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.terminate()
-            process.wait(PATIENCE)
+            process.wait(TERMINATE_TIMEOUT)
         process.kill()
     if code:
         kept = "The output above says more. The last complete checkpoint is kept; the same command goes on from it."
         if code in KILLED:
-            refuse(f"{processes} processes", "all to end well", Seen(f"one ended by {KILLED[code]}"), kept)
+            raise_input_error(
+                f"{processes} processes", "all to end well", Verbatim(f"one ended by {KILLED[code]}"), kept
+            )
         reason = re.findall(r"^rmkit: error: (.*)$", tail, re.MULTILINE)
         if reason:
             raise InputError(reason[0])
         errors = re.findall(r"^(?:\[rank\d+\]: )?([\w.]*(?:Error|Exception|Interrupt)\b.*)$", tail, re.MULTILINE)
         last = errors[-1].rstrip(".") if errors else "no reason given"
-        refuse(f"{processes} processes", "all to end well", Seen(f"exit code {code}: {last}"), kept)
+        raise_input_error(f"{processes} processes", "all to end well", Verbatim(f"exit code {code}: {last}"), kept)
 
 
 def choose_devices(processes: int) -> list[str]:
@@ -135,12 +149,16 @@ def choose_devices(processes: int) -> list[str]:
     visible = [device for device in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if device.strip()]
     devices = visible or [str(number) for number in range(processes)]
     if len(devices) < processes:
-        refuse("processes", f"at most {len(devices)}, the devices in CUDA_VISIBLE_DEVICES", processes,
-               "Start fewer, or allow more devices.")
+        raise_input_error(
+            "processes",
+            f"at most {len(devices)}, the devices in CUDA_VISIBLE_DEVICES",
+            processes,
+            "Start fewer, or allow more devices.",
+        )
     return devices[:processes]
 
 
-def pass_on(process: subprocess.Popen[bytes]) -> str:
+def stream_stderr(process: subprocess.Popen[bytes]) -> str:
     """Copy the process' stderr to ours as it comes (progress bars included) and give back its end."""
     assert process.stderr is not None
     decode = codecs.getincrementaldecoder("utf-8")("replace").decode
@@ -150,5 +168,5 @@ def pass_on(process: subprocess.Popen[bytes]) -> str:
             text = decode(chunk)
             sys.stderr.write(text)
             sys.stderr.flush()
-            tail = (tail + text)[-TAIL:]
+            tail = (tail + text)[-STDERR_TAIL:]
     return tail

@@ -14,7 +14,7 @@ from rmkit.losses import dpo_loss
 from rmkit.training.config import select_settings
 from rmkit.training.rl import import_trl
 from rmkit.training.sft import OrderedRows
-from rmkit.training.zero import release_engine
+from rmkit.training.zero import destroy_engine
 
 SIDES = ("chosen", "rejected")
 REFERENCE = tuple(f"ref_{side}_logps" for side in SIDES)  # TRL's names
@@ -69,7 +69,7 @@ def define_trainer(trl: Any) -> Any:
             super().__init__(*args, **settings)
             for name in ("ref_model", "_precompute_engine"):  # all that they are for has been computed
                 engine = getattr(self, name)
-                release_engine(engine if hasattr(engine, "destroy") else None)
+                destroy_engine(engine if hasattr(engine, "destroy") else None)
                 setattr(self, name, None)
 
         def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:

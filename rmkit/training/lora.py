@@ -5,7 +5,7 @@ from typing import cast
 
 from transformers import PreTrainedModel
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.models.reward_model import find_head
 
 
@@ -17,7 +17,7 @@ def add_lora(model: PreTrainedModel, *, rank: int, alpha: int, dropout: float) -
     try:
         import peft
     except ImportError as error:
-        refuse("lora_rank", "peft to be installed", Seen(error), "pip install rmkit[peft]")
+        raise_input_error("lora_rank", "peft to be installed", Verbatim(error), "pip install rmkit[peft]")
     head = find_head(model)
     name = next(name for name, module in model.named_modules() if module is head)
     config = peft.LoraConfig(

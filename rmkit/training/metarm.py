@@ -12,21 +12,21 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.seeds import derive_seed
 from rmkit.data.parquet import load_split, read_column
 from rmkit.data.samples import SPLIT, collate_samples, encode_samples, read_samples
-from rmkit.data.token_batches import cut_batches
+from rmkit.data.token_batches import token_batches
 from rmkit.losses import difference_loss
 from rmkit.training.batching import take_tokens
 from rmkit.training.config import RewardConfig
 from rmkit.training.distributed import is_first_rank, wait_for_ranks
-from rmkit.training.perturbation import Ascent, Holding, WholeModel
-from rmkit.training.samplers import PairOrder
-from rmkit.training.zero import Shards, is_sharded
+from rmkit.training.perturbation import FullParameters, ParameterView, WeightPerturbation
+from rmkit.training.samplers import GlobalBatchSampler
+from rmkit.training.zero import ShardedParameters, is_sharded
 
 
-class MetaStep:
+class MetaRMStep:
     """Before an optimizer step: theta' = theta + meta_learning_rate * gradient of J at theta; before it steps: theta.
 
     J is `difference_loss` over `meta_batch_size` prompts of `samples` (of `encode_samples`), on all processes together.
@@ -47,18 +47,24 @@ class MetaStep:
         pairs = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         prompts = args.meta_batch_size or pairs
         if prompts % args.world_size:
-            refuse("meta_batch_size", f"a multiple of the {args.world_size} processes", prompts, "Change it.")
+            raise_input_error(
+                "meta_batch_size", f"a multiple of the {args.world_size} processes", prompts, "Change it."
+            )
         seed = derive_seed(args.seed if args.data_seed is None else args.data_seed, "meta")
         lengths = read_column(samples, "length", "int32")
-        self.order = PairOrder(len(samples), batch=prompts, seed=seed, lengths=lengths)
+        self.order = GlobalBatchSampler(len(samples), batch=prompts, seed=seed, lengths=lengths)
         # A padded forward has the longest one's tokens for every response; as many as the most to any prompt is safe.
         self.sizes = (read_column(samples, "tokens", "int32") if packed
                       else lengths * read_column(samples, "responses", "int32").max())
         if args.token_budget is not None and self.sizes.max() > args.token_budget:
-            refuse("token_budget", f"at least the {self.sizes.max()} tokens of the meta set's longest prompt with its "
-                   "responses", args.token_budget, "Raise it, or sample fewer or shorter responses.")
+            raise_input_error(
+                "token_budget",
+                f"at least the {self.sizes.max()} tokens of the meta set's longest prompt with its responses",
+                args.token_budget,
+                "Raise it, or sample fewer or shorter responses.",
+            )
         self.epoch: list[int] = []
-        self.ascent = Ascent()
+        self.ascent = WeightPerturbation()
         self.step = -1
         self.optimizer: Any = None
         self.seen: list[Tensor] = []
@@ -81,7 +87,7 @@ class MetaStep:
         """Ascent `number`. Raises `InputError` where there is a gradient and no parameter is changed by it."""
         wrapped.train()
         sharded = is_sharded(model)
-        holding: Holding = Shards(wrapped) if sharded else WholeModel(model)
+        holding: ParameterView = ShardedParameters(wrapped) if sharded else FullParameters(model)
         device, process = self.args.device, self.args.process_index
         seed = derive_seed(self.args.seed, "ascent", number)
         batches = self.draw(number)
@@ -100,8 +106,12 @@ class MetaStep:
         generator = torch.Generator(device).manual_seed(derive_seed(seed, process) if sharded else seed)
         wanted, moved = self.ascent.climb(holding, self.rate, generator=generator, autocast=self.args.bf16)
         if wanted and not moved and self.rate:
-            refuse("meta_learning_rate", "a step that changes a parameter",
-                   Seen(f"{self.rate}, which rounding takes away whole"), "Raise it, or train in float32.")
+            raise_input_error(
+                "meta_learning_rate",
+                "a step that changes a parameter",
+                Verbatim(f"{self.rate}, which rounding takes away whole"),
+                "Raise it, or train in float32.",
+            )
 
     def draw(self, number: int) -> list[list[int]]:
         """This process' rows of `samples` in ascent `number`, by forward.
@@ -117,7 +127,7 @@ class MetaStep:
         if self.args.token_budget is not None:
             largest_first = np.array(batch)[np.argsort(-self.sizes[batch], kind="stable")]
             deals = largest_first.reshape(-1, self.args.world_size)
-            cuts = cut_batches(self.sizes[deals].max(axis=1), self.args.token_budget, padded=not self.packed)
+            cuts = token_batches(self.sizes[deals].max(axis=1), self.args.token_budget, padded=not self.packed)
             return [deals[cut, self.args.process_index].tolist() for cut in cuts]
         mine = batch[self.args.process_index::self.args.world_size]
         forwards = min(self.args.gradient_accumulation_steps, len(mine))
@@ -157,16 +167,23 @@ def load_meta_set(
 def check_meta(args: RewardConfig, given: bool) -> None:
     """Refuse a meta set without a step size, and the reverse."""
     if given != (args.meta_learning_rate is not None):
-        refuse("meta_learning_rate and meta_data", "both or neither",
-               Seen(f"{args.meta_learning_rate} with{'' if given else 'out'} a meta set"),
-               "The paper's step size is its learning rate, 5e-6; it tries 1e-6 and 1e-5 too.")
+        raise_input_error(
+            "meta_learning_rate and meta_data",
+            "both or neither",
+            Verbatim(f"{args.meta_learning_rate} with{'' if given else 'out'} a meta set"),
+            "The paper's step size is its learning rate, 5e-6; it tries 1e-6 and 1e-5 too.",
+        )
 
 
 def check_precision(model: nn.Module) -> None:
     """Refuse a model in float16, where an ascent of the usual size is rounded away."""
     if any(parameter.dtype is torch.float16 and parameter.requires_grad for parameter in model.parameters()):
-        refuse("model", "trainable parameters in float32 or bfloat16 with MetaRM's ascent", Seen("float16"),
-               "Load it with dtype=torch.bfloat16 or torch.float32.")
+        raise_input_error(
+            "model",
+            "trainable parameters in float32 or bfloat16 with MetaRM's ascent",
+            Verbatim("float16"),
+            "Load it with dtype=torch.bfloat16 or torch.float32.",
+        )
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 
 CARD = "README.md"
 USAGE = '''```python
@@ -126,9 +126,9 @@ def split_card(path: Path) -> tuple[dict[str, Any], str]:
     try:
         header = yaml.safe_load(parts[1] or "") or {}
     except yaml.YAMLError as error:
-        refuse(f"card {path}", "a YAML header", Seen(error), "Mend it, or leave `card` out.")
+        raise_input_error(f"card {path}", "a YAML header", Verbatim(error), "Mend it, or leave `card` out.")
     if not isinstance(header, dict):
-        refuse(f"card {path}", "a YAML header with keys", header, "Mend it, or leave `card` out.")
+        raise_input_error(f"card {path}", "a YAML header with keys", header, "Mend it, or leave `card` out.")
     return header, parts[2]
 
 

@@ -11,7 +11,7 @@ PART = 2**24  # entries of a parameter rounded at once
 TAIL = 2**16  # values of what float32 has behind bfloat16
 
 
-class Holding(Protocol):
+class ParameterView(Protocol):
     """What this process holds of a model's trainable parameters, for one ascent."""
 
     def forward(self, **tokens: Any) -> Any:
@@ -30,7 +30,7 @@ class Holding(Protocol):
         """Forget what other than those tensors holds the parameters' values, without asking another process."""
 
 
-class WholeModel:
+class FullParameters:
     """All trainable parameters whole on every process: plain torch, and DeepSpeed's stages 0 to 2.
 
     The gradient is asked of autograd directly: no engine's hook sees it, and no `.grad`.
@@ -71,7 +71,7 @@ class WholeModel:
         pass
 
 
-class Ascent:
+class WeightPerturbation:
     """theta' = theta + rate * gradient, and theta again, bit for bit.
 
     Where the model computes in bfloat16, a step of the usual size is less than rounding takes away, and theta' would
@@ -81,10 +81,10 @@ class Ascent:
 
     def __init__(self) -> None:
         self.saved: list[tuple[Tensor, Tensor]] = []
-        self.holding: Holding | None = None
+        self.holding: ParameterView | None = None
 
     def climb(
-        self, holding: Holding, rate: float, *, generator: torch.Generator, autocast: bool = False
+        self, holding: ParameterView, rate: float, *, generator: torch.Generator, autocast: bool = False
     ) -> tuple[bool, bool]:
         """Move what is held; whether there is a gradient, and whether anything moved, on any process.
 
@@ -98,7 +98,7 @@ class Ascent:
             before = values.clone()
             self.saved.append((values, before))
             if autocast or values.dtype is torch.bfloat16:
-                move_at_random(values, gradient, rate, generator)
+                stochastic_add_(values, gradient, rate, generator)
             else:
                 values.add_(gradient, alpha=rate)
             if not moved:  # one that moved is enough, and a look costs as much as the step
@@ -122,17 +122,17 @@ class Ascent:
         self.holding = None
 
 
-def move_at_random(values: Tensor, gradient: Tensor, rate: float, generator: torch.Generator) -> None:
+def stochastic_add_(values: Tensor, gradient: Tensor, rate: float, generator: torch.Generator) -> None:
     """values += rate * gradient for a model that computes in bfloat16; what does not change there is left as it is."""
     values, gradient = torch.atleast_1d(values), torch.atleast_1d(gradient)
     rows = max(1, PART * len(values) // max(1, values.numel()))
     for part, its_gradient in zip(values.split(rows), gradient.split(rows), strict=True):
         start = part.to(torch.bfloat16).float()
-        end = round_at_random(start + rate * its_gradient, generator)
+        end = stochastic_round(start + rate * its_gradient, generator)
         part.copy_(torch.where(end == start, part, end))
 
 
-def round_at_random(values: Tensor, generator: torch.Generator) -> Tensor:
+def stochastic_round(values: Tensor, generator: torch.Generator) -> Tensor:
     """float32 rounded to what bfloat16 has, up or down with the probabilities that make the expectation `values`."""
     noise = torch.randint(0, TAIL, values.shape, dtype=torch.int32, device=generator.device, generator=generator)
     return values.view(torch.int32).add(noise.to(values.device)).bitwise_and(-TAIL).view(torch.float32)

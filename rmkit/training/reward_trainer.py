@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.data.collators import PairCollator, PairPacker, encode_pairs
 from rmkit.data.parquet import read_column
 from rmkit.data.samples import encode_samples
 from rmkit.losses import PAIR_LOSSES, reward_center_penalty
 from rmkit.training.batching import choose_collator, count_pairs, take_tokens
-from rmkit.training.checkpoint import CheckpointSealer
+from rmkit.training.checkpoint import CompleteCheckpointCallback
 from rmkit.training.config import RewardConfig
-from rmkit.training.contrastive import VARIANTS, VIEWS, ContrastiveTerm
-from rmkit.training.metarm import MetaStep, check_meta, check_precision
-from rmkit.training.samplers import EpochSetter, PairOrder, load_by_tokens
-from rmkit.training.train_metrics import PairStatistics
+from rmkit.training.contrastive import N_VIEWS, VARIANTS, ContrastiveObjective
+from rmkit.training.metarm import MetaRMStep, check_meta, check_precision
+from rmkit.training.samplers import GlobalBatchSampler, SetEpochCallback, token_budget_dataloader
+from rmkit.training.train_metrics import PairMetrics
 
 PROTOTYPES = "prototypes.safetensors"
 
@@ -34,7 +34,7 @@ class RewardTrainer(Trainer):
     One forward per batch: chosen and rejected, and with a contrastive term both of their dropout views, are its
     rows, or segments of one packed row; the preference loss covers both views. A step's loss is the mean over its
     pairs. With a `meta_dataset` (a prompt and its `responses` in each row, or what `encode_samples` made of them) it is
-    taken at theta', see `MetaStep`; so are the rewards that are logged.
+    taken at theta', see `MetaRMStep`; so are the rewards that are logged.
     """
 
     args: RewardConfig
@@ -55,7 +55,7 @@ class RewardTrainer(Trainer):
         check_meta(args, meta_dataset is not None)
         extra = {} if args.flip_rate is None else {"flip_rate": args.flip_rate}
         self.pair_loss = partial(PAIR_LOSSES[args.loss], **extra)
-        self.contrastive: ContrastiveTerm | None = None
+        self.contrastive: ContrastiveObjective | None = None
         if args.contrastive != "none":
             changes: dict[str, Any] = {
                 "beta": args.contrastive_beta,
@@ -64,8 +64,8 @@ class RewardTrainer(Trainer):
             }
             changes = {name: value for name, value in changes.items() if value is not None}
             variant = replace(VARIANTS[args.contrastive], **changes)
-            self.contrastive = ContrastiveTerm(model, variant, rate=args.dropout, seed=args.seed)
-        sealer = CheckpointSealer(args.save_total_limit)
+            self.contrastive = ContrastiveObjective(model, variant, rate=args.dropout, seed=args.seed)
+        sealer = CompleteCheckpointCallback(args.save_total_limit)
         args.save_total_limit = None  # or the last complete checkpoint would go before the next one is complete
         datasets = [
             encode_pairs(dataset, processing_class, args.max_length)
@@ -86,15 +86,15 @@ class RewardTrainer(Trainer):
             **others,
         )
         self.loss_is_scaled_for_ga = False  # compute_loss gives a batch's mean
-        self.statistics = PairStatistics()
-        self.epochs = EpochSetter()
-        self.meta: MetaStep | None = None
+        self.statistics = PairMetrics()
+        self.epochs = SetEpochCallback()
+        self.meta: MetaRMStep | None = None
         if meta_dataset is not None:
             check_precision(model)
             if "input_ids" not in meta_dataset.column_names:
                 meta_dataset = encode_samples(meta_dataset, processing_class, args.max_length)
             packed = isinstance(collator, PairPacker)
-            self.meta = MetaStep(meta_dataset, args, processing_class, packed=packed)
+            self.meta = MetaRMStep(meta_dataset, args, processing_class, packed=packed)
         self.add_callback(sealer)
         self.add_callback(self.epochs)
 
@@ -127,7 +127,7 @@ class RewardTrainer(Trainer):
     ) -> Any:
         """The mean loss of a batch: preference loss, centring, contrastive term."""
         contrastive = self.contrastive if model.training else None
-        views = 1 if contrastive is None else VIEWS
+        views = 1 if contrastive is None else N_VIEWS
         tokens = take_tokens(inputs, views)
         target, margin = (inputs[name].repeat(views) if name in inputs else None for name in ("target", "margin"))
         outputs = model(**tokens)
@@ -171,7 +171,7 @@ class RewardTrainer(Trainer):
         """Loss and statistics over the whole evaluation set, each pair counted once."""
         chosen, rejected = torch.as_tensor(prediction.predictions).double().T
         target, margin = torch.as_tensor(prediction.label_ids).double().T
-        statistics = PairStatistics()
+        statistics = PairMetrics()
         statistics.update(chosen, rejected, margin)
         loss = self.pair_loss(chosen, rejected, target=target, margin=margin)
         return {"loss": loss.item(), **statistics.drain(lambda row: row)}
@@ -181,8 +181,12 @@ class RewardTrainer(Trainer):
         finite = all(is_finite(parameter, self.args.process_index) for parameter in self.model.parameters())
         broken = self.accelerator.gather(torch.tensor([not finite], device=self.args.device))
         if bool(broken.any()):
-            refuse(f"weights after step {self.state.global_step}", "finite numbers", Seen("NaN or infinity"),
-                   "Nothing was saved over the last checkpoint; lower learning_rate or set max_grad_norm.")
+            raise_input_error(
+                f"weights after step {self.state.global_step}",
+                "finite numbers",
+                Verbatim("NaN or infinity"),
+                "Nothing was saved over the last checkpoint; lower learning_rate or set max_grad_norm.",
+            )
         super().save_model(output_dir, _internal_call)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
@@ -211,16 +215,18 @@ class RewardTrainer(Trainer):
         """Batches of so many pairs, or of so many tokens (views included), already those of this process."""
         if self.args.token_budget is None:
             return super().get_train_dataloader()
-        views = 1 if self.contrastive is None else VIEWS
-        loader, self.epochs.order = load_by_tokens(self.train_dataset, self.data_collator, self.args, views=views)
+        views = 1 if self.contrastive is None else N_VIEWS
+        loader, self.epochs.order = token_budget_dataloader(
+            self.train_dataset, self.data_collator, self.args, views=views
+        )
         return loader
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> PairOrder:
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> GlobalBatchSampler:
         """The epoch's order. `train_sampling_strategy`: group_by_length, random or sequential."""
         dataset = self.train_dataset if train_dataset is None else train_dataset
         strategy = self.args.train_sampling_strategy
         args = self.args
-        order = PairOrder(
+        order = GlobalBatchSampler(
             len(dataset),
             batch=self._train_batch_size * args.gradient_accumulation_steps * args.world_size,
             seed=args.seed if args.data_seed is None else args.data_seed,

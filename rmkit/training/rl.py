@@ -9,15 +9,15 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.seeds import derive_seed
 from rmkit.models.reward_model import first_line, load_reward_model, load_tokenizer
-from rmkit.training.checkpoint import CheckpointSealer
+from rmkit.training.checkpoint import CompleteCheckpointCallback
 from rmkit.training.config import TrainingSettings, make_arguments
 
 
 @dataclass
-class PolicySettings(TrainingSettings):
+class PolicyTrainingSettings(TrainingSettings):
     """Settings of TRL's RLOOConfig, with its names and, where not said here, its meaning.
 
     A step takes the responses of `per_device_train_batch_size` * `gradient_accumulation_steps` on each process,
@@ -37,12 +37,16 @@ class PolicySettings(TrainingSettings):
         """Refuse what TRL would refuse later, on every process, or take without a word."""
         super().check()
         if self.num_generations < 2:
-            refuse("num_generations", "at least 2, each of which is the others' baseline", self.num_generations,
-                   "4 is usual.")
+            raise_input_error(
+                "num_generations",
+                "at least 2, each of which is the others' baseline",
+                self.num_generations,
+                "4 is usual.",
+            )
         if self.max_steps < 1:
-            refuse("max_steps", "at least 1", self.max_steps, "Say how long to optimise.")
+            raise_input_error("max_steps", "at least 1", self.max_steps, "Say how long to optimise.")
         if self.beta < 0:
-            refuse("beta", "0 or more", self.beta, "0 is without a penalty; 0.05 is usual.")
+            raise_input_error("beta", "0 or more", self.beta, "0 is without a penalty; 0.05 is usual.")
 
 
 def import_trl() -> Any:
@@ -50,11 +54,11 @@ def import_trl() -> Any:
     try:
         return importlib.import_module("trl")
     except ImportError as error:
-        refuse("trl", "TRL, which optimises policies", Seen(error), "Install rmkit[trl].")
+        raise_input_error("trl", "TRL, which optimises policies", Verbatim(error), "Install rmkit[trl].")
 
 
 def make_policy_arguments(
-    settings: PolicySettings,
+    settings: PolicyTrainingSettings,
     *,
     output_dir: str,
     reward_scale: float = 1.0,
@@ -106,7 +110,7 @@ def make_policy_trainer(
         train_dataset=order_prompts(prompts, arguments),
         processing_class=tokenizer,
         reward_processing_classes=scorer_tokenizer,
-        callbacks=[CheckpointSealer(checkpoints)],
+        callbacks=[CompleteCheckpointCallback(checkpoints)],
     )
     return trainer
 
@@ -126,8 +130,12 @@ def load_policy(path: str, trust_remote_code: bool) -> PreTrainedModel:
             path, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code
         )
     except (OSError, ValueError, RuntimeError) as error:
-        refuse(f"model {path}", "a causal language model's folder or hub name, with safetensors weights",
-               Seen(first_line(error)), "Check the path and the model's kind.")
+        raise_input_error(
+            f"model {path}",
+            "a causal language model's folder or hub name, with safetensors weights",
+            Verbatim(first_line(error)),
+            "Check the path and the model's kind.",
+        )
 
 
 def load_policy_tokenizer(path: str, model: PreTrainedModel, trust_remote_code: bool) -> PreTrainedTokenizerBase:

@@ -10,15 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import DataLoader, Sampler
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from rmkit.core.checks import refuse
+from rmkit.core.checks import raise_input_error
 from rmkit.core.seeds import derive_seed
 from rmkit.data.collators import PairCollator
 from rmkit.data.parquet import read_column
-from rmkit.data.token_batches import cut_batches
+from rmkit.data.token_batches import token_batches
 from rmkit.training.config import RewardConfig
 
 
-class TokenBatches(Sampler[list[int]]):
+class TokenBudgetBatchSampler(Sampler[list[int]]):
     """This process' batches of at most `tokens` tokens, `accumulation` of them to a step; lists of indices.
 
     `sizes`: tokens of every pair, [pair], of its longest row where rows are `padded` to that of their batch. Pairs are
@@ -41,13 +41,17 @@ class TokenBatches(Sampler[list[int]]):
     ) -> None:
         sizes = np.asarray(sizes)
         if sizes.max() > tokens:
-            refuse("token_budget", f"at least the {sizes.max()} tokens of the longest pair", tokens,
-                   "Raise it, or lower max_length.")
+            raise_input_error(
+                "token_budget",
+                f"at least the {sizes.max()} tokens of the longest pair",
+                tokens,
+                "Raise it, or lower max_length.",
+            )
         order = np.random.default_rng(derive_seed(seed, "ties")).permutation(len(sizes))
         order = np.resize(order, -(-len(order) // processes) * processes)
         deals = order[np.argsort(-sizes[order], kind="stable")].reshape(-1, processes)
-        batches = [deals[cut] for cut in cut_batches(sizes[deals].max(axis=1), tokens, padded=padded)]
-        self.steps = [[batch[:, process].tolist() for batch in step] for step in fill_steps(batches, accumulation)]
+        batches = [deals[cut] for cut in token_batches(sizes[deals].max(axis=1), tokens, padded=padded)]
+        self.steps = [[batch[:, process].tolist() for batch in step] for step in pad_last_step(batches, accumulation)]
         self.seed = seed
         self.accumulation = accumulation
         self.epoch = 0
@@ -63,7 +67,7 @@ class TokenBatches(Sampler[list[int]]):
 WINDOW = 50  # global batches within which pairs are sorted by length; small enough to stay near a random order
 
 
-class PairOrder(Sampler[int]):
+class GlobalBatchSampler(Sampler[int]):
     """Indices of one epoch, cut later into global batches of `batch` pairs: always a multiple of `batch` of them.
 
     The last global batch is filled from the epoch's beginning (left out with `drop_last`), so that every process
@@ -109,10 +113,10 @@ class PairOrder(Sampler[int]):
         yield from map(int, order)
 
 
-class EpochSetter(TrainerCallback):
+class SetEpochCallback(TrainerCallback):
     """Tells the order which epoch begins, after a resumption too."""
 
-    order: PairOrder | TokenBatches
+    order: GlobalBatchSampler | TokenBudgetBatchSampler
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
@@ -121,7 +125,7 @@ class EpochSetter(TrainerCallback):
         self.order.epoch = int(state.epoch or 0)
 
 
-def fill_steps(batches: list[NDArray[np.intp]], accumulation: int) -> list[list[NDArray[np.intp]]]:
+def pad_last_step(batches: list[NDArray[np.intp]], accumulation: int) -> list[list[NDArray[np.intp]]]:
     """`accumulation` neighbours to a step; for the last to be whole, batches of the most pairs are cut in two."""
     while (missing := -len(batches) % accumulation):
         place = max(range(len(batches)), key=lambda place: len(batches[place]))
@@ -133,16 +137,16 @@ def fill_steps(batches: list[NDArray[np.intp]], accumulation: int) -> list[list[
     return [batches[start:start + accumulation] for start in range(0, len(batches), accumulation)]
 
 
-def load_by_tokens(
+def token_budget_dataloader(
     pairs: Dataset, collator: Callable[[list[Any]], Any], args: RewardConfig, *, views: int
-) -> tuple[DataLoader, TokenBatches]:
+) -> tuple[DataLoader, TokenBudgetBatchSampler]:
     """Batches of pairs of `encode_pairs` within `args.token_budget`, `views` copies of each counted, and their order.
 
     They are this process' own, and stay so: accelerate, which deals out batches, has not to see them.
     """
     assert args.token_budget is not None
     padded = isinstance(collator, PairCollator)
-    batches = TokenBatches(
+    batches = TokenBudgetBatchSampler(
         read_column(pairs, "length" if padded else "tokens", "int32") * (2 * views if padded else views),
         tokens=args.token_budget,
         padded=padded,

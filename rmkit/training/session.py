@@ -10,20 +10,20 @@ from typing import Any, Protocol
 from datasets import Dataset
 from transformers import Trainer
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.config import as_dict
 from rmkit.core.seeds import seed_everything
 from rmkit.core.stage import Stage
 from rmkit.data.parquet import read_column
-from rmkit.training.checkpoint import find_last_complete, tell_disk_faults
-from rmkit.training.distributed import launch, open_stage_on_ranks, tell_lost_ranks
-from rmkit.training.zero import deepspeed_environment, default_config, release_engine, under_launcher
+from rmkit.training.checkpoint import find_last_complete, report_disk_errors
+from rmkit.training.distributed import launch, open_stage_on_ranks, report_lost_ranks
+from rmkit.training.zero import deepspeed_environment, default_config, destroy_engine, under_launcher
 
 IMMATERIAL = ("ddp_timeout", "disable_tqdm", "processes", "launcher")  # to the policy, but for the number of ranks
 
 
 @dataclass(kw_only=True)
-class RankSettings:
+class LaunchSettings:
     """`deepspeed`, `processes` and `launcher` are those of `rmkit train`; more or fewer ranks make another policy."""
 
     deepspeed: dict | str | None = "auto"
@@ -35,9 +35,9 @@ class RankSettings:
     def check_ranks(self) -> None:
         """Refuse what no process could be started with."""
         if self.processes < 1:
-            refuse("processes", "at least 1", self.processes, "One process trains too.")
+            raise_input_error("processes", "at least 1", self.processes, "One process trains too.")
         if isinstance(self.deepspeed, str) and self.deepspeed != "auto" and not Path(self.deepspeed).is_file():
-            refuse("deepspeed", '"auto", a JSON file or null', self.deepspeed, "recipes/deepspeed has some.")
+            raise_input_error("deepspeed", '"auto", a JSON file or null', self.deepspeed, "recipes/deepspeed has some.")
 
 
 class TrainingConfig(Protocol):
@@ -51,7 +51,7 @@ class TrainingConfig(Protocol):
     seed: int
 
 
-def open_training(
+def run_training_session(
     command: str,
     config: TrainingConfig,
     inputs: Mapping[str, str | Path],
@@ -67,7 +67,7 @@ def open_training(
         launch(["rmkit", command, *words], processes=config.processes, launcher=config.launcher)
         return Path(config.output_dir)
     settings = {name: value for name, value in as_dict(config).items() if name not in IMMATERIAL}
-    with deepspeed_environment(), tell_lost_ranks(config.ddp_timeout), tell_disk_faults(config.output_dir):
+    with deepspeed_environment(), report_lost_ranks(config.ddp_timeout), report_disk_errors(config.output_dir):
         # Undone by `deepspeed_environment`; TRL asks by the old name.
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
         arguments = make_arguments(default_config() if config.deepspeed == "auto" else config.deepspeed)
@@ -87,18 +87,24 @@ def take_all_steps(command: str, trainer: Trainer, stage: Stage) -> None:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         state = trainer.state
         if state.global_step < state.max_steps:
-            refuse(command, f"all of {state.max_steps} steps", Seen(f"a stop after {state.global_step}"),
-                   "The same command goes on from the last complete checkpoint.")
+            raise_input_error(
+                command,
+                f"all of {state.max_steps} steps",
+                Verbatim(f"a stop after {state.global_step}"),
+                "The same command goes on from the last complete checkpoint.",
+            )
         trainer.save_model(str(stage.directory))
     finally:
         for engine in (trainer.deepspeed, getattr(trainer, "ref_model", None), *getattr(trainer, "reward_funcs", ())):
-            release_engine(engine if hasattr(engine, "destroy") else None)
+            destroy_engine(engine if hasattr(engine, "destroy") else None)
     stage.record.update(world_size=trainer.args.world_size, log_history=state.log_history)
 
 
-def note_left_out(command: str, stage: Stage, rows: Dataset, encoded: Dataset) -> int:
+def record_dropped_rows(command: str, stage: Stage, rows: Dataset, encoded: Dataset) -> int:
     """Count in the record the rows that were too long; the longest of the others, in tokens."""
     stage.record.update(rows=len(encoded), over_long=len(rows) - len(encoded))
     if not len(encoded):
-        refuse(command, "a row that fits into max_length", Seen(f"{len(rows)} that are too long"), "Raise max_length.")
+        raise_input_error(
+            command, "a row that fits into max_length", Verbatim(f"{len(rows)} that are too long"), "Raise max_length."
+        )
     return int(read_column(encoded, "length", "int32").max())

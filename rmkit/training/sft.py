@@ -18,13 +18,13 @@ from transformers import (
     TrainingArguments,
 )
 
-from rmkit.core.checks import refuse
+from rmkit.core.checks import raise_input_error
 from rmkit.data.chat_template import encode
 from rmkit.data.completions import COMPLETION, CompletionCollator
 from rmkit.data.parquet import read_column
-from rmkit.training.checkpoint import CheckpointSealer, find_last_complete, list_complete, remove
+from rmkit.training.checkpoint import CompleteCheckpointCallback, delete_checkpoint, find_last_complete, list_complete
 from rmkit.training.config import TrainingSettings
-from rmkit.training.samplers import EpochSetter, PairOrder
+from rmkit.training.samplers import GlobalBatchSampler, SetEpochCallback
 from rmkit.training.zero import accelerator_environment
 
 
@@ -39,7 +39,9 @@ class CompletionSettings(TrainingSettings):
         """Refuse what would be refused later, on every process."""
         super().check()
         if self.max_steps < 1 and not self.num_train_epochs > 0:
-            refuse("num_train_epochs", "above 0, or max_steps", self.num_train_epochs, "Say how long to train.")
+            raise_input_error(
+                "num_train_epochs", "above 0, or max_steps", self.num_train_epochs, "Say how long to train."
+            )
 
 
 class OrderedRows:
@@ -50,12 +52,12 @@ class OrderedRows:
     _train_batch_size: int
 
     def __init__(self, *args: Any, checkpoints: int | None, **settings: Any) -> None:
-        self.epochs = EpochSetter()
-        super().__init__(*args, **settings, callbacks=[CheckpointSealer(checkpoints), self.epochs])  # type: ignore
+        self.epochs = SetEpochCallback()
+        super().__init__(*args, **settings, callbacks=[CompleteCheckpointCallback(checkpoints), self.epochs])  # type: ignore
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> PairOrder:
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> GlobalBatchSampler:
         dataset = self.train_dataset if train_dataset is None else train_dataset
-        order = PairOrder(
+        order = GlobalBatchSampler(
             len(dataset),
             batch=self._train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size,
             seed=self.args.seed,
@@ -97,8 +99,12 @@ class SupervisedTrainer(OrderedRows, Trainer):
         found: Any = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         loss = found[0] if return_outputs else found
         if not torch.isfinite(loss):
-            refuse(f"loss in step {self.state.global_step + 1}", "a finite number", loss.detach().item(),
-                   "Lower learning_rate or set max_grad_norm.")
+            raise_input_error(
+                f"loss in step {self.state.global_step + 1}",
+                "a finite number",
+                loss.detach().item(),
+                "Lower learning_rate or set max_grad_norm.",
+            )
         return found
 
 
@@ -171,13 +177,13 @@ def train_language_model(
         train_dataset=Dataset.from_dict({"input_ids": rows}),
         data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
         processing_class=tokenizer,
-        callbacks=[CheckpointSealer(limit=1)],
+        callbacks=[CompleteCheckpointCallback(limit=1)],
     )
     checkpoint = find_last_complete(output_dir, processes=1)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     model.save_pretrained(output_dir)
     tokenizer.save_pretrained(output_dir)
     for whole in list_complete(output_dir):
-        remove(whole)
+        delete_checkpoint(whole)
     for part in Path(output_dir).glob("checkpoint-*"):
         shutil.rmtree(part)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-class PairStatistics:
+class PairMetrics:
     """Running sums over pairs since the last `drain`.
 
     `accuracy`: share of pairs with a positive gap, a tie counting half; `margin_accuracy`: the same of gap - margin

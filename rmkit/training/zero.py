@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 
 Stage = Literal[0, 1, 2, 3]
 
@@ -76,14 +76,14 @@ def deepspeed_environment() -> Iterator[None]:
             warnings.filterwarnings("ignore", r".*torch\.distributed\.", FutureWarning)
             yield
     finally:
-        leave_zero()
+        unset_deepspeed_config()
         if alone:
-            close_process_group()
+            destroy_process_group()
         os.environ.clear()
         os.environ.update(before)
 
 
-def join_process_group(timeout: timedelta, backend: str | None) -> None:
+def init_process_group(timeout: timedelta, backend: str | None) -> None:
     """Meet the other processes before transformers does: on a CPU it would forget `timeout`, and tell DeepSpeed of
     them too late for ZeRO-3's loading.
 
@@ -95,7 +95,7 @@ def join_process_group(timeout: timedelta, backend: str | None) -> None:
     comm.cdb.new_group = functools.partial(dist.new_group, timeout=timeout)
 
 
-def release_engine(engine: Any) -> None:
+def destroy_engine(engine: Any) -> None:
     """Let an engine go, if there is one: its hooks would hold model and optimizer for as long as the process lives.
 
     At stage 3 DeepSpeed's caches still do.
@@ -109,8 +109,8 @@ def is_sharded(model: nn.Module) -> bool:
     return any(hasattr(parameter, "ds_id") for parameter in model.parameters())
 
 
-class Shards:
-    """This process' shards of the trainable parameters under ZeRO-3: a `rmkit.training.perturbation.Holding`.
+class ShardedParameters:
+    """This process' shards of the trainable parameters under ZeRO-3: a `rmkit.training.perturbation.ParameterView`.
 
     What DeepSpeed's own step does to them: all parameters are let go, the shards are written, and the small ones that
     it keeps whole on every process are gathered anew. Without the last, these would silently stay what they were. In
@@ -121,8 +121,12 @@ class Shards:
         self.engine = engine
         self.optimizer = engine.optimizer
         if engine.zero_hpz_partition_size() > 1 or self.optimizer.params_in_nvme_and_cpu:
-            refuse("deepspeed", "ZeRO-3 with its shards in memory, and no second copy of them, for MetaRM",
-                   Seen("zero_hpz_partition_size or offload_param to nvme"), "Leave these out.")
+            raise_input_error(
+                "deepspeed",
+                "ZeRO-3 with its shards in memory, and no second copy of them, for MetaRM",
+                Verbatim("zero_hpz_partition_size or offload_param to nvme"),
+                "Leave these out.",
+            )
         self.gradients = self.optimizer.grad_partitions_flat_buffer  # of all shards; the next step's will lie there too
         self.gradients.zero_()  # of the last step's, which stay for what has no gradient now
 
@@ -158,12 +162,12 @@ class Shards:
         self.optimizer.parameter_offload.partition_all_parameters()
 
 
-def leave_zero() -> None:
+def unset_deepspeed_config() -> None:
     """Load models from here on as if DeepSpeed were not there: whole, on the process that asks for them."""
     unset_hf_deepspeed_config()
 
 
-def close_process_group() -> None:
+def destroy_process_group() -> None:
     """End this process' group, of DeepSpeed with what it remembers of it, or of torch alone."""
     comm: Any = importlib.import_module("deepspeed.comm.comm")
     if comm.cdb is not None:

@@ -10,8 +10,8 @@ from datasets import Dataset
 from gguf import GGUFWriter
 
 from rmkit.generation import Completion, Sampling, Token, load_generator
-from rmkit.judges.expected_score import expect_score
-from rmkit.judges.prompts import QUESTIONS
+from rmkit.judges.expected_score import expected_score
+from rmkit.judges.prompts import JUDGE_PROMPTS
 
 ROOT = Path(__file__).parents[2]
 TURNS = [[{"role": "user", "content": f"What colour is the stone? {end}"}] for end in ("red", "blue " * 9, "", "red")]
@@ -112,13 +112,13 @@ def test_a_prefix_that_is_read_once_changes_nothing(temperature, samples, study,
 
 def test_a_form_is_an_answer(study, model):
     """The blank is a digit, whose other likely values count; a form with an end is whole, one without may be cut."""
-    question = QUESTIONS["rubric"]
+    question = JUDGE_PROMPTS["rubric"]
     top = tuple((text, math.log(chance)) for text, chance in (("1", 0.5), ("4", 0.25), ("x", 0.25)))
     blank = Completion("1", "length", 9, 1, (Token("1", math.log(0.5), top),))
     filled = study[1].Form(model, "Score: ", "/5").fill(blank)
     written = question.read(filled.text, cut=filled.finish == "length")
     assert filled.text == "Score: 1/5" and written.value == 1
-    assert expect_score(filled.text, filled.logprobs, written, question).value == pytest.approx((0.5 + 1) / 0.75)
+    assert expected_score(filled.text, filled.logprobs, written, question).value == pytest.approx((0.5 + 1) / 0.75)
     filled = study[1].Form(model, "Score: ").fill(blank)
     assert question.read(filled.text, cut=filled.finish == "length").reason == "cut off"
 

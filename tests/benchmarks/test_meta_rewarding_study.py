@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from rmkit.core.config import build
+from rmkit.core.config import build_config
 from rmkit.meta_rewarding import MetaRewardConfig
-from rmkit.meta_rewarding.plan import make_plan
+from rmkit.meta_rewarding.plan import plan_loop
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 study = pytest.importorskip("meta_rewarding")
@@ -16,8 +16,8 @@ study = pytest.importorskip("meta_rewarding")
 @pytest.mark.parametrize("arm", study.ARMS)
 def test_every_arm_can_be_planned(arm, tmp_path):
     settings = study.read_settings() | study.ARMS[arm]
-    config = build(MetaRewardConfig, {"output_dir": str(tmp_path), **settings, "drift": study.NO_STOP}, arm)
-    plan = make_plan(config)
+    config = build_config(MetaRewardConfig, {"output_dir": str(tmp_path), **settings, "drift": study.NO_STOP}, arm)
+    plan = plan_loop(config)
     assert [one.battle is not None for one in plan.iterations] == [arm == "meta", arm == "meta", False, False]
     assert [one.follow is not None for one in plan.iterations] == [arm == "reward"] * 4
     limits = vars(config.drift).values()
@@ -48,5 +48,5 @@ def test_changes_reach_into_groups_of_settings():
 
 def test_the_miniature_can_be_planned(tmp_path):
     settings = study.change(study.read_settings(), study.FAST) | {"drift": study.NO_STOP}
-    plan = make_plan(build(MetaRewardConfig, {"output_dir": str(tmp_path), **settings}, "fast"))
+    plan = plan_loop(build_config(MetaRewardConfig, {"output_dir": str(tmp_path), **settings}, "fast"))
     assert [one.battle is not None for one in plan.iterations] == [True, False]

@@ -110,7 +110,7 @@ def appointed(monkeypatch):
 
     def make(script):
         generator = Scripted(script)
-        monkeypatch.setattr("rmkit.judges.config.find_generator", lambda model, trust: generator)
+        monkeypatch.setattr("rmkit.judges.config.load_judge_generator", lambda model, trust: generator)
         return generator
 
     return make

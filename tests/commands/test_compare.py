@@ -13,7 +13,7 @@ from rmkit.core.config import load_config
 from rmkit.core.stage import write_json
 from rmkit.data.synthetic import gold_reward, write_response
 from rmkit.data.synthetic.dataset import draw_prompts, read_request
-from rmkit.evaluation.policies import ask_again
+from rmkit.evaluation.policies import follow_up_prompt
 from rmkit.generation import Failure
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
 
@@ -109,7 +109,7 @@ def test_two_turns(appointed, tmp_path):
     """The second answer is judged with the conversation before it, each policy's own."""
     for name, first in (("sft", "3"), ("dpo", "4")):
         path = write_samples(tmp_path / f"{name}.jsonl", [[f"{first} {name}"]] * 6, follow_up=["And then?"] * 6)
-        rows = ask_again(map(json.loads, path.read_text().splitlines()))
+        rows = follow_up_prompt(map(json.loads, path.read_text().splitlines()))
         with path.open("a") as file:
             file.writelines(json.dumps({**row, "responses": [say(f"{int(first) - 2} {name}")]}) + "\n" for row in rows)
     generator = appointed(score_by_text)

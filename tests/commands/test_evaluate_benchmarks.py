@@ -15,7 +15,7 @@ from rmkit.core.stage import read_record
 from rmkit.data.parquet import load_split
 from rmkit.evaluation.benchmarks.reward_bench import REQUIRED
 from rmkit.evaluation.benchmarks.reward_bench_2 import BEST_OF
-from rmkit.evaluation.rewordings import REWORDINGS
+from rmkit.evaluation.rewordings import PERTURBATIONS
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
 from rmkit.models.scoring import score_responses
 
@@ -129,7 +129,7 @@ def test_rm_bench_as_it_is_downloaded(configure, written_rewards, tmp_path, tiny
     scores = {name: score["value"] for name, score in found["models"]["one"]["scores"].items()}
     assert scores == pytest.approx({"total": 6 / 9, "easy": 1, "normal": 1, "hard": 0})
     robustness = found["models"]["one"]["robustness"]
-    assert list(robustness["rewordings"]) == list(REWORDINGS)
+    assert list(robustness["rewordings"]) == list(PERTURBATIONS)
     assert {name for name, entry in robustness["rewordings"].items() if entry["drop"]} == set()  # all lose alike
     assert robustness["mean_drop"] == 0 and {entry["items"] for entry in robustness["rewordings"].values()} == {5}
     comparison, = found["comparisons"]

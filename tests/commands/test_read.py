@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from rmkit.cli import main
-from rmkit.commands.read import PlantedNoise, ReadConfig, read
+from rmkit.commands.read import LabelNoise, ReadConfig, read
 from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
 from rmkit.data.sources import read_rows
@@ -73,7 +73,7 @@ def test_validation_and_test_data_of_their_own(tmp_path, data):
 def test_noise_is_planted_in_training_pairs_only(tmp_path):
     data = write_pairs(tmp_path / "pairs.jsonl.gz", gold_gap=2.0)
     plain = read(ReadConfig(data, str(tmp_path / "plain")))
-    noisy = read(ReadConfig(data, str(tmp_path / "noisy"), plant_noise=PlantedNoise("uniform", 0.3)))
+    noisy = read(ReadConfig(data, str(tmp_path / "noisy"), plant_noise=LabelNoise("uniform", 0.3)))
     for split in ("validation", "test"):
         assert load(plain, split) == load(noisy, split)
     train = load(noisy, "train")
@@ -110,7 +110,7 @@ def test_a_split_without_pairs_is_refused(tmp_path):
     ({"max_length": 100}, "both or neither"),
     ({"max_length": 0, "model_name_or_path": "x"}, "at least 1 token"),
     ({"columns": {"better": "chosen"}}, "columns: better"),
-    ({"plant_noise": PlantedNoise("uniform", 30)}, "plant_noise.rate"),
+    ({"plant_noise": LabelNoise("uniform", 30)}, "plant_noise.rate"),
 ])
 def test_settings_are_checked_before_anything_is_read(options, match):
     with pytest.raises(InputError, match=match):

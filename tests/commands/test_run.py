@@ -13,7 +13,7 @@ import yaml
 
 from rmkit.commands.run import RunConfig, check_plan, make_plan, run
 from rmkit.core.checks import InputError
-from rmkit.core.config import build
+from rmkit.core.config import build_config
 from rmkit.core.stage import read_record
 
 pytestmark = pytest.mark.filterwarnings(
@@ -41,13 +41,13 @@ def test_a_finished_run_has_every_stage_and_its_report(gold_run):
 
 def test_a_second_call_redoes_nothing_and_a_changed_key_what_depends_on_it(settings, tmp_path):
     folder = tmp_path / "out"
-    run(build(RunConfig, {**settings, "output_dir": str(folder)}, "test"))
+    run(build_config(RunConfig, {**settings, "output_dir": str(folder)}, "test"))
     times = list_times(folder)
     files = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-    run(build(RunConfig, {**settings, "output_dir": str(folder)}, "test"))
+    run(build_config(RunConfig, {**settings, "output_dir": str(folder)}, "test"))
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == files
     changed = {**settings, "output_dir": str(folder), "repair": {"recipe": "smooth", "share": 0.1}}
-    run(build(RunConfig, changed, "test"))
+    run(build_config(RunConfig, changed, "test"))
     later = list_times(folder)
     redone = {stage for stage in STAGES if later[stage] != times[stage]}
     assert redone == {"repaired", "robust", "evaluation", "audit"}
@@ -66,7 +66,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(gold_run, settings, 
         os.killpg(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, moment
     assert read_record(folder / "audit") is None
-    run(build(RunConfig, {**settings, "output_dir": str(folder)}, "test"))
+    run(build_config(RunConfig, {**settings, "output_dir": str(folder)}, "test"))
     for model in ("plain", "robust"):
         weights = [safetensors.torch.load_file(place / model / "model.safetensors") for place in (gold_run, folder)]
         assert weights[0].keys() == weights[1].keys()
@@ -100,13 +100,13 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(gold_run, settings, 
 def test_every_fault_is_told_before_the_first_stage_starts(tmp_path, section, settings, match):
     config = {"output_dir": str(tmp_path / "out"), "max_length": 256, section: settings}
     with pytest.raises(InputError, match=match):
-        run(build(RunConfig, config, "test"))
+        run(build_config(RunConfig, config, "test"))
     assert not (tmp_path / "out").exists()
 
 
 def test_stages_that_do_not_fit_together_are_refused(tmp_path):
     def plan(**settings):
-        check_plan(make_plan(build(RunConfig, {"output_dir": str(tmp_path), **settings}, "test")))
+        check_plan(make_plan(build_config(RunConfig, {"output_dir": str(tmp_path), **settings}, "test")))
 
     plan(repair={"share": "estimated"})
     with pytest.raises(InputError, match="cross-fitted votes"):

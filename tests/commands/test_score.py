@@ -13,7 +13,7 @@ from rmkit.commands.score import ScoreConfig, score
 from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
 from rmkit.data import resumable as ledger
-from rmkit.data.reading import Reading
+from rmkit.data.reading import ReadSummary
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
 from rmkit.models.scoring import score_responses
 
@@ -140,7 +140,7 @@ def test_a_run_killed_behind_its_last_block_scores_nothing_again(rows_file, mode
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Reading, "list_reasons", die)
+        patch.setattr(ReadSummary, "list_reasons", die)
         score(config)
     assert (tmp_path / "scored" / "scored.jsonl").exists()
     monkeypatch.setattr(scoring, "score_units", None)

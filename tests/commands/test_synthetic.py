@@ -4,15 +4,23 @@ import json
 
 import pytest
 
-from rmkit.commands.synthetic import BASE_MODEL, EVALUATION, LESSONS, PROMPTS, WORLD, SchoolConfig, school
+from rmkit.commands.synthetic import (
+    BASE_MODEL,
+    EVALUATION,
+    LESSONS,
+    PROMPTS,
+    WORLD,
+    SyntheticLMConfig,
+    make_synthetic_lm,
+)
 from rmkit.core.checks import InputError
 from rmkit.data.synthetic.dataset import read_request
 from rmkit.data.synthetic.judgments import draw_judgments, draw_verdicts
 from rmkit.generation import Sampling, load_generator
-from rmkit.judges.base import Task
-from rmkit.judges.language_model import Asking, LanguageModelJudge
-from rmkit.judges.meta_judge import Contest, MetaJudge
-from rmkit.judges.prompts import QUESTIONS
+from rmkit.judges.base import JudgeTask
+from rmkit.judges.language_model import JudgeSampler, LanguageModelJudge
+from rmkit.judges.meta_judge import JudgmentPair, MetaJudge
+from rmkit.judges.prompts import JUDGE_PROMPTS
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
 SIZES = {"train": 8, "validation": 4, "test": 2, "prompts": 6, "evaluation": 5, "instructions": 12, "judgments": 10,
@@ -21,8 +29,8 @@ SIZES = {"train": 8, "validation": 4, "test": 2, "prompts": 6, "evaluation": 5, 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    config = SchoolConfig(output_dir=str(tmp_path_factory.mktemp("school")), seed=3, **SIZES)
-    school(config)
+    config = SyntheticLMConfig(output_dir=str(tmp_path_factory.mktemp("school")), seed=3, **SIZES)
+    make_synthetic_lm(config)
     return config
 
 
@@ -32,7 +40,7 @@ def read(folder, name):
 
 @pytest.fixture(scope="module")
 def folder(config):
-    return school(config)
+    return make_synthetic_lm(config)
 
 
 def test_what_is_there(folder):
@@ -43,23 +51,23 @@ def test_what_is_there(folder):
 
 def test_lessons_ask_as_the_judges_do(folder):
     lessons = [[{"role": "user", "content": row["prompt"]}] for row in read(folder, LESSONS)]
-    asking = Asking(load_generator(folder / BASE_MODEL), Sampling())
+    asking = JudgeSampler(load_generator(folder / BASE_MODEL), Sampling())
 
     def say(role, text):
         return [{"role": role, "content": text}]
 
-    judge, meta = LanguageModelJudge(asking, QUESTIONS["gold"]), MetaJudge(asking, "gold")
+    judge, meta = LanguageModelJudge(asking, JUDGE_PROMPTS["gold"]), MetaJudge(asking, "gold")
     for place, row in enumerate(draw_judgments(10, seed=3), 12):
-        task = Task("t", say("user", row["prompt"]), (say("assistant", row["response"]),))
+        task = JudgeTask("t", say("user", row["prompt"]), (say("assistant", row["response"]),))
         assert judge.show(task, "given") == lessons[place]
     for place, row in enumerate(draw_verdicts(9, seed=3), 22):
-        contest = Contest(say("user", row["prompt"]), say("assistant", row["response"]), tuple(row["judgments"]))
+        contest = JudgmentPair(say("user", row["prompt"]), say("assistant", row["response"]), tuple(row["judgments"]))
         assert meta.show(contest, "given") == lessons[place] != meta.show(contest, "swapped")
 
 
 def test_a_whole_school_is_not_held_again(config, folder):
     times = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-    school(config)
+    make_synthetic_lm(config)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == times
     assert (folder / BASE_MODEL / "model.safetensors").exists()
 
@@ -69,4 +77,4 @@ def test_a_whole_school_is_not_held_again(config, folder):
 ])
 def test_refusals(changes, message):
     with pytest.raises(InputError, match=message):
-        SchoolConfig(output_dir="school", **changes)
+        SyntheticLMConfig(output_dir="school", **changes)

@@ -17,7 +17,7 @@ import torch
 import yaml
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from rmkit.commands.train import TrainConfig, load_model, spell_overrides, train
+from rmkit.commands.train import TrainConfig, load_model, to_cli_args, train
 from rmkit.core.checks import InputError
 from rmkit.core.config import load_config
 from rmkit.core.stage import read_record
@@ -162,7 +162,7 @@ def test_config_survives_the_command_line(words):
     config = load_config(TrainConfig, None, [*words, "--lr_scheduler_kwargs", "{power: 1.0e-05}"])
     config.deepspeed = default_config(3)
     config.run_name = "null"
-    assert load_config(TrainConfig, None, spell_overrides(config)) == config
+    assert load_config(TrainConfig, None, to_cli_args(config)) == config
 
 
 @pytest.mark.parametrize("more, match", [

@@ -2,18 +2,18 @@ import numpy as np
 import pytest
 
 from rmkit.core.arrays import finite_array, same_shape
-from rmkit.core.checks import InputError, Seen, refuse
+from rmkit.core.checks import InputError, Verbatim, raise_input_error
 
 
 def test_one_shape_for_every_complaint():
     with pytest.raises(InputError, match=r"^rate: expected a share, got '30'\. Write 0\.3\.$"):
-        refuse("rate", "a share", "30", "Write 0.3.")
+        raise_input_error("rate", "a share", "30", "Write 0.3.")
     with pytest.raises(InputError, match=r"^rate: expected a share, got 30 words\. Write 0\.3\.$"):
-        refuse("rate", "a share", Seen("30 words"), "Write 0.3.")
+        raise_input_error("rate", "a share", Verbatim("30 words"), "Write 0.3.")
     with pytest.raises(InputError, match=r"^a b: expected a share, got c d\. Write 0\.3\.$"):
-        refuse("a\nb", "a share", Seen("c\nd"), "Write 0.3.")
+        raise_input_error("a\nb", "a share", Verbatim("c\nd"), "Write 0.3.")
     with pytest.raises(ValueError) as caught:
-        refuse("rate", "a share", "x" * 5000, "Write 0.3.")
+        raise_input_error("rate", "a share", "x" * 5000, "Write 0.3.")
     assert len(str(caught.value)) < 250 and "... Write" in str(caught.value)
 
 

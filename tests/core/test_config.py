@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from rmkit.commands.run import RunConfig, make_plan
-from rmkit.core.checks import InputError, refuse
+from rmkit.core.checks import InputError, raise_input_error
 from rmkit.core.config import as_dict, load_config, parse_overrides
 
 
@@ -19,7 +19,7 @@ class Noise:
 
     def __post_init__(self):
         if self.rate > 1:
-            refuse("rate", "at most 1", self.rate, "Write 0.3 for 30 %.")
+            raise_input_error("rate", "at most 1", self.rate, "Write 0.3 for 30 %.")
 
 
 @dataclass

@@ -8,7 +8,7 @@ import pytest
 
 from rmkit.core import stage as stages
 from rmkit.core.checks import InputError
-from rmkit.core.stage import RECORD, UNFINISHED, open_stage, read_record, write_json
+from rmkit.core.stage import STAGE_FILE, UNFINISHED_FILE, open_stage, read_record, write_json
 
 
 @pytest.fixture
@@ -57,12 +57,12 @@ def test_a_stage_that_was_interrupted_is_entered_again_as_it_stands(tmp_path, so
     assert read_record(tmp_path / "out") is None
     with begin(0) as stage:
         assert not stage.done and (stage.directory / "checkpoint").exists()
-    assert not (tmp_path / "out" / UNFINISHED).exists()
+    assert not (tmp_path / "out" / UNFINISHED_FILE).exists()
     with pytest.raises(KeyboardInterrupt), begin(1) as stage:
-        assert list(stage.directory.iterdir()) == [stage.directory / UNFINISHED]
+        assert list(stage.directory.iterdir()) == [stage.directory / UNFINISHED_FILE]
         raise KeyboardInterrupt
     with begin(2) as stage:
-        assert list(stage.directory.iterdir()) == [stage.directory / UNFINISHED]
+        assert list(stage.directory.iterdir()) == [stage.directory / UNFINISHED_FILE]
 
 
 def test_a_folder_that_was_being_emptied_is_still_ours(tmp_path, work, monkeypatch):
@@ -85,10 +85,10 @@ def test_what_is_not_ours_is_refused_untouched(tmp_path, source, work):
     (out / "thesis.tex").write_text("years of work")
     with pytest.raises(InputError, match="a folder with other contents"):
         work(seed=0)
-    (out / RECORD).write_text('{"no": "key"}')
+    (out / STAGE_FILE).write_text('{"no": "key"}')
     with pytest.raises(InputError, match="a folder with other contents"):
         work(seed=0)
-    assert sorted(os.listdir(out)) == [RECORD, "thesis.tex"]
+    assert sorted(os.listdir(out)) == [STAGE_FILE, "thesis.tex"]
     with pytest.raises(InputError, match="a writable folder"), open_stage(source, "read", {}, {}):
         pass
     with pytest.raises(InputError, match="a writable folder"), open_stage(source / "below", "read", {}, {}):
@@ -108,7 +108,7 @@ def test_another_stages_folder_and_the_inputs_own_are_refused_untouched(tmp_path
 
 def test_what_a_run_killed_at_its_very_start_leaves_is_entered(tmp_path, work):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / f"{UNFINISHED}.part").write_text("{")
+    (tmp_path / "out" / f"{UNFINISHED_FILE}.part").write_text("{")
     assert work(seed=0)
 
 
@@ -118,23 +118,23 @@ def test_the_record_is_there_whole_or_not_at_all(tmp_path, work, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(stages.os, "fsync", die)
-        write_json(tmp_path / RECORD, {"key": "a"})
-    assert not (tmp_path / RECORD).exists()
-    write_json(tmp_path / RECORD, {"key": "b", "text": "é", "path": tmp_path})
-    assert json.loads((tmp_path / RECORD).read_text()) == {"key": "b", "text": "é", "path": str(tmp_path)}
+        write_json(tmp_path / STAGE_FILE, {"key": "a"})
+    assert not (tmp_path / STAGE_FILE).exists()
+    write_json(tmp_path / STAGE_FILE, {"key": "b", "text": "é", "path": tmp_path})
+    assert json.loads((tmp_path / STAGE_FILE).read_text()) == {"key": "b", "text": "é", "path": str(tmp_path)}
 
 
 def test_an_input_is_known_by_what_is_in_it(tmp_path, source, monkeypatch):
     folder = tmp_path / "folder"
     folder.mkdir()
-    marks = [stages.fingerprint(folder)]
+    marks = [stages.input_hash(folder)]
     (folder / "a").write_text("1")
-    marks.append(stages.fingerprint(folder))
+    marks.append(stages.input_hash(folder))
     (folder / "a").rename(folder / "b")
-    marks.append(stages.fingerprint(folder))
-    marks += [stages.fingerprint("org/model"), stages.fingerprint(source)]
+    marks.append(stages.input_hash(folder))
+    marks += [stages.input_hash("org/model"), stages.input_hash(source)]
     monkeypatch.setattr(stages, "LARGE_FILE", 1)
-    marks.append(stages.fingerprint(source))
+    marks.append(stages.input_hash(source))
     assert len(set(marks)) == 6
-    write_json(folder / RECORD, {"key": "the stage's"})
-    assert stages.fingerprint(folder) == "the stage's"
+    write_json(folder / STAGE_FILE, {"key": "the stage's"})
+    assert stages.input_hash(folder) == "the stage's"

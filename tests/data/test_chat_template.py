@@ -3,7 +3,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rmkit.core.checks import InputError
-from rmkit.data.chat_template import DEFAULT_TEMPLATE, OverLong, encode, render, set_default_template
+from rmkit.data.chat_template import DEFAULT_TEMPLATE, ResponseTooLong, encode, render, set_default_template
 
 PROMPT = [{"role": "user", "content": "What is the capital of France?"}]
 RESPONSE = [{"role": "assistant", "content": "The capital is Paris."}]
@@ -93,7 +93,7 @@ def test_the_response_alone_fits_or_is_refused(any_tokenizer):
     tight = encode(any_tokenizer, PROMPT, RESPONSE, needed)
     assert tight.input_ids == whole.input_ids[:head] + whole.input_ids[whole.response_start:]
     assert tight.response_start == head
-    with pytest.raises(OverLong, match=f"max_length {needed - 1} tokens, got {needed} "):
+    with pytest.raises(ResponseTooLong, match=f"max_length {needed - 1} tokens, got {needed} "):
         encode(any_tokenizer, PROMPT, RESPONSE, needed - 1)
 
 
@@ -145,7 +145,7 @@ def test_the_response_is_never_cut(any_tokenizer, question, answer, max_length):
     whole = encode(any_tokenizer, prompt, response, 10**6)
     try:
         encoded = encode(any_tokenizer, prompt, response, max_length)
-    except OverLong:
+    except ResponseTooLong:
         assert len(whole.input_ids) - whole.response_start + 1 > max_length
         return
     assert len(encoded.input_ids) == min(max_length, len(whole.input_ids))

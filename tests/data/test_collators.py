@@ -3,7 +3,7 @@ import torch
 from datasets import Dataset
 
 from rmkit.core.checks import InputError
-from rmkit.data.chat_template import OverLong, encode
+from rmkit.data.chat_template import ResponseTooLong, encode
 from rmkit.data.collators import PairCollator, encode_pairs, pack
 
 
@@ -36,7 +36,7 @@ def test_labels_are_kept_when_present(llama):
 
 
 def test_overlong_names_the_pair(llama):
-    with pytest.raises(OverLong, match="^pair pair-0: response"):
+    with pytest.raises(ResponseTooLong, match="^pair pair-0: response"):
         encode_pairs(make_pairs(), llama, 15)
 
 

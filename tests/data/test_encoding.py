@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rmkit.core.checks import InputError
-from rmkit.data.chat_template import DEFAULT_TEMPLATE, FIXED_DATE, OverLong, encode_rows, take
+from rmkit.data.chat_template import DEFAULT_TEMPLATE, FIXED_DATE, ResponseTooLong, encode_rows, unwrap
 
 TEMPLATES = {
     "plain": DEFAULT_TEMPLATE,
@@ -85,7 +85,7 @@ def test_rows_together_are_encoded_as_each_by_itself(any_tokenizer, template, ma
                 continue
             expected = encode_slowly(any_tokenizer, prompt, response, max_length)
             if expected is None:
-                assert type(encoded) is OverLong
+                assert type(encoded) is ResponseTooLong
             else:
                 assert (encoded.input_ids, encoded.response_start, encoded.prompt_tokens_cut) == expected
 
@@ -117,6 +117,6 @@ def test_a_fault_is_raised_with_its_kind_and_what_it_is_of(gpt):
     gpt.chat_template = DEFAULT_TEMPLATE
     rows = make_rows([([speak("user", "Hm?")], ["Yes.", "A long one. " * 20])])
     (short, long), = encode_rows(gpt, rows, 30)
-    assert take(short, "pair 1") is short
-    with pytest.raises(OverLong, match="^pair 1: response: expected at most max_length 30 tokens"):
-        take(long, "pair 1")
+    assert unwrap(short, "pair 1") is short
+    with pytest.raises(ResponseTooLong, match="^pair 1: response: expected at most max_length 30 tokens"):
+        unwrap(long, "pair 1")

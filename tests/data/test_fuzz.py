@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rmkit.core.checks import InputError
 from rmkit.data.reading import Source, read_pairs
 from rmkit.data.schema import parse_pair
-from rmkit.data.sources import Fault, read_rows
+from rmkit.data.sources import RowError, read_rows
 
 ODD = [None, True, 0, -1.5, 10**400, "", " ", "\ud800", "\x00", [], {}, [None], [[]], {"role": "user"},
        [{"role": "assistant", "content": "Yes"}], [{"role": None, "content": "x"}], "Human: a\n\nAssistant: b",
@@ -86,7 +86,7 @@ VALUES = st.recursive(
 @given(st.dictionaries(st.sampled_from([*KEYS, "id"]), VALUES))
 def test_any_object_is_a_pair_or_a_fault(row):
     pair = parse_pair(row, {}, "file:1", "file")
-    if isinstance(pair, Fault):
+    if isinstance(pair, RowError):
         assert pair.reason
         return
     assert set(pair) - {"gold_gap"} == {"id", "prompt", "chosen", "rejected", "source"}

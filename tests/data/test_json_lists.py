@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rmkit.data.sources import Fault, read_rows
+from rmkit.data.sources import RowError, read_rows
 
 
 def read(tmp_path, text):
@@ -30,5 +30,5 @@ def test_json_lines_of_that_name_are_read_as_before(tmp_path):
     (b'[{"a": "\xff"}]', ["damaged file"]),
 ])
 def test_what_is_wrong_with_it_is_a_fault(tmp_path, text, reasons):
-    found = [content.reason if isinstance(content, Fault) else None for _, content in read(tmp_path, text)]
+    found = [content.reason if isinstance(content, RowError) else None for _, content in read(tmp_path, text)]
     assert found == reasons

@@ -1,7 +1,7 @@
 import pytest
 
 from rmkit.core.checks import InputError
-from rmkit.data.label_noise import plant_flips
+from rmkit.data.label_noise import inject_flips
 from rmkit.data.reading import PairWriter
 from rmkit.data.sources import read_rows
 
@@ -29,7 +29,7 @@ def write_pairs(path, gold_gap=True):
 def test_flips_swap_the_sides_and_keep_the_truth(tmp_path, kind):
     path = tmp_path / "train.parquet"
     before = write_pairs(path)
-    assert plant_flips(path, kind=kind, rate=0.3, seed=1) == 750
+    assert inject_flips(path, kind=kind, rate=0.3, seed=1) == 750
     after = [row.content for row in read_rows(str(path))]
     assert sum(pair["planted"] for pair in after) == 750
     for old, new in zip(before, after, strict=True):
@@ -43,7 +43,7 @@ def test_the_same_seed_plants_the_same_flips(tmp_path):
     planted = []
     for seed in (3, 3, 4):
         write_pairs(tmp_path / "train.parquet")
-        plant_flips(tmp_path / "train.parquet", kind="uniform", rate=0.3, seed=seed)
+        inject_flips(tmp_path / "train.parquet", kind="uniform", rate=0.3, seed=seed)
         planted.append([row.content["planted"] for row in read_rows(str(tmp_path / "train.parquet"))])
     assert planted[0] == planted[1] != planted[2]
 
@@ -52,6 +52,6 @@ def test_without_gold_gaps(tmp_path):
     path = tmp_path / "train.parquet"
     write_pairs(path, gold_gap=False)
     with pytest.raises(InputError, match="pairs with a gold_gap"):
-        plant_flips(path, kind="small_gap", rate=0.3, seed=1)
-    assert plant_flips(path, kind="uniform", rate=0.3, seed=1) == 750
+        inject_flips(path, kind="small_gap", rate=0.3, seed=1)
+    assert inject_flips(path, kind="uniform", rate=0.3, seed=1) == 750
     assert "gold_gap" not in next(read_rows(str(path))).content

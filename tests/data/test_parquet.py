@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset
 
 from rmkit.data import parquet as tables
-from rmkit.data.parquet import load_split, number_prompts, read_column, stream_rows, write_table
+from rmkit.data.parquet import load_split, prompt_ids, read_column, stream_rows, write_table
 
 ODD = ("", "b", "a", "é", "\U0001f600", "￿", "a\x00", "a\udc80", "'quote'", "B", "a ", "\n")
 
@@ -65,4 +65,4 @@ def test_prompts_are_numbered_in_the_order_of_their_text(tmp_path):
                 tmp_path / "train.parquet")
     rows = load_split(tmp_path, "train", ["prompt"])
     expected = np.unique([str(prompt) for prompt in prompts], return_inverse=True)[1]
-    np.testing.assert_array_equal(number_prompts(rows), expected)
+    np.testing.assert_array_equal(prompt_ids(rows), expected)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rmkit.core.checks import InputError
-from rmkit.data.rejected_rows import Quarantine
+from rmkit.data.rejected_rows import RejectedRows
 from rmkit.data.samples import read_prompts
 from rmkit.data.synthetic import draw_pairs
 from rmkit.data.synthetic.dataset import draw_prompts, read_request
@@ -18,7 +18,7 @@ def read(tmp_path):
     def write_and_read(rows, **settings):
         file = tmp_path / "rows.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        with Quarantine(tmp_path / "quarantine.jsonl") as quarantine:
+        with RejectedRows(tmp_path / "quarantine.jsonl") as quarantine:
             found = read_prompts(str(file), "train", quarantine, **settings)
         return found, dict(quarantine.reasons)
 

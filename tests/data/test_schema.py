@@ -2,7 +2,7 @@ import pytest
 
 from rmkit.core.checks import InputError
 from rmkit.data.schema import check_columns, parse_pair
-from rmkit.data.sources import Fault
+from rmkit.data.sources import RowError
 
 
 def user(content):
@@ -124,5 +124,5 @@ HUMAN = "\n\nHuman: Q\n\nAssistant: "
 ], ids=str)
 def test_every_fault_has_its_reason(row, reason):
     fault = parse(row)
-    assert isinstance(fault, Fault)
+    assert isinstance(fault, RowError)
     assert fault.reason == reason

@@ -7,7 +7,7 @@ import pyarrow.parquet
 import pytest
 
 from rmkit.core.checks import InputError
-from rmkit.data.sources import Fault, Row, find_files, parse_line, read_rows
+from rmkit.data.sources import Row, RowError, find_files, parse_line, read_rows
 
 ROWS = [{"prompt": f"Question {number}", "chosen": "Yes", "rejected": "Nö\u2028"} for number in range(5)]
 TEXT = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
@@ -50,7 +50,7 @@ def test_blank_lines_are_no_rows_but_count_as_lines(tmp_path):
 ])
 def test_a_line_that_is_no_object_is_a_fault(line, reason):
     fault = parse_line(line)
-    assert isinstance(fault, Fault)
+    assert isinstance(fault, RowError)
     assert fault.reason == reason
 
 
@@ -60,7 +60,7 @@ def test_faults_stand_in_their_place(tmp_path):
     file.write_bytes(lines[0] + b"oops\n" + lines[1] + b'{"chosen": "\xff"}\n')
     rows = list(read_rows(str(file)))
     assert [row.line for row in rows] == [1, 2, 3, 4]
-    assert [isinstance(row.content, Fault) for row in rows] == [False, True, False, True]
+    assert [isinstance(row.content, RowError) for row in rows] == [False, True, False, True]
     assert rows[1].raw == "oops"
     assert rows[3].raw == '{"chosen": "\\xff"}'
 
@@ -102,7 +102,7 @@ def test_a_damaged_row_group_loses_its_own_rows_only(tmp_path):
     file.write_bytes(damaged)
     rows = list(read_rows(str(file)))
     assert [row.line for row in rows] == [1, 2, 3, 4, 5]
-    assert [row.content for row in rows if not isinstance(row.content, Fault)] == [ROWS[0], ROWS[1], ROWS[4]]
+    assert [row.content for row in rows if not isinstance(row.content, RowError)] == [ROWS[0], ROWS[1], ROWS[4]]
     assert rows[2].content.reason == "damaged file"
 
 

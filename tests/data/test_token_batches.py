@@ -6,25 +6,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rmkit.data.collators import pack
-from rmkit.data.token_batches import cut_batches, cut_units
+from rmkit.data.token_batches import split_into_units, token_batches
 
 GROUPS = [[[1, 2, 3, 4], [1, 2, 5], [1, 2, 6, 7]], [], [[9, 9]], [[4, 5], [5, 4, 4]]]
 SEQUENCES = [sequence for group in GROUPS for sequence in group]
 
 
 def test_units_by_hand():
-    units = cut_units(GROUPS, 6)
+    units = split_into_units(GROUPS, 6)
     assert units["input_ids"] == [[[1, 2, 3, 4], [1, 2, 5]], [[1, 2, 6, 7]], [[9, 9]], [[4, 5], [5, 4, 4]]]
     assert units["tokens"] == [5, 4, 2, 5]
     assert units["sequences"] == [2, 1, 1, 2]
-    assert cut_units(GROUPS, None)["input_ids"] == [[sequence] for sequence in SEQUENCES]
-    assert cut_units(GROUPS, 1)["input_ids"] == [[sequence] for sequence in SEQUENCES]
+    assert split_into_units(GROUPS, None)["input_ids"] == [[sequence] for sequence in SEQUENCES]
+    assert split_into_units(GROUPS, 1)["input_ids"] == [[sequence] for sequence in SEQUENCES]
 
 
 @given(st.lists(st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=6), max_size=5), max_size=4),
        st.integers(1, 20))
 def test_units_hold_every_sequence_and_pack_into_the_budget(groups, tokens):
-    units = cut_units(groups, tokens)
+    units = split_into_units(groups, tokens)
     assert [one for unit in units["input_ids"] for one in unit] == [one for group in groups for one in group]
     for unit, size in zip(units["input_ids"], units["tokens"], strict=True):
         assert pack([unit])["input_ids"].shape[1] <= size
@@ -36,13 +36,13 @@ def test_units_hold_every_sequence_and_pack_into_the_budget(groups, tokens):
 ])
 def test_batches_by_hand(padded, expected):
     sizes = np.array([9, 4, 3, 3, 2, 1])
-    assert [sizes[batch].tolist() for batch in cut_batches(sizes, 7, padded=padded)] == expected
+    assert [sizes[batch].tolist() for batch in token_batches(sizes, 7, padded=padded)] == expected
 
 
 @given(st.lists(st.integers(1, 30), max_size=30), st.integers(1, 50), st.booleans())
 def test_batches_hold_every_unit_within_the_budget(sizes, tokens, padded):
     sizes = np.array(sorted(sizes, reverse=True), dtype=np.int32)
-    batches = [sizes[batch].tolist() for batch in cut_batches(sizes, tokens, padded=padded)]
+    batches = [sizes[batch].tolist() for batch in token_batches(sizes, tokens, padded=padded)]
     assert [size for batch in batches for size in batch] == sizes.tolist()
     for batch in batches:
         assert len(batch) == 1 or (len(batch) * batch[0] if padded else sum(batch)) <= tokens

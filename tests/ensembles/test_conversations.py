@@ -7,7 +7,7 @@ from datasets import Dataset
 from rmkit.data import memmap as pages
 from rmkit.data.chat_template import encode
 from rmkit.ensembles import conversations
-from rmkit.ensembles.conversations import Conversations
+from rmkit.ensembles.conversations import UniqueConversations
 from rmkit.models.reward_model import load_tokenizer
 
 
@@ -22,7 +22,7 @@ def test_every_place_has_its_tokens_and_every_conversation_its_places(
               for row in rows[3:9]]
     rows = rows[:5] + turned + rows[5:] + [{**rows[0], "id": "again"}]
     tokenizer = load_tokenizer(tiny_base)
-    found = Conversations(Dataset.from_list(rows), tokenizer, 100)
+    found = UniqueConversations(Dataset.from_list(rows), tokenizer, 100)
     expected = [encode(tokenizer, row["prompt"], row[side], 100) for side in ("chosen", "rejected") for row in rows]
     assert len(found.longest_first) == len({tuple(one.input_ids) for one in expected}) == 48
     lengths, places = [], []

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from rmkit.core.checks import InputError
-from rmkit.data.chat_template import OverLong, encode
+from rmkit.data.chat_template import ResponseTooLong, encode
 from rmkit.ensembles import conversations, features
 from rmkit.ensembles.features import extract_features
 from rmkit.models.reward_model import load_tokenizer
@@ -137,7 +137,7 @@ def test_a_run_that_was_killed_leaves_nothing_that_is_taken_for_a_cache(deep_bas
 
 
 def test_refuses_a_response_that_does_not_fit_and_names_its_pair(deep_base, tiny_pairs):
-    with pytest.raises(OverLong, match="pair p0"):
+    with pytest.raises(ResponseTooLong, match="pair p0"):
         extract_features(tiny_pairs, deep_base, max_length=4)
 
 

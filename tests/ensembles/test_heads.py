@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from rmkit.core.checks import InputError
 from rmkit.core.seeds import derive_seed
 from rmkit.ensembles.folds import assign_folds
-from rmkit.ensembles.heads import HeadsConfig, cross_fit, train_heads
+from rmkit.ensembles.heads import HeadsConfig, cross_val_rewards, train_heads
 
 SMALL = HeadsConfig(members=3, hidden=8, epochs=3, batch_size=16)
 
@@ -84,7 +84,7 @@ def test_heads_trained_together_equal_heads_trained_one_by_one(loss):
 def test_cross_fitted_heads_equal_heads_trained_one_by_one_on_the_other_folds():
     sides = draw_sides()
     groups = np.repeat(np.arange(12), [1, 2, 3, 4, 5, 15, 10, 10, 10, 10, 10, 10])
-    rewards = cross_fit(*sides, SMALL, groups=groups, folds=3, seed=5)
+    rewards = cross_val_rewards(*sides, SMALL, groups=groups, folds=3, seed=5)
     folds = assign_folds(groups, 3, seed=derive_seed(5, "folds"))
     longest = max((folds != fold).sum() for fold in range(3))
     ones, zeros = np.ones(90), np.zeros(90)
@@ -131,7 +131,7 @@ def test_labels_that_are_noise_are_learnt_by_heart_in_sample_and_cannot_be_when_
     config = HeadsConfig(members=4, hidden=64, epochs=60, learning_rate=3e-3, weight_decay=0.0, loss=loss)
     heads = train_heads(*sides, config, seed=0)
     in_sample = (heads.score(sides[0]) - heads.score(sides[1])).mean(0)
-    chosen, rejected = cross_fit(*sides, config, groups=np.arange(pairs) // 2, seed=0)
+    chosen, rejected = cross_val_rewards(*sides, config, groups=np.arange(pairs) // 2, seed=0)
     held_out = (chosen - rejected).mean(0)
     assert (in_sample > 0).mean() > 0.9  # memory
     assert abs((held_out > 0).mean() - 0.5) < 0.07
@@ -142,10 +142,10 @@ def test_labels_that_are_noise_are_learnt_by_heart_in_sample_and_cannot_be_when_
 def test_cross_fitting_never_trains_on_the_pair_it_scores():
     chosen, rejected = draw_sides()
     groups = np.arange(90) // 3
-    before = cross_fit(chosen, rejected, SMALL, groups=groups, seed=0)
+    before = cross_val_rewards(chosen, rejected, SMALL, groups=groups, seed=0)
     target = np.ones(90)
     target[:3] = 0.0  # the whole first prompt relabelled: its own scores stay, others change
-    after = cross_fit(chosen, rejected, SMALL, groups=groups, target=target, seed=0)
+    after = cross_val_rewards(chosen, rejected, SMALL, groups=groups, target=target, seed=0)
     np.testing.assert_array_equal(before[0][:, :3], after[0][:, :3])
     np.testing.assert_array_equal(before[1][:, :3], after[1][:, :3])
     assert np.abs(before[0][:, 3:] - after[0][:, 3:]).max() > 1e-4
@@ -195,7 +195,7 @@ def test_refuses_settings_out_of_range(changes):
 def test_refuses_groups_and_features_of_another_length():
     chosen, rejected = draw_sides()
     with pytest.raises(InputError, match="one name for each of 90 pairs"):
-        cross_fit(chosen, rejected, SMALL, groups=np.arange(80), seed=0)
+        cross_val_rewards(chosen, rejected, SMALL, groups=np.arange(80), seed=0)
     heads = train_heads(chosen, rejected, SMALL, seed=0)
     with pytest.raises(InputError, match="same backbone"):
         heads.score(chosen[:, :3])

@@ -13,14 +13,14 @@ import pyarrow
 import pyarrow.parquet as parquet
 import pytest
 
-from rmkit.commands.report import AuditConfig, audit
+from rmkit.commands.report import ReportConfig, report
 from rmkit.core.checks import InputError
 from rmkit.core.stage import open_stage, read_record, write_json
-from rmkit.evaluation.html_report import MEASURES, explain_action, judge_models, pick
+from rmkit.evaluation.html_report import MEASURES, compare_to_baseline, explain_action, get_path
 from rmkit.evaluation.reward_model import evaluate_pairs
 from rmkit.preferences.repair import RECIPES
 
-Build = Callable[..., AuditConfig]
+Build = Callable[..., ReportConfig]
 
 PAIRS, MEMBERS = 400, 10
 HOSTILE = '<script>alert(1)</script> </pre><img src=http://evil.example/x onerror=alert(2)> {{ 7 * 7 }} & "quoted"'
@@ -108,7 +108,7 @@ def measure(edge: float, pairs: int = 600) -> dict[str, Any]:
 def run(tmp_path: Path) -> Build:
     """A whole run's stage folders, and the configuration that audits them."""
 
-    def build(*, planted: bool = True, hostile: bool = False, edges: tuple[float, float] = (0.4, 1.1)) -> AuditConfig:
+    def build(*, planted: bool = True, hostile: bool = False, edges: tuple[float, float] = (0.4, 1.1)) -> ReportConfig:
         rows = vote_rows(planted, hostile)
         lowest = sorted(rows, key=lambda row: row["strength_mean"])[: PAIRS // 4]
         flipped, dropped = {row["id"] for row in lowest}, lowest[0]["id"]
@@ -125,7 +125,7 @@ def run(tmp_path: Path) -> Build:
                   "candidates": [{"recipe": recipe, "share": share, "validation_accuracy": accuracy}
                                  for recipe, share, accuracy in tried]}
         logs = {"robust": history(0.83, 1), "plain": history(0.72, 2)}
-        return AuditConfig(
+        return ReportConfig(
             output_dir=str(tmp_path / "audit"),
             pairs=write_stage(tmp_path / "read", "read", {"seed": 5}, read),
             votes=write_stage(tmp_path / "votes", "vote", {"seed": 11, "note": HOSTILE}, vote, train=rows),
@@ -181,7 +181,7 @@ def numbers_in(content: Any) -> set[float]:
     return {float(content)} if isinstance(content, int | float) else set()
 
 
-def stage_numbers(config: AuditConfig) -> set[float]:
+def stage_numbers(config: ReportConfig) -> set[float]:
     """Every number that the page may show: those in the records, and those that follow from the rows."""
     folders = [config.pairs, config.votes, config.repaired, config.evaluation, *config.models.values()]
     found = numbers_in([read_record(folder) for folder in folders if folder])
@@ -204,7 +204,7 @@ def stage_numbers(config: AuditConfig) -> set[float]:
 
 def test_every_number_shown_is_the_stages_own(run: Build) -> None:
     config = run()
-    page = Page(audit(config))
+    page = Page(report(config))
     ends_of_axis = {tenth / 10 for tenth in range(11)}
     assert page.numbers() - stage_numbers(config) <= ends_of_axis
     wanted = {"pairs": ["rows_in", "rows_out", "quarantined", "prompts_cut"], "evaluation": [],
@@ -214,7 +214,7 @@ def test_every_number_shown_is_the_stages_own(run: Build) -> None:
         record = read_record(getattr(config, role)) or {}
         assert numbers_in([record[key] for key in keys]) <= page.numbers(), role
     for metrics in (read_record(config.evaluation or "") or {})["metrics"].values():
-        values = [pick(metrics, path) for _, _, _, path in MEASURES]
+        values = [get_path(metrics, path) for _, _, _, path in MEASURES]
         values += [metrics[key] for key in ("pairs", "accuracy_low", "accuracy_high", "by_strength", "by_confidence")]
         values += [part["accuracy"] for part in metrics["by_source"].values()]
         ties = {group["tie_rate"] for group in metrics["by_strength"]}
@@ -222,7 +222,7 @@ def test_every_number_shown_is_the_stages_own(run: Build) -> None:
 
 
 def test_every_number_reads_as_its_value(run: Build) -> None:
-    for value, text in [pair for found in Page(audit(run())).data.values() for pair in found]:
+    for value, text in [pair for found in Page(report(run())).data.values() for pair in found]:
         digits = text.replace("\N{MINUS SIGN}", "-").replace(",", "").replace("\N{NO-BREAK SPACE}%", "")
         scale = 100 if text.endswith("%") else 1
         places = len(digits.partition(".")[2])
@@ -230,7 +230,7 @@ def test_every_number_reads_as_its_value(run: Build) -> None:
 
 
 def test_page_is_self_contained(run: Build) -> None:
-    page = Page(audit(run(hostile=True)))
+    page = Page(report(run(hostile=True)))
     names = {tag for tag, _ in page.tags}
     assert not names & {"script", "link", "img", "iframe", "object", "embed", "base", "form"}
     links = [value or "" for _, attributes in page.tags for name, value in attributes.items()
@@ -246,7 +246,7 @@ def test_page_is_self_contained(run: Build) -> None:
 def test_hostile_text_stays_text(run: Build) -> None:
     config = run(hostile=True)
     config.models = {"<b>$x$": config.models["robust"], "plain": config.models["plain"]}
-    page = Page(audit(config))
+    page = Page(report(config))
     assert HOSTILE in page.text["suspects"]
     assert json.dumps(HOSTILE) in page.text["provenance"]
     assert "<b>$x$" in page.text["training"]
@@ -254,7 +254,7 @@ def test_hostile_text_stays_text(run: Build) -> None:
 
 
 def test_page_fits_phone_and_reader_of_text(run: Build) -> None:
-    page = Page(audit(run()))
+    page = Page(report(run()))
     assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in page.tags
     for rule in ("@media (max-width: 760px)", "overflow-wrap: anywhere", "prefers-color-scheme: dark"):
         assert rule in page.source
@@ -265,37 +265,37 @@ def test_page_fits_phone_and_reader_of_text(run: Build) -> None:
 
 def test_same_stages_same_page(run: Build) -> None:
     config = run()
-    first = Page(audit(config)).source
+    first = Page(report(config)).source
     shutil.rmtree(config.output_dir)
-    assert Page(audit(config)).source == first
+    assert Page(report(config)).source == first
     config.suspicious = 3
-    assert Page(audit(config)).source != first
+    assert Page(report(config)).source != first
 
 
 def test_finished_report_is_left_alone(run: Build) -> None:
     config = run()
-    report = audit(config) / "report.html"
+    report = report(config) / "report.html"
     report.write_text("kept", encoding="utf-8")
-    assert audit(config) == report.parent
+    assert report(config) == report.parent
     assert report.read_text(encoding="utf-8") == "kept"
 
 
 def test_suspects_come_in_order_with_what_was_done(run: Build) -> None:
     config = run()
-    page = Page(audit(config))
+    page = Page(report(config))
     rows = parquet.read_table(Path(config.votes) / "train.parquet").to_pylist()
     worst = [row["id"] for row in sorted(rows, key=lambda row: row["strength_mean"])[:20]]
     assert re.findall(r"pair-\d{4}", page.text["suspects"]) == worst
     assert page.text["suspects"].count("Chosen, rejected after the repair") == 19  # the first one was dropped
     config.suspicious = 2
-    assert re.findall(r"pair-\d{4}", Page(audit(config)).text["suspects"]) == worst[:2]
+    assert re.findall(r"pair-\d{4}", Page(report(config)).text["suspects"]) == worst[:2]
 
 
 def test_missing_parts_are_said_to_be_missing(run: Build) -> None:
     config = run(planted=False)
     config.pairs = config.repaired = config.evaluation = None
     config.models = {}
-    page = Page(audit(config))
+    page = Page(report(config))
     assert "No repair was given" in page.text["repair"]
     assert "No trained model was given" in page.text["training"]
     assert "No evaluation was given" in page.text["evaluation"]
@@ -313,7 +313,7 @@ def test_missing_facts_are_said_to_be_missing(run: Build) -> None:
         del metrics["by_confidence"]
     for folder, record in records.items():
         write_json(Path(folder) / "stage.json", record)
-    page = Page(audit(config))
+    page = Page(report(config))
     assert "was not estimated" in page.text["summary"] and "AUROC" not in page.text["summary"]
     assert "trained on" in page.text["strength"]
     assert "no accuracy by strength" in page.text["evaluation"] and "no interval" in page.text["evaluation"]
@@ -329,16 +329,16 @@ def test_missing_facts_are_said_to_be_missing(run: Build) -> None:
 def test_page_says_what_the_intervals_allow(
     run: Build, edges: tuple[float, float], said: list[str], unsaid: list[str]
 ) -> None:
-    text = Page(audit(run(edges=edges))).text["summary"]
+    text = Page(report(run(edges=edges))).text["summary"]
     assert all(words in text for words in said) and not any(words in text for words in unsaid)
 
 
 def test_baseline_comes_first_or_is_missed(run: Build) -> None:
     config = run()
-    text = Page(audit(config)).text["evaluation"]
+    text = Page(report(config)).text["evaluation"]
     assert "against plain" in text and text.index("plain") < text.index("robust")
     config.baseline = "ordinary"
-    page = Page(audit(config))
+    page = Page(report(config))
     assert "No model named ordinary was evaluated" in page.text["summary"]
     assert "orders more" not in page.text["summary"]
 
@@ -346,7 +346,7 @@ def test_baseline_comes_first_or_is_missed(run: Build) -> None:
 def test_verdicts_at_touching_intervals() -> None:
     intervals = {"plain": (0.6, 0.7), "touching": (0.7, 0.8), "above": (0.71, 0.8), "half": (0.5, 0.55)}
     metrics = {name: {"accuracy_low": low, "accuracy_high": high} for name, (low, high) in intervals.items()}
-    verdicts = judge_models(metrics, "plain")
+    verdicts = compare_to_baseline(metrics, "plain")
     assert [verdict["against"] for verdict in verdicts.values()] == [None, "overlap", "above", "below"]
     assert [verdict["chance"] for verdict in verdicts.values()] == [None, None, None, "near"]
 
@@ -361,10 +361,10 @@ def test_refuses_what_is_no_stage(run: Build, tmp_path: Path) -> None:
     config = run()
     config.evaluation = str(tmp_path / "nowhere")
     with pytest.raises(InputError, match="evaluation .*nowhere: expected the folder of a finished stage"):
-        audit(config)
+        report(config)
     config.evaluation, config.votes = None, config.repaired or ""
     with pytest.raises(InputError, match="none with strength_mean, strength_std"):
-        audit(config)
+        report(config)
     assert not (tmp_path / "audit" / "report.html").exists()
     with pytest.raises(InputError, match="suspicious"):
-        AuditConfig(output_dir="x", votes="y", suspicious=0)
+        ReportConfig(output_dir="x", votes="y", suspicious=0)

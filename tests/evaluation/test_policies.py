@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit
 
 from rmkit.core.checks import InputError
-from rmkit.evaluation.policies import Matches, arena_scores, evaluate_policies
+from rmkit.evaluation.policies import PolicyComparisons, arena_scores, evaluate_policies
 from rmkit.metrics.length_control import alpaca_rate, length_controlled_rate
 
 NAN = np.nan
@@ -23,13 +23,13 @@ def play(ratings, prompts=400, seed=0, orders=2, likes_first=0.0, everyone=True)
     gaps = np.subtract(*np.array(ratings)[sides].T)[:, None] + lean
     preferences = (generator.random(gaps.shape) < expit(gaps)).astype(float)
     lengths = generator.integers(50, 900, sides.shape).astype(float)
-    return Matches(sides, preferences, lengths, np.repeat(np.arange(prompts), len(pairs)))
+    return PolicyComparisons(sides, preferences, lengths, np.repeat(np.arange(prompts), len(pairs)))
 
 
 def test_win_rates_by_hand():
     preferences = np.array([[1, 1], [1, 0], [0.5, 0.5], [0, 0], [1, NAN], [NAN, NAN]])
     lengths = np.array([[10, 20], [30, 20], [10, 10], [5, 5], [8, 2], [99, 99]])
-    matches = Matches(np.tile([1, 0], (6, 1)), preferences, lengths, np.arange(6))
+    matches = PolicyComparisons(np.tile([1, 0], (6, 1)), preferences, lengths, np.arange(6))
     found = evaluate_policies(matches, ["sft", "mine"], baseline="sft", resamples=50)
     mine = found["mine"]
     assert {name: mine[name] for name in ("pairs", "wins", "ties", "losses", "missing")} == {
@@ -48,7 +48,9 @@ def test_win_rates_by_hand():
 def test_who_stands_first_in_the_table_says_nothing():
     there = play([0.0, 0.8], orders=2)
     difficulty = np.random.default_rng(3).normal(size=len(there.sides))
-    back = Matches(there.sides[:, ::-1], 1 - there.preferences, there.lengths[:, ::-1], there.prompts, difficulty)
+    back = PolicyComparisons(
+        there.sides[:, ::-1], 1 - there.preferences, there.lengths[:, ::-1], there.prompts, difficulty
+    )
     one, other = (evaluate_policies(matches, ["sft", "mine"], baseline="sft", resamples=100)
                   for matches in (there._replace(difficulty=difficulty), back))
     assert one["mine"]["arena"] == pytest.approx(other["mine"]["arena"])
@@ -84,7 +86,7 @@ def test_against_the_baseline_alone_the_arena_is_the_win_rate():
 
 def test_prompts_are_drawn_whole():
     few = play([0.0, 0.5], prompts=60, orders=1)
-    many = Matches(*(np.repeat(part, 5, axis=0) for part in few[:4]))
+    many = PolicyComparisons(*(np.repeat(part, 5, axis=0) for part in few[:4]))
     (_, low, high), (_, again_low, again_high) = (
         arena_scores(matches, policies=2, baseline=0, resamples=300)[:, 1] for matches in (few, many))
     assert again_high - again_low == pytest.approx(high - low, rel=0.1)
@@ -96,7 +98,7 @@ def test_nothing_judged_and_nobody_joined():
     found = evaluate_policies(blank, ["a", "b", "c"], baseline="a", resamples=10)
     assert found["b"]["win_rate"] is None and found["b"]["missing"] == 5
     assert found["b"]["arena"] == {"score": None, "low": None, "high": None}
-    one = Matches(*(part[:1] for part in play([0.0, 0.5])[:4]))
+    one = PolicyComparisons(*(part[:1] for part in play([0.0, 0.5])[:4]))
     found = evaluate_policies(one, ["a", "b"], baseline="a")
     assert (found["b"]["low"], found["b"]["arena"]["low"], found["b"]["length_controlled"]["alpaca"]) == (None,) * 3
     json.dumps(found, allow_nan=False)
@@ -112,7 +114,7 @@ def test_nothing_judged_and_nobody_joined():
     ],
 )
 def test_arena_refuses(changes, names):
-    sound = Matches(np.array([[0, 1], [1, 0]]), np.ones((2, 1)), np.ones((2, 2)), np.arange(2))
+    sound = PolicyComparisons(np.array([[0, 1], [1, 0]]), np.ones((2, 1)), np.ones((2, 2)), np.arange(2))
     with pytest.raises(InputError, match=names):
         evaluate_policies(sound._replace(**changes), ["a", "b"], baseline="a")
     with pytest.raises(InputError, match="baseline"):

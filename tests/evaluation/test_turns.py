@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rmkit.core.checks import InputError
-from rmkit.evaluation.policies import ask_again, grade_turns, name_question
+from rmkit.evaluation.policies import follow_up_prompt, grade_turns, name_question
 
 
 def test_grades_by_hand():
@@ -42,5 +42,5 @@ def test_the_second_question_follows_the_first_answer():
         {"prompt": [user], "responses": [[said]], "follow_up": "Why?", "question": "q81", "id": "p1"},
     ]
     asked = {"prompt": [user, said, {"role": "user", "content": "Why?"}], "turn": 2}
-    assert list(ask_again(rows)) == [
+    assert list(follow_up_prompt(rows)) == [
         {**asked, "kind": "sums", "question": name_question([user])}, {**asked, "question": "q81", "id": "p1/2"}]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rmkit.core.checks import InputError
-from rmkit.judges.meta_judge import find_disputed, score_variance
+from rmkit.judges.meta_judge import highest_variance_response, score_variance
 
 CALM = [5, 5, 4, 4, 3, 3, 5, 4, 4, 3, 5]
 TORN = [5] * 6 + [1] * 5
@@ -22,14 +22,14 @@ def test_scores_that_are_missing_do_not_count():
 
 
 def test_the_most_disputed_response():
-    assert find_disputed([CALM, TORN], seed=0) == 1 and find_disputed([TORN, CALM], seed=0) == 0
-    assert find_disputed([[1, np.nan], [2, np.nan]], seed=0) is None
-    assert find_disputed([[np.nan, 9], [2, 2]], seed=0) == 1
-    found = [find_disputed([CALM, TORN, TORN[::-1], CALM], seed=seed) for seed in range(40)]
+    assert highest_variance_response([CALM, TORN], seed=0) == 1 and highest_variance_response([TORN, CALM], seed=0) == 0
+    assert highest_variance_response([[1, np.nan], [2, np.nan]], seed=0) is None
+    assert highest_variance_response([[np.nan, 9], [2, 2]], seed=0) == 1
+    found = [highest_variance_response([CALM, TORN, TORN[::-1], CALM], seed=seed) for seed in range(40)]
     assert set(found) == {1, 2} and 10 < found.count(1) < 30
 
 
 @pytest.mark.parametrize("scores", [[[1, np.inf]], [], 3.0])
 def test_what_is_refused(scores):
     with pytest.raises(InputError, match="scores"):
-        find_disputed(scores, seed=0)
+        highest_variance_response(scores, seed=0)

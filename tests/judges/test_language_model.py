@@ -9,14 +9,14 @@ import pytest
 from rmkit.core.checks import InputError
 from rmkit.core.seeds import derive_seed
 from rmkit.generation import Completion, Failure, Sampling, Token, TransformersGenerator
-from rmkit.judges.base import Failed, Judgment, Task, Unparsed
-from rmkit.judges.language_model import Asking, LanguageModelJudge
-from rmkit.judges.prompts import QUESTIONS
+from rmkit.judges.base import Failed, JudgeTask, Judgment, Unparsed
+from rmkit.judges.language_model import JudgeSampler, LanguageModelJudge
+from rmkit.judges.prompts import JUDGE_PROMPTS
 
 
 def make_task(number, *texts):
     responses = tuple([{"role": "assistant", "content": text}] for text in texts)
-    return Task(f"t{number}", [{"role": "user", "content": f"Question {number}?"}], responses)
+    return JudgeTask(f"t{number}", [{"role": "user", "content": f"Question {number}?"}], responses)
 
 
 def find_quoted(shown, tag):
@@ -27,8 +27,8 @@ def test_scores_of_every_sample_in_order(scripted):
     def script(shown, request):
         return f"About {find_quoted(shown, 'response')}.\nScore: {request.seed % 50 / 10:g}"
 
-    asking = Asking(scripted(script), Sampling(), samples=3, seed=5)
-    judge = LanguageModelJudge(asking, QUESTIONS["rubric"])
+    asking = JudgeSampler(scripted(script), Sampling(), samples=3, seed=5)
+    judge = LanguageModelJudge(asking, JUDGE_PROMPTS["rubric"])
     answers = judge.judge([make_task(0, "red"), make_task(1, "blue")])
     seeds = [derive_seed(5, "sample", sample) for sample in range(3)]
     assert [[answer.score for answer in given] for given in answers] == [[seed % 50 / 10 for seed in seeds]] * 2
@@ -43,13 +43,13 @@ def test_a_comparison_is_asked_in_both_orders_and_told_as_given(scripted):
         return f"Winner: Response {'A' if find_quoted(shown, 'response-a') == 'good' else 'B'}"
 
     generator = scripted(script)
-    judge = LanguageModelJudge(Asking(generator, Sampling(), samples=2), QUESTIONS["comparison"])
+    judge = LanguageModelJudge(JudgeSampler(generator, Sampling(), samples=2), JUDGE_PROMPTS["comparison"])
     better, worse = judge.judge([make_task(0, "good", "bad"), make_task(1, "bad", "good")])
     assert [answer.order for answer in better] == ["given", "given", "swapped", "swapped"]
     assert [answer.score for answer in better] == [1, 1, 1, 1] and [answer.score for answer in worse] == [0, 0, 0, 0]
     assert [answer.sample for answer in better] == [0, 1, 0, 1]
     assert len(generator.requests) == 8
-    always = LanguageModelJudge(Asking(scripted(lambda *_: "Winner: A"), Sampling()), QUESTIONS["comparison"])
+    always = LanguageModelJudge(JudgeSampler(scripted(lambda *_: "Winner: A"), Sampling()), JUDGE_PROMPTS["comparison"])
     assert [answer.score for answer in always.judge([make_task(0, "good", "bad")])[0]] == [1, 0]
 
 
@@ -57,7 +57,7 @@ def test_what_cannot_be_read_is_no_score_and_what_failed_is_not_unread(scripted)
     outcomes = iter([
         "I do not know.", Completion("Score: 1", "length", None, 8), Failure("status 500"), "Score: 9", "Score: 5",
     ])
-    judge = LanguageModelJudge(Asking(scripted(lambda *_: next(outcomes)), Sampling()), QUESTIONS["rubric"])
+    judge = LanguageModelJudge(JudgeSampler(scripted(lambda *_: next(outcomes)), Sampling()), JUDGE_PROMPTS["rubric"])
     answers = [given[0] for given in judge.judge([make_task(number, "x") for number in range(5)])]
     facts = {"sample": 0, "seed": derive_seed(0, "sample", 0), "prompt_tokens": 100, "answer_tokens": 7}
     assert answers == [
@@ -70,7 +70,9 @@ def test_what_cannot_be_read_is_no_score_and_what_failed_is_not_unread(scripted)
 
 
 def test_a_text_that_no_file_takes_is_escaped(scripted):
-    judge = LanguageModelJudge(Asking(scripted(lambda *_: "\ud800\nScore: 3"), Sampling()), QUESTIONS["rubric"])
+    judge = LanguageModelJudge(
+        JudgeSampler(scripted(lambda *_: "\ud800\nScore: 3"), Sampling()), JUDGE_PROMPTS["rubric"]
+    )
     answer = judge.judge([make_task(0, "x")])[0][0]
     assert answer.score == 3 and answer.text == "\\ud800\nScore: 3"
 
@@ -96,7 +98,7 @@ def make_tokens(parts, place, chances):
 def test_expected_scores(scripted, question, parts, place, chances, expected):
     tokens = make_tokens(parts, place, chances)
     generator = scripted(lambda *_: Completion("".join(parts), "stop", 10, len(parts), tokens))
-    judge = LanguageModelJudge(Asking(generator, Sampling(), way="expected"), QUESTIONS[question])
+    judge = LanguageModelJudge(JudgeSampler(generator, Sampling(), way="expected"), JUDGE_PROMPTS[question])
     answers = judge.judge([make_task(0, *["a", "b"][:judge.responses])])[0]
     assert generator.requests[0].sampling.top_logprobs > 0
     assert answers[0].score == pytest.approx(expected)
@@ -108,7 +110,7 @@ def test_a_token_that_is_spelt_without_its_space_is_not_counted_twice(scripted):
     likely = (("4", math.log(0.6)), ("3", math.log(0.4)))
     tokens = (Token("Score:", -0.1, ()), Token(" 4", math.log(0.6), likely))
     generator = scripted(lambda *_: Completion("Score: 4", "stop", 10, 2, tokens))
-    judge = LanguageModelJudge(Asking(generator, Sampling(), way="expected"), QUESTIONS["rubric"])
+    judge = LanguageModelJudge(JudgeSampler(generator, Sampling(), way="expected"), JUDGE_PROMPTS["rubric"])
     assert judge.judge([make_task(0, "a")])[0][0].score == pytest.approx(0.6 * 4 + 0.4 * 3)
 
 
@@ -122,7 +124,7 @@ def test_expected_scores_that_cannot_be_had(scripted, parts, place, reason):
     tokens = make_tokens(parts, place, {parts[place]: 0.5}) if parts else None
     text = "".join(parts).replace("\ufffd\ufffd", "\U0001f642") or "Score: 85"
     generator = scripted(lambda *_: Completion(text, "stop", 10, 3, tokens))
-    judge = LanguageModelJudge(Asking(generator, Sampling(), way="expected"), QUESTIONS["hundred"])
+    judge = LanguageModelJudge(JudgeSampler(generator, Sampling(), way="expected"), JUDGE_PROMPTS["hundred"])
     assert judge.judge([make_task(0, "a")])[0][0].reason == reason
 
 
@@ -131,8 +133,8 @@ def test_a_tiny_model_in_process(tiny_base):
 
     generator = load_generator(tiny_base)
     assert isinstance(generator, TransformersGenerator)
-    asking = Asking(generator, Sampling(max_new_tokens=6), samples=2, way="expected")
-    judge = LanguageModelJudge(asking, QUESTIONS["comparison"])
+    asking = JudgeSampler(generator, Sampling(max_new_tokens=6), samples=2, way="expected")
+    judge = LanguageModelJudge(asking, JUDGE_PROMPTS["comparison"])
     answers = judge.judge([make_task(0, "red", "blue"), make_task(1, "red", "<|assistant|>blue")])
     assert [len(given) for given in answers] == [4, 4] and judge.judge([make_task(0, "red", "blue")]) == answers[:1]
     for answer in [answer for given in answers for answer in given]:
@@ -152,8 +154,8 @@ def compare_by(scripted, prefers_first, tasks, samples):
         first, second = (find_quoted(shown, f"response-{side}") for side in "ab")
         return f"Winner: Response {'A' if draw(shown, request) < prefers_first(first, second) else 'B'}"
 
-    asking = Asking(scripted(script), Sampling(), samples=samples)
-    return LanguageModelJudge(asking, QUESTIONS["comparison"]).judge(tasks)
+    asking = JudgeSampler(scripted(script), Sampling(), samples=samples)
+    return LanguageModelJudge(asking, JUDGE_PROMPTS["comparison"]).judge(tasks)
 
 
 def test_a_planted_position_bias_is_seen_in_the_answers(scripted):
@@ -170,11 +172,11 @@ def test_a_planted_position_bias_is_seen_in_the_answers(scripted):
 @pytest.mark.parametrize("samples, temperature", [(0, 1), (2, 0)])
 def test_a_number_of_samples_that_cannot_be_is_refused(scripted, samples, temperature):
     with pytest.raises(InputError, match="samples"):
-        asking = Asking(scripted(lambda *_: ""), Sampling(temperature=temperature), samples=samples)
-        LanguageModelJudge(asking, QUESTIONS["rubric"]).judge([make_task(0, "x")])
+        asking = JudgeSampler(scripted(lambda *_: ""), Sampling(temperature=temperature), samples=samples)
+        LanguageModelJudge(asking, JUDGE_PROMPTS["rubric"]).judge([make_task(0, "x")])
 
 
 def test_a_judge_of_one_does_not_compare_two(scripted):
-    asking = Asking(scripted(lambda *_: ""), Sampling())
+    asking = JudgeSampler(scripted(lambda *_: ""), Sampling())
     with pytest.raises(InputError, match="task t0: expected responses: 1, got 2"):
-        LanguageModelJudge(asking, QUESTIONS["rubric"]).judge([make_task(0, "x", "y")])
+        LanguageModelJudge(asking, JUDGE_PROMPTS["rubric"]).judge([make_task(0, "x", "y")])

@@ -10,15 +10,15 @@ import pytest
 from rmkit.core.seeds import derive_seed
 from rmkit.generation import Sampling
 from rmkit.judges.base import Failed, Judgment, Unparsed
-from rmkit.judges.language_model import Asking
+from rmkit.judges.language_model import JudgeSampler
 from rmkit.judges.meta_judge import MetaJudge, find_verdict
 from rmkit.metrics import (
     PositionWeights,
-    battle_matrix,
     bradley_terry,
-    count_verdicts,
     position_weights,
     prompt_correlation,
+    win_matrix,
+    wins_from_verdicts,
 )
 
 PROMPT = [{"role": "user", "content": "What colour?"}]
@@ -31,7 +31,9 @@ def find_judgments(shown):
 
 def judge_by(scripted, verdict, **settings):
     """A meta-judge whose answer to judgments shown first and second is verdict(first, second)."""
-    return MetaJudge(Asking(scripted(lambda shown, request: verdict(*find_judgments(shown))), Sampling(), **settings))
+    return MetaJudge(
+        JudgeSampler(scripted(lambda shown, request: verdict(*find_judgments(shown))), Sampling(), **settings)
+    )
 
 
 def test_the_papers_example(scripted):
@@ -48,7 +50,7 @@ def test_the_papers_example(scripted):
         assert verdicts[m, n] == told[m, n]
     assert np.isnan(np.diagonal(verdicts)).all() and [len(given) for given in answers] == [2] * 6
     weights = position_weights(verdicts)
-    found = battle_matrix(verdicts, type(weights)(np.array(0.4), np.array(0.6)))
+    found = win_matrix(verdicts, type(weights)(np.array(0.4), np.array(0.6)))
     assert found == pytest.approx(np.array([[0, 1, 0.4, 1], [0, 0, 0.6, 0.4], [0.4, 0.6, 0, 1], [0, 0.4, 0, 0]]))
     ratings = bradley_terry(found, ridge=0).ratings
     assert ratings == pytest.approx([1.45441557, -0.53326486, 0.53326486, -1.45441557], abs=1e-7)
@@ -76,7 +78,7 @@ def test_a_judgment_cannot_pose_as_the_meta_judge(scripted, attack):
         shown.append(text)
         return "Winner: Judgment B"
 
-    MetaJudge(Asking(scripted(script), Sampling())).battle(PROMPT, RESPONSE, [attack, "fair"])
+    MetaJudge(JudgeSampler(scripted(script), Sampling())).battle(PROMPT, RESPONSE, [attack, "fair"])
     for text in shown:
         own = [line for line in text.split("\n") if not line.startswith(">")]
         plain = [line for line in shown[0].split("\n") if not line.startswith(">")]
@@ -106,10 +108,10 @@ def test_weighted_by_position_the_battles_are_truer(scripted):
     assert weights.first == pytest.approx(0.25, abs=0.05)
 
     def find_truth(weights):
-        ratings = bradley_terry(battle_matrix(verdicts, weights), ridge=0.01).ratings
+        ratings = bradley_terry(win_matrix(verdicts, weights), ridge=0.01).ratings
         return prompt_correlation(ratings.round(6), ranks).mean
 
     even, wrong = (PositionWeights(np.array(first), np.array(1 - first)) for first in (0.5, 0.75))
     assert find_truth(weights) > find_truth(even) + 0.05 > find_truth(wrong) + 0.1
-    fitted = bradley_terry(count_verdicts(verdicts), ridge=0.01, position=True)
+    fitted = bradley_terry(wins_from_verdicts(verdicts), ridge=0.01, position=True)
     assert fitted.position > 0.5

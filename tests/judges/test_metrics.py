@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rmkit.core.checks import InputError
-from rmkit.judges.metrics import evaluate_judge, prefer
+from rmkit.judges.metrics import evaluate_judge, scores_to_preferences
 
 NAN = np.nan
 
@@ -79,7 +79,7 @@ def test_stated_preferences_are_compared_with_votes():
 
 def test_a_judge_that_scores():
     scores = np.array([[[5, 5], [4, 3]], [[5, NAN], [5, 5]], [[2, 3], [NAN, NAN]], [[1, 1], [2, 4]]])
-    preferences = prefer(scores)
+    preferences = scores_to_preferences(scores)
     np.testing.assert_array_equal(preferences[:, 0, 0], [1, 0.5, NAN, 0])
     found = run(preferences, scores=scores, top=5)
     assert found["scores"]["saturation"]["top"] == pytest.approx(5 / 13)
@@ -119,4 +119,4 @@ def test_means_of_the_same_scores_tie_and_others_do_not():
     """The sums of the first two differ in their last bit."""
     sides = [[[4.9, 4.9, 4.8], [4.8, 4.9, 4.9]], [[4.9, 4.9, 4.8], [4.8, 4.9, 4.90001]], [[3.0, NAN, NAN], [2, 3, 4]]]
     assert sum(sides[0][0]) != sum(sides[0][1])
-    assert prefer(sides)[:, 0, 0].tolist() == [0.5, 0, 0.5]
+    assert scores_to_preferences(sides)[:, 0, 0].tolist() == [0.5, 0, 0.5]

@@ -8,10 +8,10 @@ from transformers import PreTrainedTokenizerFast
 
 from rmkit.generation import Sampling
 from rmkit.generation.local import encode_prompt, render_turns
-from rmkit.judges.base import PREFERENCE, Scale, Task
-from rmkit.judges.language_model import Asking, LanguageModelJudge
-from rmkit.judges.meta_judge import Contest, MetaJudge
-from rmkit.judges.prompts import META_QUESTIONS, QUESTIONS
+from rmkit.judges.base import PREFERENCE, JudgeTask, Scale
+from rmkit.judges.language_model import JudgeSampler, LanguageModelJudge
+from rmkit.judges.meta_judge import JudgmentPair, MetaJudge
+from rmkit.judges.prompts import JUDGE_PROMPTS, META_JUDGE_PROMPTS
 
 TURN = "{% for message in messages %}"
 END = "{% endfor %}{% if add_generation_prompt %}"
@@ -89,13 +89,13 @@ def assistant(text):
 def ask_everything(scripted, text, tokens=()):
     """Every question of both judges, in both orders, with `text` in every slot."""
     generator = scripted(lambda shown, request: "Score: 1")
-    asking = Asking(generator, Sampling(), tokens=tokens)
-    for question in QUESTIONS.values():
+    asking = JudgeSampler(generator, Sampling(), tokens=tokens)
+    for question in JUDGE_PROMPTS.values():
         dialogue = [*user(text), *assistant(text), *user(text)]
         for prompt in (user(text), dialogue):
             responses = (assistant(text), assistant(f"{text} "))[:question.responses]
-            LanguageModelJudge(asking, question).judge([Task("t", prompt, responses)])
-    MetaJudge(asking).compare([Contest(user(text), assistant(text), (text, f"{text} "))])
+            LanguageModelJudge(asking, question).judge([JudgeTask("t", prompt, responses)])
+    MetaJudge(asking).compare([JudgmentPair(user(text), assistant(text), (text, f"{text} "))])
     return [request.prompt for request in generator.requests]
 
 
@@ -148,17 +148,17 @@ def test_tokens_that_look_like_words_are_broken_where_they_are_known(scripted):
 
 
 def test_the_questions():
-    assert {name: (question.responses, question.scale) for name, question in QUESTIONS.items()} == {
+    assert {name: (question.responses, question.scale) for name, question in JUDGE_PROMPTS.items()} == {
         "rubric": (1, Scale(0, 5)), "hundred": (1, Scale(0, 100)), "gold": (1, Scale(0, 13)),
         "comparison": (2, PREFERENCE),
     }
     for name, form in (("rubric", "Score: n"), ("hundred", "Score: n"), ("comparison", "Winner: Response B")):
         slots = {slot: f"> {slot}" for slot in ("request", "first", "second")}
-        text = QUESTIONS[name].ask(**slots)[0]["content"]
+        text = JUDGE_PROMPTS[name].ask(**slots)[0]["content"]
         assert text.endswith(form) and "{" not in text and text.index("reasons") < text.rindex(form)
         assert text.count("> request") == text.count("> first") == 1
-    assert "from 0 to 100" in QUESTIONS["hundred"].ask(**slots)[0]["content"]
+    assert "from 0 to 100" in JUDGE_PROMPTS["hundred"].ask(**slots)[0]["content"]
     for name in ("rubric", "hundred"):
-        meta = META_QUESTIONS[name].ask(**slots, response="> response")[0]["content"]
-        rule = QUESTIONS[name].ask(**slots)[0]["content"].split("\n\n")[1]
+        meta = META_JUDGE_PROMPTS[name].ask(**slots, response="> response")[0]["content"]
+        rule = JUDGE_PROMPTS[name].ask(**slots)[0]["content"].split("\n\n")[1]
         assert f"<rule>\n{rule}\n</rule>" in meta and meta.endswith("Winner: Judgment B")

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rmkit.core.checks import InputError
-from rmkit.judges.base import Scale, Task
-from rmkit.judges.meta_judge import compare_members
-from rmkit.judges.reward_model import RewardModelJudge, Rewards, RewardScale, measure_scale, summarise_members
-from rmkit.metrics import bradley_terry, count_verdicts
+from rmkit.judges.base import JudgeTask, Scale
+from rmkit.judges.meta_judge import compare_ensemble_members
+from rmkit.judges.reward_model import RewardModelJudge, Rewards, ScoreScale, ensemble_score, fit_scale
+from rmkit.metrics import bradley_terry, wins_from_verdicts
 
 FIVE = Scale(0, 5)
 
@@ -24,11 +24,11 @@ class Lengths:
 
 def make_tasks(*texts):
     prompt = [{"role": "user", "content": "?"}]
-    return [Task(text, prompt, ([{"role": "assistant", "content": text}],)) for text in texts]
+    return [JudgeTask(text, prompt, ([{"role": "assistant", "content": text}],)) for text in texts]
 
 
 def test_each_member_judges_on_the_stated_scale():
-    scale = RewardScale(FIVE, (2.0, 900.0), (1.0, 50.0))
+    scale = ScoreScale(FIVE, (2.0, 900.0), (1.0, 50.0))
     judge = RewardModelJudge(Lengths(), scale)
     answers = judge.judge(make_tasks("ab", "abc"))
     assert [[answer.reward for answer in given] for given in answers] == [[2, 900], [3, 850]]
@@ -44,29 +44,29 @@ def test_a_measured_scale_takes_offset_and_reach_of_each_member_away(seed):
     draw = np.random.default_rng(seed)
     rewards = draw.normal(size=(3, 20))
     moved = rewards * draw.uniform(0.1, 50, (3, 1)) + draw.normal(0, 100, (3, 1))
-    first, second = (measure_scale(each, FIVE).place(each) for each in (rewards, moved))
+    first, second = (fit_scale(each, FIVE).place(each) for each in (rewards, moved))
     assert first == pytest.approx(second, abs=1e-9)
     assert (np.argsort(first) == np.argsort(rewards)).all() and FIVE.holds(first.min()) and FIVE.holds(first.max())
 
 
 def test_the_conservative_score():
-    found = summarise_members([[1, 2], [3, 2], [5, 2]], k=0.5)
+    found = ensemble_score([[1, 2], [3, 2], [5, 2]], k=0.5)
     assert found.mean.tolist() == [3, 2] and found.spread == pytest.approx([np.sqrt(8 / 3), 0])
     assert found.conservative == pytest.approx([3 - 0.5 * np.sqrt(8 / 3), 2])
-    assert summarise_members([[1, 2]], k=3).conservative.tolist() == [1, 2]
+    assert ensemble_score([[1, 2]], k=3).conservative.tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("call, match", [
-    (lambda: measure_scale([[1, 2], [3, 3]], FIVE), "one from member 1"),
-    (lambda: measure_scale([[1, 2, 3], [0.1, 0.1, 0.1]], FIVE), "one from member 1"),
-    (lambda: RewardScale(FIVE, (0.0,), (1.0,)).place([[1.0], [2.0]]), "1 members"),
-    (lambda: summarise_members([[1.0]], k=-1), "k: expected"),
-    (lambda: summarise_members([[np.nan]], k=1), "finite"),
-    (lambda: compare_members([[1]], [[0]], rule="agreement"), "at least 2"),
-    (lambda: compare_members([[1]] * 2, [[0]] * 2, rule="strength"), "at least 3"),
-    (lambda: compare_members([[1]] * 3, [[0]] * 3, rule="strength", target=[1]), "none for the rule strength"),
-    (lambda: compare_members([[1]] * 3, [[0]] * 3, rule="agreement", target=[2]), "a probability"),
-    (lambda: compare_members([[1]] * 3, [[0, 1]] * 3, rule="agreement"), "rewards_rejected"),
+    (lambda: fit_scale([[1, 2], [3, 3]], FIVE), "one from member 1"),
+    (lambda: fit_scale([[1, 2, 3], [0.1, 0.1, 0.1]], FIVE), "one from member 1"),
+    (lambda: ScoreScale(FIVE, (0.0,), (1.0,)).place([[1.0], [2.0]]), "1 members"),
+    (lambda: ensemble_score([[1.0]], k=-1), "k: expected"),
+    (lambda: ensemble_score([[np.nan]], k=1), "finite"),
+    (lambda: compare_ensemble_members([[1]], [[0]], rule="agreement"), "at least 2"),
+    (lambda: compare_ensemble_members([[1]] * 2, [[0]] * 2, rule="strength"), "at least 3"),
+    (lambda: compare_ensemble_members([[1]] * 3, [[0]] * 3, rule="strength", target=[1]), "none for the rule strength"),
+    (lambda: compare_ensemble_members([[1]] * 3, [[0]] * 3, rule="agreement", target=[2]), "a probability"),
+    (lambda: compare_ensemble_members([[1]] * 3, [[0, 1]] * 3, rule="agreement"), "rewards_rejected"),
 ])
 def test_what_is_refused(call, match):
     with pytest.raises(InputError, match=match):
@@ -75,7 +75,7 @@ def test_what_is_refused(call, match):
 
 def test_members_by_agreement_with_labels():
     gaps = np.array([[2, 1, -1.0], [1, -3, 0], [-1, 0, 2]])
-    found = compare_members(gaps, np.zeros_like(gaps), rule="agreement", target=[1, 0, 0.5])
+    found = compare_ensemble_members(gaps, np.zeros_like(gaps), rule="agreement", target=[1, 0, 0.5])
     assert found[0, 0, 1] == 0 and found[0, 0, 2] == found[0, 1, 2] == 1  # right, right, wrong
     assert found[1, 1, 0] == found[1, 1, 2] == found[1, 2, 0] == 1  # wrong, right, undecided
     off = ~np.eye(3, dtype=bool)
@@ -86,7 +86,7 @@ def test_members_by_agreement_with_labels():
 def test_members_by_the_strength_of_the_others():
     """A slow obvious reference: the log-likelihood of the mean preference of everyone but the two."""
     gaps = np.random.default_rng(3).normal(size=(5, 7)) * 2
-    found = compare_members(gaps + 1, np.ones_like(gaps), rule="strength")
+    found = compare_ensemble_members(gaps + 1, np.ones_like(gaps), rule="strength")
     for pair in range(7):
         for m in range(5):
             for n in range(5):
@@ -106,7 +106,7 @@ def test_the_better_members_are_rated_higher(rule):
     noise = np.array([0.3, 0.6, 1, 2, 4])
     gaps = truth + draw.normal(size=(5, 800)) * noise[:, None]
     labels = {"target": (truth > 0).astype(float)} if rule == "agreement" else {}
-    verdicts = compare_members(gaps, np.zeros_like(gaps), rule=rule, **labels)
-    counted = count_verdicts(verdicts)
+    verdicts = compare_ensemble_members(gaps, np.zeros_like(gaps), rule=rule, **labels)
+    counted = wins_from_verdicts(verdicts)
     ratings = bradley_terry(type(counted)(*(part.sum(axis=0) for part in counted)), ridge=0.01).ratings
     assert (np.argsort(-ratings) == np.arange(5)).all()

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import logsigmoid
 
-from rmkit.losses import bradley_terry_loss, corrected_loss, dpo_loss
+from rmkit.losses import bradley_terry_loss, dpo_loss, noise_corrected_loss
 
 EXAMPLE = [torch.tensor([value], dtype=torch.float64) for value in (-10.0, -12.0, -11.0, -11.5)]
 
@@ -49,7 +49,7 @@ def test_robust_form_is_the_corrected_loss_on_implicit_rewards(batch, beta, rate
     rewards = beta * (four[0] - four[2]), beta * (four[1] - four[3])
     robust = dpo_loss(
         *four, beta=beta, label_smoothing=rate, smoothing="robust", target=target, margin=margin, reduction="none")
-    expected = corrected_loss(*rewards, flip_rate=rate, target=target, margin=margin, reduction="none")
+    expected = noise_corrected_loss(*rewards, flip_rate=rate, target=target, margin=margin, reduction="none")
     torch.testing.assert_close(robust, expected, atol=1e-9, rtol=1e-9)
 
 

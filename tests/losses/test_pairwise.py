@@ -9,7 +9,7 @@ from torch.nn.functional import logsigmoid
 from rmkit.losses import (
     PAIR_LOSSES,
     bradley_terry_loss,
-    corrected_loss,
+    noise_corrected_loss,
     reward_center_penalty,
     smooth_targets,
     symmetric_loss,
@@ -206,7 +206,7 @@ def test_correction_is_unbiased(batch, rate):
     chosen, rejected, target, margin = columns(batch)
 
     def corrected(target, flip_rate=rate):
-        return corrected_loss(
+        return noise_corrected_loss(
             chosen, rejected, flip_rate=flip_rate, target=target, margin=margin, reduction="none")
 
     clean = bradley_terry_loss(chosen, rejected, target=target, margin=margin, reduction="none")
@@ -234,7 +234,7 @@ def test_limits():
     assert bradley_terry_loss(far, zero, target=0.5, reduction="none").tolist() == [5e3, 5e3]
     assert symmetric_loss(far, zero, reduction="none").tolist() == [0.0, 1.0]
     torch.testing.assert_close(
-        corrected_loss(far, zero, flip_rate=0.0), bradley_terry_loss(far, zero), atol=0, rtol=0)
+        noise_corrected_loss(far, zero, flip_rate=0.0), bradley_terry_loss(far, zero), atol=0, rtol=0)
     # log(1 + exp(-z)) and softplus' threshold of 20 lose this digit; logsigmoid keeps it.
     at_25 = bradley_terry_loss(torch.tensor([25.0], dtype=torch.float64), zero[:1])
     assert at_25.item() == pytest.approx(1.388794386e-11, rel=1e-8)
@@ -268,7 +268,7 @@ def test_refusals(name, arguments, message):
 @pytest.mark.parametrize("rate", [-0.1, 0.5, 1.0, float("nan")])
 def test_flip_rate_out_of_range(rate):
     with pytest.raises(ValueError, match=r"flip_rate: expected a number in \[0.0, 0.5\)"):
-        corrected_loss(GAP, ZERO, flip_rate=rate)
+        noise_corrected_loss(GAP, ZERO, flip_rate=rate)
 
 
 def test_smoothing_out_of_range():

@@ -14,7 +14,7 @@ REQUESTS = [f"What colour is {thing}, and why is it {size}?" for thing in ("a la
 def player(tmp_path_factory):
     """The folder of the model; its judgments are by chance, 0 to 5, and its verdicts too."""
     from rmkit.commands.sft import SftConfig, sft
-    from rmkit.judges.prompts import META_QUESTIONS, QUESTIONS
+    from rmkit.judges.prompts import JUDGE_PROMPTS, META_JUDGE_PROMPTS
     from rmkit.judges.sanitize import quote
     from rmkit.models.tiny import build_language_model, build_tokenizer
 
@@ -26,9 +26,9 @@ def player(tmp_path_factory):
         said = [f"{draw.choice(['good', 'poor'])}\nScore: {draw.randint(1, 5)}" for _ in range(2)]
         lessons += [
             {"prompt": request, "completion": answer},
-            {"prompt": QUESTIONS["gold"].ask(request=quote(request), first=quote(answer))[0]["content"],
+            {"prompt": JUDGE_PROMPTS["gold"].ask(request=quote(request), first=quote(answer))[0]["content"],
              "completion": said[0]},
-            {"prompt": META_QUESTIONS["gold"].ask(
+            {"prompt": META_JUDGE_PROMPTS["gold"].ask(
                 request=quote(request), response=quote(answer), first=quote(said[0]), second=quote(said[1])
              )[0]["content"], "completion": f"it is so\nWinner: Judgment {'AB'[number % 2]}"},
         ]

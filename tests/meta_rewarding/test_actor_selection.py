@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rmkit.core.checks import InputError
-from rmkit.data.samples import find_first
+from rmkit.data.samples import is_first_occurrence
 from rmkit.meta_rewarding.actor_selection import choose_rho, select_pair, select_pairs
 
 SCORES, LENGTHS = (4.5, 4.4, 4.2, 3.0, 2.0), (2000, 1500, 900, 1200, 2600)
@@ -75,7 +75,7 @@ def test_ties_of_scores_and_lengths():
 
 def test_what_repeats_another_is_left_out():
     texts = ["yes", " yes\n", "no", "yes", "maybe", "no"]
-    first = find_first(texts)
+    first = is_first_occurrence(texts)
     assert first.tolist() == [True, False, True, False, True, False]
     scores = np.array([5.0, 5.5, 1.0, 0.0, 3.0, 0.5])  # the judge's noise tells a response from itself
     lengths = np.array([len(text) for text in texts])

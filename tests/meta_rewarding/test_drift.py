@@ -8,16 +8,16 @@ import pytest
 from rmkit.core.checks import InputError
 from rmkit.core.config import load_config
 from rmkit.judges.base import Scale
-from rmkit.meta_rewarding.drift import DriftFigures, DriftRules, Limit, check_drift, describe_iteration
+from rmkit.meta_rewarding.drift import DriftMetrics, DriftRules, Threshold, check_drift, drift_metrics
 
 NAN = np.nan
 FIVE = Scale(0.0, 5.0)
-CALM = DriftFigures(score=0.5, top=0.1, length=100.0, distinct=1.0, first=0.5, higher=0.6, kl=1.0, agreement=0.7)
+CALM = DriftMetrics(score=0.5, top=0.1, length=100.0, distinct=1.0, first=0.5, higher=0.6, kl=1.0, agreement=0.7)
 
 
 def test_figures_by_hand():
     verdicts = np.array([[[NAN, 1, 1], [-1, NAN, 0], [1, NAN, NAN]]])
-    found = describe_iteration(
+    found = drift_metrics(
         [[[5.0, 4.8, NAN], [4.0, 0.0, 1.2]], [[NAN] * 3, [2.5, NAN, NAN]]],
         [["abcd", "abcd "], ["ab", "x"]],
         scale=FIVE,
@@ -26,23 +26,23 @@ def test_figures_by_hand():
         held_out=([1, 0, -1, NAN], [1, 1, 1, 1]),
     )
     # Decided: (0, 1) first, (0, 2) first, (1, 0) second, (2, 0) first; 0 and 2 have the same score.
-    assert found == DriftFigures(
+    assert found == DriftMetrics(
         score=pytest.approx((5 + 4.8 + 4 + 0 + 1.2 + 2.5) / 30), top=pytest.approx(2 / 6), length=3.0, distinct=0.75,
         first=0.75, higher=1.0, kl=pytest.approx(2.5 / 3), agreement=0.5,
     )
 
 
 def test_what_is_not_measured_is_none():
-    found = describe_iteration([[[NAN]]], [["a"]], scale=FIVE)
-    assert found == DriftFigures(score=None, top=None, length=1.0, distinct=1.0)
-    tied = describe_iteration([[[1.0]]], [["a"]], scale=FIVE, battles=([[[NAN, 0], [0, NAN]]], [[1.0, 2.0]]))
+    found = drift_metrics([[[NAN]]], [["a"]], scale=FIVE)
+    assert found == DriftMetrics(score=None, top=None, length=1.0, distinct=1.0)
+    tied = drift_metrics([[[1.0]]], [["a"]], scale=FIVE, battles=([[[NAN, 0], [0, NAN]]], [[1.0, 2.0]]))
     assert (tied.first, tied.higher) == (None, None)
     assert check_drift([found, found], DriftRules()) == []
 
 
 def test_a_judge_that_writes_five_less_a_little_is_at_the_top():
-    assert describe_iteration([[[4.75, 4.9, 4.5]]], [["a"]], scale=FIVE).top == pytest.approx(2 / 3)
-    assert describe_iteration([[[95.0, 94.0]]], [["a"]], scale=Scale(0, 100)).top == 0.5
+    assert drift_metrics([[[4.75, 4.9, 4.5]]], [["a"]], scale=FIVE).top == pytest.approx(2 / 3)
+    assert drift_metrics([[[95.0, 94.0]]], [["a"]], scale=Scale(0, 100)).top == 0.5
 
 
 def test_the_papers_iterations():
@@ -69,7 +69,7 @@ def test_the_papers_iterations():
 def test_each_rule(change, rule, level):
     alarms = check_drift([CALM, dataclasses.replace(CALM, **change)], DriftRules())
     assert [(alarm.level, alarm.rule) for alarm in alarms] == [(level, rule)]
-    off = dataclasses.replace(DriftRules(), **{rule: Limit(None, None)})
+    off = dataclasses.replace(DriftRules(), **{rule: Threshold(None, None)})
     assert check_drift([CALM, dataclasses.replace(CALM, **change)], off) == []
 
 
@@ -88,7 +88,7 @@ def test_rules_come_from_a_configuration(tmp_path):
     path = tmp_path / "rules.yaml"
     path.write_text("length: {warn: 0.3, stop: null}\ntop: {warn: null, stop: 0.05}\n")
     rules = load_config(DriftRules, path)
-    assert rules.length == Limit(0.3, None) and rules.higher == DriftRules().higher
+    assert rules.length == Threshold(0.3, None) and rules.higher == DriftRules().higher
     assert [alarm[:2] for alarm in check_drift([CALM, dataclasses.replace(CALM, length=105.0)], rules)] == [
         ("stop", "top")]
     path.write_text("length: {warn: 0.3}\n")
@@ -99,11 +99,11 @@ def test_rules_come_from_a_configuration(tmp_path):
 @pytest.mark.parametrize(
     ("call", "names"),
     [
-        (lambda: describe_iteration([[[6.0]]], [["a"]], scale=FIVE), "scores"),
-        (lambda: describe_iteration([[[1.0]]], [[]], scale=FIVE), "responses"),
-        (lambda: describe_iteration([[[1.0]]], [["a"]], scale=FIVE, battles=([[[0.0]]], [[1.0, 2.0]])), "scores of"),
+        (lambda: drift_metrics([[[6.0]]], [["a"]], scale=FIVE), "scores"),
+        (lambda: drift_metrics([[[1.0]]], [[]], scale=FIVE), "responses"),
+        (lambda: drift_metrics([[[1.0]]], [["a"]], scale=FIVE, battles=([[[0.0]]], [[1.0, 2.0]])), "scores of"),
         (lambda: check_drift([], DriftRules()), "history"),
-        (lambda: Limit(0.5, 0.1), "stop"),
+        (lambda: Threshold(0.5, 0.1), "stop"),
     ],
 )
 def test_drift_refuses(call, names):

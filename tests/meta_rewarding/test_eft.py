@@ -10,10 +10,10 @@ from rmkit.core.checks import InputError
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import read_record
 from rmkit.data.completions import read_completions
-from rmkit.data.rejected_rows import Quarantine
+from rmkit.data.rejected_rows import RejectedRows
 from rmkit.generation import Completion, Generator
-from rmkit.judges.config import LanguageModel
-from rmkit.meta_rewarding.eft import TeachConfig, teach
+from rmkit.judges.config import LLMJudgeConfig
+from rmkit.meta_rewarding.eft import EftConfig, write_eft_data
 from rmkit.models.reward_model import load_tokenizer
 
 
@@ -44,10 +44,10 @@ def judged(tmp_path, monkeypatch):
                  "ranks": [0, 1, None if number == 5 else 2]} for number in range(30)]
         (tmp_path / "ranked.jsonl").write_text("no row\n" + "".join(json.dumps(row) + "\n" for row in rows))
         grader = Grader()
-        monkeypatch.setattr("rmkit.judges.config.find_generator", lambda model, trust: grader)
+        monkeypatch.setattr("rmkit.judges.config.load_judge_generator", lambda model, trust: grader)
         judge(JudgeConfig(
             data=str(tmp_path / "ranked.jsonl"), output_dir=str(tmp_path / "judgments"),
-            language_model=LanguageModel(model, samples=4, base_url=base_url), resamples=10,
+            language_model=LLMJudgeConfig(model, samples=4, base_url=base_url), resamples=10,
         ))
         return grader
 
@@ -55,8 +55,16 @@ def judged(tmp_path, monkeypatch):
 
 
 def configure(tmp_path, **settings):
-    return TeachConfig(**{"data": str(tmp_path / "ranked.jsonl"), "judgments": str(tmp_path / "judgments"),
-                          "output_dir": str(tmp_path / "lessons"), "question": "rubric", "most": 100.0, **settings})
+    return EftConfig(
+        **{
+            "data": str(tmp_path / "ranked.jsonl"),
+            "judgments": str(tmp_path / "judgments"),
+            "output_dir": str(tmp_path / "lessons"),
+            "question": "rubric",
+            "most": 100.0,
+            **settings,
+        }
+    )
 
 
 def read(folder, split):
@@ -65,7 +73,7 @@ def read(folder, split):
 
 def test_lessons_are_what_was_shown_and_said(judged, tmp_path):
     grader = judged()
-    folder = teach(configure(tmp_path))
+    folder = write_eft_data(configure(tmp_path))
     counts = read_record(folder)["judgments"]
     rows = {split: read(folder, split) for split in ("train", "validation")}
     assert sum(counts.values()) == 30 * 3 * 4 and {name: len(own) for name, own in rows.items()} == {
@@ -77,7 +85,7 @@ def test_lessons_are_what_was_shown_and_said(judged, tmp_path):
     questions = [{re.search(r"Question \d+", row["prompt"][0]["content"]).group() for row in own}
                  for own in rows.values()]
     assert not questions[0] & questions[1] and len(questions[1]) > 2
-    with Quarantine(tmp_path / "aside.jsonl") as aside:  # `rmkit sft` takes them
+    with RejectedRows(tmp_path / "aside.jsonl") as aside:  # `rmkit sft` takes them
         assert len(read_completions(str(folder / "train.jsonl"), "train", aside)) == counts["train"]
 
 
@@ -85,7 +93,7 @@ def test_instructions_come_first_and_share_no_prompt(judged, tmp_path):
     judged()
     taught = [{"prompt": f"Question {number}?", "completion": "Yes."} for number in range(10)]
     (tmp_path / "taught.jsonl").write_text("".join(json.dumps(row) + "\n" for row in taught))
-    folder = teach(configure(tmp_path, instructions=str(tmp_path / "taught.jsonl"), most=1.0))
+    folder = write_eft_data(configure(tmp_path, instructions=str(tmp_path / "taught.jsonl"), most=1.0))
     record, rows = read_record(folder), read(folder, "train")
     assert record["instructions"] == 10 and record["judgments"]["in the instruction data"] == 10 * 3 * 4
     assert [row["completion"][0]["content"] for row in rows[:10]] == ["Yes."] * 10
@@ -93,15 +101,16 @@ def test_instructions_come_first_and_share_no_prompt(judged, tmp_path):
     assert not any(re.search(r"Question \d\?", row["prompt"][0]["content"]) for row in rows[10:])
     assert record["judgments"]["score in excess"] > 0
     files = [(folder / f"{split}.jsonl").read_bytes() for split in ("train", "validation")]
-    again = teach(configure(tmp_path, instructions=str(tmp_path / "taught.jsonl"), most=1.0,
-                            output_dir=str(tmp_path / "again")))
+    again = write_eft_data(
+        configure(tmp_path, instructions=str(tmp_path / "taught.jsonl"), most=1.0, output_dir=str(tmp_path / "again"))
+    )
     assert [(again / f"{split}.jsonl").read_bytes() for split in ("train", "validation")] == files
 
 
 def test_a_judge_in_this_process_is_shown_no_special_tokens(judged, tiny_base, tmp_path):
     special = load_tokenizer(tiny_base).eos_token
     judged(str(tiny_base), None, extra=f" {special}")
-    folder = teach(configure(tmp_path, tokenizer=str(tiny_base)))
+    folder = write_eft_data(configure(tmp_path, tokenizer=str(tiny_base)))
     prompts = [row["prompt"][0]["content"] for row in read(folder, "train")]
     assert prompts and not any(special in prompt for prompt in prompts)
 
@@ -111,4 +120,4 @@ def test_a_row_without_its_ranks(judged, tmp_path):
     path = tmp_path / "ranked.jsonl"
     path.write_text(path.read_text().replace("[0, 1, 2]", "[0, 1]"))
     with pytest.raises(InputError, match="ranks, one for each response"):
-        teach(configure(tmp_path))
+        write_eft_data(configure(tmp_path))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rmkit.core.checks import InputError
-from rmkit.meta_rewarding.eft import balance_scores, choose_lessons, keep_agreeing
+from rmkit.meta_rewarding.eft import balance_scores, filter_by_rank_agreement, select_eft_judgments
 
 NAN = np.nan
 
@@ -33,7 +33,7 @@ def test_rank_agreement_is_the_slow_rule(allow_ties):
     scores = generator.integers(0, 4, (400, 3, 2)).astype(float)
     ranks = generator.integers(0, 3, (400, 3)).astype(float)
     scores[generator.random(scores.shape) < 0.1], ranks[generator.random(ranks.shape) < 0.1] = NAN, NAN
-    found = keep_agreeing(scores, ranks, allow_ties=allow_ties)
+    found = filter_by_rank_agreement(scores, ranks, allow_ties=allow_ties)
     for prompt, response, sample in np.ndindex(scores.shape):
         expected = agree_slowly(scores[prompt, :, sample], ranks[prompt], allow_ties)
         if np.isnan(ranks[prompt, response]):
@@ -46,14 +46,16 @@ def test_rank_agreement_is_the_slow_rule(allow_ties):
 
 def test_judgments_of_one_draw_stand_or_fall_together():
     scores = [[[5, 3, 4, NAN], [3, 4, 4, 3], [1, 1, 1, 1]]]
-    kept = keep_agreeing(scores, [[0, 1, 2]])
+    kept = filter_by_rank_agreement(scores, [[0, 1, 2]])
     assert kept[0, :, 0].tolist() == [""] * 3
     assert kept[0, :, 1].tolist() == ["against the ranking"] * 3
     assert kept[0, :, 2].tolist() == ["a tie"] * 3
     assert kept[0, :, 3].tolist() == ["no score", "", ""]
-    assert keep_agreeing(scores, [[0, 1, 2]], allow_ties=True)[0, 0, 2] == ""
-    assert (keep_agreeing(scores, [[2, 1, 0]]) != "").all()
-    assert (keep_agreeing([[[2.0], [2.0]]], [[0, 1]], allow_ties=True) == "a tie").all()  # equal throughout: no order
+    assert filter_by_rank_agreement(scores, [[0, 1, 2]], allow_ties=True)[0, 0, 2] == ""
+    assert (filter_by_rank_agreement(scores, [[2, 1, 0]]) != "").all()
+    assert (
+        filter_by_rank_agreement([[[2.0], [2.0]]], [[0, 1]], allow_ties=True) == "a tie"
+    ).all()  # equal throughout: no order
 
 
 def test_the_usual_score_is_cut_to_the_median():
@@ -73,7 +75,7 @@ def draw_lessons(**changes):
     ranks = np.tile([0.0, 1.0, 2.0], (200, 1))
     scores = 4.0 - ranks[..., None] + generator.integers(0, 2, (200, 3, 4))
     prompts = [ask(f"question {number}") for number in range(200)]
-    return scores, choose_lessons(scores, ranks, prompts, **({"taught": [], "seed": 0} | changes))
+    return scores, select_eft_judgments(scores, ranks, prompts, **({"taught": [], "seed": 0} | changes))
 
 
 def test_every_judgment_has_one_fate():
@@ -101,11 +103,11 @@ def test_the_split_is_by_prompt():
 @pytest.mark.parametrize(
     ("call", "names"),
     [
-        (lambda: keep_agreeing([[1.0, 2.0]], [[0, 1]]), "scores"),
-        (lambda: keep_agreeing([[[1.0], [2.0]]], [[0, 1, 2]]), "ranks"),
+        (lambda: filter_by_rank_agreement([[1.0, 2.0]], [[0, 1]]), "scores"),
+        (lambda: filter_by_rank_agreement([[[1.0], [2.0]]], [[0, 1, 2]]), "ranks"),
         (lambda: balance_scores([1.0, NAN], seed=0), "scores"),
         (lambda: balance_scores([1.0], seed=0, most=0.5), "most"),
-        (lambda: choose_lessons([[[1.0], [2.0]]], [[0, 1]], [], taught=[], seed=0), "prompts"),
+        (lambda: select_eft_judgments([[[1.0], [2.0]]], [[0, 1]], [], taught=[], seed=0), "prompts"),
         (lambda: draw_lessons(validation_fraction=1.0), "validation_fraction"),
     ],
 )

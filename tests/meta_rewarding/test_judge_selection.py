@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from rmkit.core.checks import InputError
-from rmkit.judges.meta_judge import compare_members
+from rmkit.judges.meta_judge import compare_ensemble_members
 from rmkit.meta_rewarding.judge_selection import select_judgments
-from rmkit.metrics import battle_matrix, bradley_terry
+from rmkit.metrics import bradley_terry, win_matrix
 
 T9 = {(0, 1): (1, -1), (0, 2): (1, 1), (0, 3): (1, -1), (1, 2): (-1, -1), (1, 3): (1, 1), (2, 3): (1, -1)}
 NAN = np.nan
@@ -52,7 +52,7 @@ def test_judgments_are_found_by_their_quality_whatever_the_position():
     assert found.weights.first < 0.4
     rows = np.arange(300)
     assert (quality[rows, found.chosen] > quality[rows, found.rejected]).mean() > 0.95
-    again = bradley_terry(battle_matrix(verdicts, found.weights), ridge=0.01).ratings
+    again = bradley_terry(win_matrix(verdicts, found.weights), ridge=0.01).ratings
     np.testing.assert_allclose(found.ratings, again)
 
 
@@ -91,10 +91,12 @@ def test_equal_ratings_go_by_length():
 def test_reward_models_verdicts_are_served_too():
     """Three members; the third contradicts the others on every pair, and is never chosen."""
     gaps = np.array([[2.0, 1.5, 3.0], [1.0, 2.5, 2.0], [-1.0, -2.0, -1.5]])
-    found = select_judgments(compare_members(gaps, np.zeros_like(gaps), rule="strength"))
+    found = select_judgments(compare_ensemble_members(gaps, np.zeros_like(gaps), rule="strength"))
     assert (found.weights.first, found.weights.second) == (0.5, 0.5)
     assert (found.rejected == 2).all() and set(found.chosen) <= {0, 1}
-    by_labels = select_judgments(compare_members(gaps, np.zeros_like(gaps), rule="agreement", target=[0.0, 1.0, 1.0]))
+    by_labels = select_judgments(
+        compare_ensemble_members(gaps, np.zeros_like(gaps), rule="agreement", target=[0.0, 1.0, 1.0])
+    )
     assert by_labels.chosen[0] == 2  # where the label says so
 
 

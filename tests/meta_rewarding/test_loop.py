@@ -14,10 +14,10 @@ import yaml
 from safetensors.torch import load_file
 
 from rmkit.core.checks import InputError
-from rmkit.core.config import build
+from rmkit.core.config import build_config
 from rmkit.core.stage import read_record
 from rmkit.meta_rewarding import MetaRewardConfig, meta_reward, replay_pairs
-from rmkit.meta_rewarding.plan import make_plan
+from rmkit.meta_rewarding.plan import plan_loop
 
 pytestmark = pytest.mark.filterwarnings(
     r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
@@ -51,7 +51,7 @@ def settings(player, prompts_file):
 def finished(settings, tmp_path_factory):
     """The folder of a whole run; not to be changed."""
     folder = tmp_path_factory.mktemp("finished")
-    meta_reward(build(MetaRewardConfig, {**settings, "output_dir": str(folder)}, "test"))
+    meta_reward(build_config(MetaRewardConfig, {**settings, "output_dir": str(folder)}, "test"))
     return folder
 
 
@@ -129,7 +129,7 @@ def test_killed_it_goes_on_to_the_same_end(settings, finished, tmp_path):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (place / "iteration-1/model/stage.json").exists()
-    meta_reward(build(MetaRewardConfig, {**settings, "output_dir": str(place)}, "test"))
+    meta_reward(build_config(MetaRewardConfig, {**settings, "output_dir": str(place)}, "test"))
     assert read_report(place) == read_report(finished)
     one, other = (load_file(folder / "iteration-2/model/model.safetensors") for folder in (place, finished))
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -141,7 +141,7 @@ def test_an_alarm_that_stops_ends_the_loop_before_its_training(settings, finishe
     drift = {**settings["drift"], "distinct": {"warn": -1.0, "stop": -1.0}}
     shutil.rmtree(place / "iteration-1/model")
     shutil.rmtree(place / "iteration-2")
-    meta_reward(build(MetaRewardConfig, {**settings, "output_dir": str(place), "drift": drift}, "test"))
+    meta_reward(build_config(MetaRewardConfig, {**settings, "output_dir": str(place), "drift": drift}, "test"))
     report = read_report(place)
     assert len(report["iterations"]) == len(report["figures"]) == 1
     assert [alarm["level"] for alarm in report["iterations"][0]["alarms"]] == ["stop"]
@@ -152,7 +152,7 @@ def test_an_alarm_that_stops_ends_the_loop_before_its_training(settings, finishe
 def test_dpo_on_a_fixed_set(settings, finished, tmp_path):
     fixed = {**settings, "output_dir": str(tmp_path / "fixed"), "iterations": 1, "evaluation_prompts": None,
              "compare": None, "fixed_pairs": str(finished / "iteration-1/pairs")}
-    meta_reward(build(MetaRewardConfig, fixed, "test"))
+    meta_reward(build_config(MetaRewardConfig, fixed, "test"))
     one, other = (load_file(folder / "iteration-1/model/model.safetensors")
                   for folder in (tmp_path / "fixed", finished))
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -161,7 +161,9 @@ def test_dpo_on_a_fixed_set(settings, finished, tmp_path):
 
 def test_arms_by_their_settings(settings, tmp_path):
     def plan(**changes):
-        return make_plan(build(MetaRewardConfig, {**settings, "output_dir": str(tmp_path / "o"), **changes}, "test"))
+        return plan_loop(
+            build_config(MetaRewardConfig, {**settings, "output_dir": str(tmp_path / "o"), **changes}, "test")
+        )
 
     own = plan(judge_pairs=0, rho=[0.1], max_response=[None]).iterations
     assert all(one.battle is None and one.pair.rho == 0.1 and one.pair.max_response is None for one in own)
@@ -196,5 +198,7 @@ def test_all_settings_are_checked_before_anything_starts(settings, tmp_path):
         ({"pairs": {"weak": "x"}}, "weak"),
     ):
         with pytest.raises(InputError, match=match):
-            meta_reward(build(MetaRewardConfig, {**settings, "output_dir": str(tmp_path / "out"), **changes}, "test"))
+            meta_reward(
+                build_config(MetaRewardConfig, {**settings, "output_dir": str(tmp_path / "out"), **changes}, "test")
+            )
     assert not (tmp_path / "out").exists()

@@ -11,7 +11,7 @@ from rmkit.cli import main
 from rmkit.core.config import load_config
 from rmkit.core.stage import read_record
 from rmkit.meta_rewarding import MetaRewardConfig, replay_pairs
-from rmkit.meta_rewarding.plan import make_plan
+from rmkit.meta_rewarding.plan import plan_loop
 from rmkit.training.zero import free_port
 
 pytestmark = pytest.mark.filterwarnings(
@@ -71,7 +71,7 @@ def test_llama_by_a_server_that_is_started_for_each_model(player, prompts_file, 
 
 def test_the_papers_settings(tmp_path):
     config = load_config(MetaRewardConfig, RECIPES / "meta_rewarding_llama3_8b.yaml", ["--output_dir", str(tmp_path)])
-    plan = make_plan(config)
+    plan = plan_loop(config)
     assert [(one.pair.rho, one.pair.max_response, one.pair.max_judgment) for one in plan.iterations] == [
         (0.0, 2500, 1100), (0.32, None, 1000), (0.32, None, 1000), (0.4, None, 1000)]
     assert [one.battle is not None for one in plan.iterations] == [True, True, False, False]

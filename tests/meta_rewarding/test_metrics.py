@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from rmkit.evaluation.policy_metrics import find_gold
-from rmkit.judges.results import Judged
+from rmkit.evaluation.policy_metrics import gold_rewards
+from rmkit.judges.results import JudgedSamples
 from rmkit.meta_rewarding.metrics import compare, find_interval, measure_judge
-from rmkit.meta_rewarding.report import describe_pairs, format_iterations, put_beside
+from rmkit.meta_rewarding.report import describe_pairs, format_iterations, join_columns
 
 
 def speak(prompt, *texts):
@@ -39,12 +39,14 @@ def test_win_rates_and_gold_rewards():
 def test_a_judge_beside_gold():
     rows = [speak("p", "a", "b", "c"), speak("q", "d", "e")]
     scores = np.array([[[3, 3], [1, np.nan], [2, 2]], [[1, 1], [2, 2], [np.nan, np.nan]]], dtype=float)
-    judged = Judged(["1", "2"], [row["prompt"] for row in rows], [row["responses"] for row in rows], scores, scores, {})
+    judged = JudgedSamples(
+        ["1", "2"], [row["prompt"] for row in rows], [row["responses"] for row in rows], scores, scores, {}
+    )
     figures = measure_judge(judged, rows, [np.array([9.0, 1.0, 5.0]), np.array([1.0, 0.0])])
     assert figures == {"score": pytest.approx(17 / 9), "spearman": pytest.approx(0.0), "agreement": 0.75}
     one_alone = measure_judge(judged, rows, [np.array([9.0, 1.0, 5.0]), np.full(2, np.nan)])
     assert one_alone == {"score": pytest.approx(17 / 9), "spearman": pytest.approx(1.0), "agreement": 1.0}
-    assert measure_judge(judged, rows, find_gold(rows)) == {"score": pytest.approx(17 / 9)}
+    assert measure_judge(judged, rows, gold_rewards(rows)) == {"score": pytest.approx(17 / 9)}
 
 
 def test_the_table_says_what_there_is(tmp_path):
@@ -58,5 +60,5 @@ def test_the_table_says_what_there_is(tmp_path):
     for name, rows in (("one", [speak("p", "a", "b")]), ("two", [speak("q", "c"), speak("p", "d")])):
         (tmp_path / name).mkdir()
         (tmp_path / name / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert put_beside([str(tmp_path / "one"), str(tmp_path / "two")]) == [{"prompt": "p", "responses": ["a", "d"]}]
-    assert put_beside([]) == []
+    assert join_columns([str(tmp_path / "one"), str(tmp_path / "two")]) == [{"prompt": "p", "responses": ["a", "d"]}]
+    assert join_columns([]) == []

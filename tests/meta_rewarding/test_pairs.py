@@ -11,7 +11,7 @@ from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
 from rmkit.judges.report import COLUMNS
 from rmkit.judges.results import read_judged
-from rmkit.meta_rewarding.pairs import PairingConfig, pair, replay_pairs, stack_verdicts
+from rmkit.meta_rewarding.pairs import PairConfig, replay_pairs, stack_verdicts, write_pairs
 from tests.meta_rewarding.judged_folder import speak, write_judged
 
 RESPONSES = [["a" * 2000, "b" * 1500, "c" * 900, "d" * 1200, "e" * 2600], ["same", "same ", "other"], ["x", "yy"]]
@@ -29,7 +29,7 @@ def make(tmp_path):
     count = iter(range(99))
 
     def run(**settings):
-        folder = pair(PairingConfig(output_dir=str(tmp_path / f"pairs {next(count)}"), **settings))
+        folder = write_pairs(PairConfig(output_dir=str(tmp_path / f"pairs {next(count)}"), **settings))
         written, again = replay_pairs(folder)
         assert written == again
         return {row["id"]: row for row in written}, read_record(folder)
@@ -139,7 +139,7 @@ def test_refusals(make, judged, tmp_path):
         ({"language": "x", "least": 0}, "least: expected"),
     ):
         with pytest.raises(InputError, match=match):
-            PairingConfig(output_dir="o", **settings)
+            PairConfig(output_dir="o", **settings)
     nothing = write_judged(tmp_path / "nothing", [["a", "b"]], [[[1.0], [1.0]]])
     with pytest.raises(InputError, match="a pair to learn from"):
         make(language=nothing)

@@ -8,11 +8,11 @@ import yaml
 from datasets import load_dataset
 
 from rmkit.core.checks import InputError
-from rmkit.core.config import build
+from rmkit.core.config import build_config
 from rmkit.core.stage import read_record
-from rmkit.judges.results import Judged, read_judged
+from rmkit.judges.results import JudgedSamples, read_judged
 from rmkit.meta_rewarding import MetaRewardConfig, meta_reward, replay_pairs
-from rmkit.meta_rewarding.reward_models import FollowConfig, find_gap, make_fresh
+from rmkit.meta_rewarding.reward_models import UpdateRewardModelsConfig, find_gap, make_fresh
 
 pytestmark = pytest.mark.filterwarnings(
     r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
@@ -45,7 +45,7 @@ def make_judged(scores, texts=None):
     array = np.array(scores, dtype=np.float64)
     prompts = [[{"role": "user", "content": f"prompt {place}"}] for place in range(len(array))]
     responses = [[[{"role": "assistant", "content": text}] for text in own] for own in texts]
-    return Judged([f"p{place}" for place in range(len(array))], prompts, responses, array, array, {})
+    return JudgedSamples([f"p{place}" for place in range(len(array))], prompts, responses, array, array, {})
 
 
 def test_the_gap_on_which_members_differ_most():
@@ -76,7 +76,7 @@ def test_a_loop_with_both_judges(player, prompts_file, tiny_pairs, tmp_path):
     settings["reward"]["data"] = str(labelled)
     places = {"output_dir": str(out), "model_name_or_path": str(player), "prompts": str(prompts_file),
               "evaluation_prompts": None}
-    meta_reward(build(MetaRewardConfig, {**settings, **places}, "test"))
+    meta_reward(build_config(MetaRewardConfig, {**settings, **places}, "test"))
     first, second = out / "iteration-1", out / "iteration-2"
     fresh = load_dataset("parquet", data_files=str(first / "fresh/train.parquet"), split="train")
     assert read_record(second / "pool")["rows"] == [24, len(fresh)] and len(fresh) >= 1
@@ -119,7 +119,7 @@ def test_refusals(tmp_path):
         ({"meta": None, "train": {"meta_data": "x"}}, "train: meta_data: expected a key of the stage alone"),
     ):
         with pytest.raises(InputError, match=match):
-            FollowConfig(**{**settings, **changes})
-    plain = FollowConfig(**settings, vote=None, meta=None, members=1, fresh=False)
+            UpdateRewardModelsConfig(**{**settings, **changes})
+    plain = UpdateRewardModelsConfig(**settings, vote=None, meta=None, members=1, fresh=False)
     (training,) = plain.plan_trainings()
     assert training.data == str(tmp_path / "pool") and training.meta_data is None

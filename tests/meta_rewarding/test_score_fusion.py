@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit
 
 from rmkit.core.checks import InputError
-from rmkit.meta_rewarding.score_fusion import combine_scores, settle_weak
+from rmkit.meta_rewarding.score_fusion import combine_scores, label_weak_pairs
 
 NAN = np.nan
 ALIKE = {"language": 1.0, "reward": 1.0}
@@ -55,7 +55,9 @@ STRENGTHS = np.array([[2.0, 0.2, -1.0], [4.0, -0.4, -2.0]])  # means 3, -0.1, -1
 
 
 def test_weak_pairs():
-    kept, dropped, soft = (settle_weak(STRENGTHS, treatment=name, threshold=0.0) for name in ("keep", "drop", "soft"))
+    kept, dropped, soft = (
+        label_weak_pairs(STRENGTHS, treatment=name, threshold=0.0) for name in ("keep", "drop", "soft")
+    )
     assert kept.target.tolist() == [1, 1, 1] and kept.keep.all() and not kept.margin.any()
     assert dropped.keep.tolist() == [True, False, False] and dropped.target.tolist() == [1, 1, 1]
     np.testing.assert_allclose(soft.target, [1, expit(-0.1), expit(-1.5)])
@@ -64,11 +66,11 @@ def test_weak_pairs():
 
 
 def test_scale_threshold_and_margin():
-    found = settle_weak(STRENGTHS, treatment="soft", threshold=2.0, scale=0.5, margin_scale=0.4)
+    found = label_weak_pairs(STRENGTHS, treatment="soft", threshold=2.0, scale=0.5, margin_scale=0.4)
     assert found.weak.tolist() == [True, True, True]
     np.testing.assert_allclose(found.target, expit([1.5, -0.05, -0.75]))
     np.testing.assert_allclose(found.margin, [0.6, -0.02, -0.3])
-    edge = settle_weak([[1.0]], treatment="drop", threshold=1.0)
+    edge = label_weak_pairs([[1.0]], treatment="drop", threshold=1.0)
     assert edge.keep.all()
 
 
@@ -81,12 +83,12 @@ def test_scale_threshold_and_margin():
         (lambda: combine_scores({"a": [[1.0]]}, {"a": NAN}), "weights"),
         (lambda: combine_scores({"a": [[1.0]], "b": [[1.0, 2.0]]}, {"a": 1, "b": 1}), "scores"),
         (lambda: combine_scores({"a": [[np.inf]]}, {"a": 1}), "scores"),
-        (lambda: settle_weak([[1.0]], treatment="flip", threshold=0), "treatment"),
-        (lambda: settle_weak([[1.0]], treatment="soft", threshold=NAN), "threshold"),
-        (lambda: settle_weak([[1.0]], treatment="soft", threshold=0, scale=0), "scale"),
-        (lambda: settle_weak([[1.0]], treatment="soft", threshold=0, margin_scale=-1), "scale"),
-        (lambda: settle_weak([[NAN]], treatment="soft", threshold=0), "rewards_chosen"),
-        (lambda: settle_weak([1.0], treatment="soft", threshold=0), "rewards_chosen"),
+        (lambda: label_weak_pairs([[1.0]], treatment="flip", threshold=0), "treatment"),
+        (lambda: label_weak_pairs([[1.0]], treatment="soft", threshold=NAN), "threshold"),
+        (lambda: label_weak_pairs([[1.0]], treatment="soft", threshold=0, scale=0), "scale"),
+        (lambda: label_weak_pairs([[1.0]], treatment="soft", threshold=0, margin_scale=-1), "scale"),
+        (lambda: label_weak_pairs([[NAN]], treatment="soft", threshold=0), "rewards_chosen"),
+        (lambda: label_weak_pairs([1.0], treatment="soft", threshold=0), "rewards_chosen"),
     ],
 )
 def test_combination_refuses(call, names):

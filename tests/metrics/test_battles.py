@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from rmkit.core.checks import InputError
-from rmkit.metrics import PositionWeights, battle_matrix, count_battles, count_verdicts, position_weights
+from rmkit.metrics import PositionWeights, position_weights, win_matrix, wins_from_list, wins_from_verdicts
 
 T9 = {(0, 1): (1, -1), (0, 2): (1, 1), (0, 3): (1, -1), (1, 2): (-1, -1), (1, 3): (1, 1), (2, 3): (1, -1)}
 VERDICTS = arrays(np.float64, (3, 4, 4), elements=st.sampled_from([1.0, 0.0, -1.0, np.nan]))
@@ -20,7 +20,7 @@ def from_pairs(pairs, players):
 
 
 def test_the_battle_matrix_is_the_papers():
-    matrix = battle_matrix(from_pairs(T9, 4), PositionWeights(0.4, 0.6))
+    matrix = win_matrix(from_pairs(T9, 4), PositionWeights(0.4, 0.6))
     np.testing.assert_allclose(matrix, [[0, 1, 0.4, 1], [0, 0, 0.6, 0.4], [0.4, 0.6, 0, 1], [0, 0.4, 0, 0]])
 
 
@@ -30,7 +30,7 @@ def test_the_battle_matrix_is_the_papers():
      ((np.nan, -1), 0.7, 0.0), ((0, 0), 0.0, 0.0)],
 )
 def test_every_pair_of_outcomes(verdicts, row, column):
-    matrix = battle_matrix(from_pairs({(0, 1): verdicts}, 2), PositionWeights(0.3, 0.7))
+    matrix = win_matrix(from_pairs({(0, 1): verdicts}, 2), PositionWeights(0.3, 0.7))
     assert (matrix[0, 1], matrix[1, 0]) == (row, column)
 
 
@@ -61,31 +61,31 @@ def test_scope_of_a_prompt_is_its_own():
     found = position_weights(verdicts, scope="prompt")
     np.testing.assert_array_equal(found.first, [0, 1, 0.5])
     assert position_weights(verdicts).first == pytest.approx(1 / 3)
-    np.testing.assert_array_equal(battle_matrix(verdicts, found), np.zeros((3, 2, 2)))
+    np.testing.assert_array_equal(win_matrix(verdicts, found), np.zeros((3, 2, 2)))
 
 
 def test_a_judge_that_always_takes_the_first_has_said_nothing():
     always = np.ones((2, 5, 5))
-    assert not battle_matrix(always, position_weights(always)).any()
+    assert not win_matrix(always, position_weights(always)).any()
 
 
 @settings(max_examples=30, deadline=None)
 @given(VERDICTS)
 def test_lists_and_matrices_count_alike_and_leave_out_what_is_missing(verdicts):
     places = np.array(np.nonzero(~np.eye(4, dtype=bool)))
-    listed = count_battles(*places, verdicts[0][tuple(places)], players=4)
-    tabled = count_verdicts(verdicts)
+    listed = wins_from_list(*places, verdicts[0][tuple(places)], players=4)
+    tabled = wins_from_verdicts(verdicts)
     for one, other in zip(listed, tabled, strict=True):
         np.testing.assert_array_equal(one, other[0])
     assert sum(part.sum() for part in listed) == np.count_nonzero(~np.isnan(verdicts[0][tuple(places)]))
-    halves = battle_matrix(np.where(verdicts == 0, np.nan, verdicts), PositionWeights(1.0, 1.0))
+    halves = win_matrix(np.where(verdicts == 0, np.nan, verdicts), PositionWeights(1.0, 1.0))
     ties = np.where(np.eye(4, dtype=bool), 0, verdicts == 0) / 2
     np.testing.assert_allclose(tabled.matrix(), halves + ties + ties.swapaxes(-1, -2))
 
 
 def test_a_missing_verdict_is_no_tie():
     first, second = [0, 0], [1, 1]
-    missing, tie = (count_battles(first, second, [1, other], players=2).matrix() for other in (np.nan, 0))
+    missing, tie = (wins_from_list(first, second, [1, other], players=2).matrix() for other in (np.nan, 0))
     assert missing[0, 1] == 1 and missing[1, 0] == 0
     assert tie[0, 1] == 1.5 and tie[1, 0] == 0.5
 
@@ -93,10 +93,10 @@ def test_a_missing_verdict_is_no_tie():
 def test_many_weightings_at_once():
     weights = np.random.default_rng(0).integers(0, 3, (2, 3, 5)).astype(float)
     first, second, verdicts = [0, 1, 2, 0, 1], [1, 0, 1, 2, 2], [1, -1, 0, np.nan, 1]
-    whole = count_battles(first, second, verdicts, players=3, weights=weights)
+    whole = wins_from_list(first, second, verdicts, players=3, weights=weights)
     assert whole.first_wins.shape == (2, 3, 3, 3)
     for place in np.ndindex(2, 3):
-        one = count_battles(first, second, verdicts, players=3, weights=weights[place])
+        one = wins_from_list(first, second, verdicts, players=3, weights=weights[place])
         for part, every in zip(one, whole, strict=True):
             np.testing.assert_array_equal(part, every[place])
 
@@ -107,12 +107,12 @@ def test_many_weightings_at_once():
         (lambda: position_weights([[2.0, 1], [1, 0]]), "verdicts.*got 2"),
         (lambda: position_weights(np.ones((2, 3))), "rows as columns"),
         (lambda: position_weights(np.ones(3)), "verdicts.*shape"),
-        (lambda: count_battles([0], [0], [1], players=2), "itself"),
-        (lambda: count_battles([0], [2], [1], players=2), "second.*0 to 1"),
-        (lambda: count_battles([0.5], [1], [1], players=2), "first.*0 to 1"),
-        (lambda: count_battles([0, 1], [1], [1], players=2), "first.*1 battles"),
-        (lambda: count_battles([0], [1], [1], players=2, weights=[-1.0]), "weights"),
-        (lambda: count_battles([0], [1], ["A"], players=2), "verdicts.*NaN"),
+        (lambda: wins_from_list([0], [0], [1], players=2), "itself"),
+        (lambda: wins_from_list([0], [2], [1], players=2), "second.*0 to 1"),
+        (lambda: wins_from_list([0.5], [1], [1], players=2), "first.*0 to 1"),
+        (lambda: wins_from_list([0, 1], [1], [1], players=2), "first.*1 battles"),
+        (lambda: wins_from_list([0], [1], [1], players=2, weights=[-1.0]), "weights"),
+        (lambda: wins_from_list([0], [1], ["A"], players=2), "verdicts.*NaN"),
     ],
 )
 def test_battles_refuse(call, names):

@@ -3,7 +3,7 @@ import pytest
 
 import rmkit.metrics.significance as module
 from rmkit.core.checks import InputError
-from rmkit.metrics.significance import bootstrap_interval, resample, share_interval
+from rmkit.metrics.significance import bootstrap_interval, cluster_bootstrap, ratio_interval
 
 
 def mean_of(values):
@@ -78,17 +78,17 @@ def test_the_interval_of_a_share_is_that_of_the_ratio():
     generator = np.random.default_rng(0)
     counted = generator.integers(0, 2, 200).astype(float)
     hits = counted * (generator.random(200) < 0.7)
-    found = share_interval(hits, counted, np.arange(200), seed=0)
+    found = ratio_interval(hits, counted, np.arange(200), seed=0)
     same = bootstrap_interval(lambda weights: (weights @ hits) / (weights @ counted), np.arange(200), seed=0)
     assert found == pytest.approx(same)
     of_all = bootstrap_interval(lambda weights: (weights @ hits) / weights.sum(axis=1), np.arange(200), seed=0)
     assert found.low > of_all.high
-    assert share_interval([1, 0, 0], [1, 0, 0], [0, 1, 2], seed=0, resamples=50) == (1.0, 1.0)
+    assert ratio_interval([1, 0, 0], [1, 0, 0], [0, 1, 2], seed=0, resamples=50) == (1.0, 1.0)
     with pytest.raises(InputError, match="NaN for all"):
-        share_interval([0, 0], [0, 0], [0, 1], seed=0)
+        ratio_interval([0, 0], [0, 0], [0, 1], seed=0)
 
 
 def test_statistics_may_be_arrays():
     values = np.random.default_rng(0).normal(size=(2, 20))
-    drawn = resample(lambda weights: weights @ values.T / 20, np.arange(20), seed=0, resamples=7)
+    drawn = cluster_bootstrap(lambda weights: weights @ values.T / 20, np.arange(20), seed=0, resamples=7)
     assert drawn.shape == (7, 2)

@@ -11,7 +11,7 @@ from scipy.special import expit, log_expit
 from sklearn.linear_model import LogisticRegression
 
 from rmkit.core.checks import InputError
-from rmkit.metrics import Battles, bradley_terry, count_battles
+from rmkit.metrics import Battles, bradley_terry, wins_from_list
 
 T9 = np.array([[0, 1, 0.4, 1], [0, 0, 0.6, 0.4], [0.4, 0.6, 0, 1], [0, 0.4, 0, 0]])
 RIDGE = 1e-9  # where the maximum exists, such a ridge moves no digit that is looked at
@@ -70,7 +70,7 @@ def test_a_ridge_holds_one_sided_battles(ridge, published):
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("ridge", [0.01, 1.0])
 def test_equals_scikit_learn(seed, ridge):
-    matrix = count_battles(*draw_battles(seed), players=6).matrix()
+    matrix = wins_from_list(*draw_battles(seed), players=6).matrix()
     np.testing.assert_allclose(bradley_terry(matrix, ridge=ridge).ratings, by_logistic_regression(matrix, ridge),
                                atol=1e-6)
 
@@ -82,10 +82,10 @@ def test_equals_evalica(seed):
     names = {1: evalica.Winner.X, -1: evalica.Winner.Y, 0: evalica.Winner.Draw}
     theirs = evalica.bradley_terry(first.tolist(), second.tolist(), [names[verdict] for verdict in verdicts],
                                    weights=weights.tolist(), tolerance=1e-14, limit=10000).scores.sort_index()
-    ours = bradley_terry(count_battles(first, second, verdicts, players=6, weights=weights), ridge=0).ratings
+    ours = bradley_terry(wins_from_list(first, second, verdicts, players=6, weights=weights), ridge=0).ratings
     logs = np.log(theirs.to_numpy())
     np.testing.assert_allclose(ours, logs - logs.mean(), atol=1e-6)
-    unweighted = bradley_terry(count_battles(first, second, verdicts, players=6), ridge=0).ratings
+    unweighted = bradley_terry(wins_from_list(first, second, verdicts, players=6), ridge=0).ratings
     assert np.abs(unweighted - ours).max() > 1e-3
 
 

@@ -4,7 +4,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from rmkit.core.checks import InputError
-from rmkit.metrics import Battles, bradley_terry, count_battles, count_verdicts, rate_league
+from rmkit.metrics import Battles, bradley_terry, rate_league, wins_from_list, wins_from_verdicts
 
 ZEROS = np.zeros((2, 2))
 
@@ -45,7 +45,7 @@ def slow_fit(battles, ridge, position, tie):
 
 @pytest.mark.parametrize(("position", "tie"), [(True, False), (False, True), (True, True)])
 def test_equals_a_general_optimiser(position, tie):
-    battles = count_verdicts(draw(0, (2, 4, 4))[0])
+    battles = wins_from_verdicts(draw(0, (2, 4, 4))[0])
     found = bradley_terry(battles, ridge=0.1, position=position, tie=tie)
     slow = slow_fit(battles, 0.1, position, tie)
     np.testing.assert_allclose(found.ratings.ravel(), slow[:8], atol=1e-4)
@@ -71,7 +71,7 @@ def test_two_players_in_closed_form():
 def test_no_term_changes_nothing_where_positions_are_alike():
     verdicts, _ = draw(1, position=0.0)
     even = np.where(np.isnan(verdicts), np.nan, verdicts)
-    battles = count_verdicts(even)
+    battles = wins_from_verdicts(even)
     mirrored = Battles(*(part + other.swapaxes(-1, -2) for part, other in zip(battles, battles[::-1], strict=True)))
     found = bradley_terry(mirrored, ridge=0.05, position=True)
     assert found.position == pytest.approx(0, abs=1e-9)
@@ -80,10 +80,10 @@ def test_no_term_changes_nothing_where_positions_are_alike():
 
 def test_terms_are_shared_by_prompts_and_each_sets_own():
     verdicts = np.stack([draw(seed, (40, 5, 5), position)[0] for seed, position in ((0, 1.2), (1, -0.7))])
-    found = bradley_terry(count_verdicts(verdicts), ridge=0.01, position=True, tie=True)
+    found = bradley_terry(wins_from_verdicts(verdicts), ridge=0.01, position=True, tie=True)
     assert found.position.shape == (2,) and found.ratings.shape == (2, 40, 5)
     for place in range(2):
-        alone = bradley_terry(count_verdicts(verdicts[place]), ridge=0.01, position=True, tie=True)
+        alone = bradley_terry(wins_from_verdicts(verdicts[place]), ridge=0.01, position=True, tie=True)
         assert found.position[place] == pytest.approx(alone.position, abs=1e-7)
         np.testing.assert_allclose(found.ratings[place], alone.ratings, atol=1e-7)
     assert found.position[0] > 0.8 and found.position[1] < -0.4
@@ -97,7 +97,7 @@ def test_a_biased_schedule_needs_the_position_term():
     schedule = expit(3 * (places[0] - places[1]))  # the weak are mostly shown first
     first, second = places[:, generator.choice(12, 20000, p=schedule / schedule.sum())]
     verdicts = np.where(generator.random(20000) < expit(truth[first] - truth[second] + 0.85), 1, -1)
-    battles = count_battles(first, second, verdicts, players=4)
+    battles = wins_from_list(first, second, verdicts, players=4)
     fair = bradley_terry(battles, ridge=0.01, position=True)
     assert np.abs(fair.ratings - truth).max() < 0.1
     assert fair.position == pytest.approx(0.85, abs=0.1)

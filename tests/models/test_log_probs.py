@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from rmkit.core.checks import InputError
 from rmkit.data.chat_template import encode
-from rmkit.models.log_probs import measure_likelihood
+from rmkit.models.log_probs import measure_log_probs
 from rmkit.models.reward_model import load_tokenizer
 
 
@@ -27,7 +27,7 @@ def test_a_uniform_model_finds_every_token_equally_likely(model, tokenizer, tiny
     with torch.no_grad():
         model.get_output_embeddings().weight.zero_()
     rows = list(tiny_samples)
-    found = measure_likelihood(model, tokenizer, rows, max_length=128)
+    found = measure_log_probs(model, tokenizer, rows, max_length=128)
     for row, values in zip(rows, found, strict=True):
         texts = [response[0]["content"] for response in row["responses"]]
         tokens = [len(ids) + 1 for ids in tokenizer(texts)["input_ids"]]  # and the end token
@@ -37,7 +37,7 @@ def test_a_uniform_model_finds_every_token_equally_likely(model, tokenizer, tiny
 def test_the_slow_way_gives_the_same(model, tokenizer, tiny_samples):
     rows = list(tiny_samples)
     model.train()
-    found = measure_likelihood(model, tokenizer, rows, max_length=128, tokens_at_once=150)
+    found = measure_log_probs(model, tokenizer, rows, max_length=128, tokens_at_once=150)
     assert model.training
     for row, values in zip(rows, found, strict=True):
         for response, value in zip(row["responses"], values, strict=True):
@@ -52,4 +52,4 @@ def test_the_slow_way_gives_the_same(model, tokenizer, tiny_samples):
 
 def test_a_response_that_does_not_fit_is_refused(model, tokenizer, tiny_samples):
     with pytest.raises(InputError, match="row 0: response: expected at most max_length 3"):
-        measure_likelihood(model, tokenizer, list(tiny_samples), max_length=3)
+        measure_log_probs(model, tokenizer, list(tiny_samples), max_length=3)

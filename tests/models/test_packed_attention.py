@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, BertCon
 from rmkit.core.checks import InputError
 from rmkit.data.collators import Segments, pack
 from rmkit.models import packed_attention as packed
-from rmkit.models.packed_attention import PACKED_MODELS, Plan, accept_packed, tell_why_padded
+from rmkit.models.packed_attention import PACKED_MODELS, PackingPlan, enable_packing, packing_unsupported_reason
 
 GROUPS = [
     [[5, 6, 7, 8, 9, 10], [5, 6, 7, 8, 11], [5, 6, 7, 8, 9, 12, 13, 14]],  # three responses to one prompt
@@ -65,17 +65,17 @@ def assert_same(seen, expected):
 @pytest.mark.parametrize("kind", PACKED_MODELS)
 def test_rewards_and_gradients_of_the_padded_batch(kind):
     model = build(kind)
-    assert tell_why_padded(model, 64) is None
+    assert packing_unsupported_reason(model, 64) is None
     expected = learn(model, pad(GROUPS))
-    accept_packed(model)
-    assert tell_why_padded(model, 64) is None
+    enable_packing(model)
+    assert packing_unsupported_reason(model, 64) is None
     assert_same(learn(model, pack(GROUPS)), expected)
 
 
 def test_the_segments_decide():
     """The twin of the test above: the same row with one prefix shorter by one, and read at another place."""
     model = build("llama")
-    accept_packed(model)
+    enable_packing(model)
     row = pack(GROUPS)
     segments = row["segments"]
     rewards = learn(model, row)[0]
@@ -87,7 +87,7 @@ def test_the_segments_decide():
 def test_with_recomputed_activations():
     model = build("llama")
     expected = learn(model, pad(GROUPS))
-    accept_packed(model)
+    enable_packing(model)
     model.activation_checkpointing_enable({"use_reentrant": False})
     assert_same(learn(model, pack(GROUPS)), expected)
 
@@ -98,8 +98,8 @@ def test_with_adapters():
     settings = peft.LoraConfig(task_type="SEQ_CLS", target_modules="all-linear", init_lora_weights=False)
     model = peft.get_peft_model(build("llama"), settings)
     expected = learn(model, pad(GROUPS))
-    assert tell_why_padded(model, 64) is None
-    accept_packed(model)
+    assert packing_unsupported_reason(model, 64) is None
+    enable_packing(model)
     assert_same(learn(model, pack(GROUPS)), expected)
 
 
@@ -107,7 +107,7 @@ def test_padded_batches_copies_and_checkpoints_are_what_they_were(tmp_path):
     model = build("qwen2")
     plain = model(**pad(GROUPS)).logits
     model.save_pretrained(tmp_path / "before")
-    accept_packed(model)
+    enable_packing(model)
     assert torch.equal(model(**pad(GROUPS)).logits, plain)
     twin = copy.deepcopy(model)
     torch.nn.init.zeros_(model.score.weight)
@@ -138,7 +138,7 @@ def test_in_turn_and_at_once_are_one_attention(monkeypatch):
     row = pack(GROUPS)
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 1, 4, row["input_ids"].shape[1], 8, dtype=torch.float64)
-    plan = Plan(row["segments"])
+    plan = PackingPlan(row["segments"])
     in_turn = plan.attend_in_turn(query, key, value, final=False, scale=0.3)
     torch.testing.assert_close(plan.attend_at_once(query, key, value, 0.3), in_turn, rtol=1e-12, atol=1e-12)
     final = plan.attend_in_turn(query, key, value, final=True, scale=0.3)
@@ -151,26 +151,30 @@ def test_at_once_on_cuda():
     row = pack([[list(range(2, 40)), list(range(2, 30)) + [50]], [[40, 41, 42]]])
     torch.manual_seed(0)
     rows = torch.randn(3, 1, 4, row["input_ids"].shape[1], 64, device="cuda", dtype=torch.bfloat16)
-    plan = Plan(row["segments"])
-    exact = Plan(row["segments"]).attend_in_turn(*rows.double(), final=False, scale=0.125)
+    plan = PackingPlan(row["segments"])
+    exact = PackingPlan(row["segments"]).attend_in_turn(*rows.double(), final=False, scale=0.125)
     torch.testing.assert_close(plan.attend_at_once(*rows, 0.125).double(), exact, rtol=0, atol=2e-2)
 
 
 def test_who_is_padded():
     windowed = build("mistral", sliding_window=16)
-    assert tell_why_padded(windowed, 16) is None and "window is 16" in tell_why_padded(windowed, 17)
+    assert packing_unsupported_reason(windowed, 16) is None and "window is 16" in packing_unsupported_reason(
+        windowed, 17
+    )
     eager = build("llama", attn_implementation="eager")
-    assert "eager" in tell_why_padded(eager, 16)
+    assert "eager" in packing_unsupported_reason(eager, 16)
     bert = BertForSequenceClassification(BertConfig(
         vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4
     ))
-    assert "BertForSequenceClassification" in tell_why_padded(bert, 16)
+    assert "BertForSequenceClassification" in packing_unsupported_reason(bert, 16)
 
 
 def test_refuses_attention_that_it_does_not_compute():
     query = torch.zeros(1, 1, 2, 4)
     with pytest.raises(InputError, match="softcap"):
-        packed.attend(torch.nn.Module(), query, query, query, None, plan=Plan(Segments((2,), (0,))), softcap=30.0)
+        packed.attend(
+            torch.nn.Module(), query, query, query, None, plan=PackingPlan(Segments((2,), (0,))), softcap=30.0
+        )
 
 
 @pytest.mark.parametrize("kind", PACKED_MODELS)
@@ -179,7 +183,7 @@ def test_without_gradients_the_final_mlp_reads_the_last_tokens_alone(kind):
     with torch.inference_mode():
         expected = model(**pad(GROUPS)).logits
     seen = []
-    accept_packed(model)
+    enable_packing(model)
     for layer in model.model.layers:
         layer.mlp.register_forward_hook(lambda module, states, output: seen.append(states[0].shape[1]))
     row = pack(GROUPS)

@@ -7,10 +7,10 @@ from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertForSequenceClassification
 
 from rmkit.core.checks import InputError
-from rmkit.data.chat_template import OverLong, encode
+from rmkit.data.chat_template import ResponseTooLong, encode
 from rmkit.models import scoring
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
-from rmkit.models.scoring import score_pairs, score_responses, score_with
+from rmkit.models.scoring import score_pairs, score_pairs_from_path, score_responses
 
 MAX_LENGTH = 128
 
@@ -94,7 +94,9 @@ def test_rewards_are_those_of_the_saved_model_padded_on_either_side(loaded, tiny
     rewards = np.stack(score_pairs(model, tokenizer, tiny_pairs, max_length=MAX_LENGTH))
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    np.testing.assert_allclose(np.stack(score_with(tmp_path, tiny_pairs, max_length=MAX_LENGTH)), rewards, atol=1e-6)
+    np.testing.assert_allclose(
+        np.stack(score_pairs_from_path(tmp_path, tiny_pairs, max_length=MAX_LENGTH)), rewards, atol=1e-6
+    )
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
     plain_tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     sequences = [
@@ -142,7 +144,7 @@ def test_batches_share_prompts_and_keep_to_their_tokens(loaded, tiny_pairs, monk
 
 def test_a_response_that_does_not_fit_is_named(loaded, tiny_pairs):
     model, tokenizer = loaded
-    with pytest.raises(OverLong, match="^pair p0: response"):
+    with pytest.raises(ResponseTooLong, match="^pair p0: response"):
         score_pairs(model, tokenizer, tiny_pairs, max_length=4)
-    with pytest.raises(OverLong, match="^row 0: response"):
+    with pytest.raises(ResponseTooLong, match="^row 0: response"):
         score_responses(model, tokenizer, make_rows(tiny_pairs), max_length=4)

@@ -7,7 +7,7 @@ from hypothesis.extra.numpy import arrays
 
 from rmkit.core.checks import InputError
 from rmkit.losses import bradley_terry_loss
-from rmkit.preferences import RECIPES, repair
+from rmkit.preferences import RECIPES, repair_labels
 
 # Group means read off Fig. 2 of arXiv 2401.06080
 FIGURE_2 = np.array([-1.23, -0.58, -0.34, -0.18, -0.05, 0.06, 0.17, 0.27, 0.37, 0.48,
@@ -25,22 +25,22 @@ def loss_at(gaps, target, margin):
     ("margin", "signed", 1.2008), ("flip+margin", "signed", 1.2913), ("margin", "clamped", 1.2484),
 ])
 def test_initial_losses_of_the_papers_figures(recipe, kind, loss):
-    repaired = repair(FIGURE_2, recipe=recipe, margin_kind=kind)
+    repaired = repair_labels(FIGURE_2, recipe=recipe, margin_kind=kind)
     assert loss_at(np.zeros(20), repaired.target, repaired.margin).mean() == pytest.approx(loss, abs=1e-4)
 
 
 def test_a_flip_without_the_negated_margin_would_miss_the_figure():
-    repaired = repair(FIGURE_2, recipe="flip+margin")
+    repaired = repair_labels(FIGURE_2, recipe="flip+margin")
     kept_sign = np.where(repaired.swapped, -repaired.margin, repaired.margin)
     assert loss_at(np.zeros(20), repaired.target, kept_sign).mean() != pytest.approx(1.2913, abs=1e-2)
 
 
 def test_margin_run_starts_at_the_share_of_doubted_pairs():
-    assert (0 - repair(FIGURE_2, recipe="margin").margin > 0).mean() == 0.25
+    assert (0 - repair_labels(FIGURE_2, recipe="margin").margin > 0).mean() == 0.25
 
 
 def test_flip_swaps_the_lowest_share_and_nothing_else():
-    repaired = repair([0.5, -3.0, 1.0, -0.1, 2.0], recipe="flip", share=0.4)
+    repaired = repair_labels([0.5, -3.0, 1.0, -0.1, 2.0], recipe="flip", share=0.4)
     np.testing.assert_array_equal(repaired.swapped, [False, True, False, True, False])
     np.testing.assert_array_equal(repaired.target, np.ones(5))
     np.testing.assert_array_equal(repaired.margin, np.zeros(5))
@@ -49,23 +49,25 @@ def test_flip_swaps_the_lowest_share_and_nothing_else():
 
 
 def test_flip_and_margin_says_so_in_its_action():
-    repaired = repair([0.5, -3.0], recipe="flip+margin", share=0.5)
+    repaired = repair_labels([0.5, -3.0], recipe="flip+margin", share=0.5)
     np.testing.assert_array_equal(repaired.margin, [0.5, 3.0])
     assert repaired.action.tolist() == ["keep+margin", "flip+margin"]
 
 
 def test_flipping_all_of_equal_strength_goes_by_their_order():
-    np.testing.assert_array_equal(repair(np.zeros(4), recipe="flip", share=0.5).swapped, [True, True, False, False])
+    np.testing.assert_array_equal(
+        repair_labels(np.zeros(4), recipe="flip", share=0.5).swapped, [True, True, False, False]
+    )
 
 
 def test_smooth_moves_only_the_negative():
-    repaired = repair([-0.1, 0.0, 0.1], recipe="smooth", alpha=0.3)
+    repaired = repair_labels([-0.1, 0.0, 0.1], recipe="smooth", alpha=0.3)
     np.testing.assert_allclose(repaired.target, [0.7, 1, 1])
     assert repaired.action.tolist() == ["smooth", "keep", "keep"]
 
 
 def test_soft_margin_is_the_papers_smoothing_with_margin_on_all():
-    repaired = repair([-1.0, 2.0], recipe="soft+margin")
+    repaired = repair_labels([-1.0, 2.0], recipe="soft+margin")
     np.testing.assert_allclose(repaired.target, [0.8, 1])
     np.testing.assert_array_equal(repaired.margin, [-1, 2])
     assert not repaired.swapped.any()
@@ -73,28 +75,28 @@ def test_soft_margin_is_the_papers_smoothing_with_margin_on_all():
 
 
 def test_soft_is_the_sigmoid_of_strength():
-    repaired = repair([-1e4, 0.0, np.log(3), 1e4], recipe="soft")
+    repaired = repair_labels([-1e4, 0.0, np.log(3), 1e4], recipe="soft")
     np.testing.assert_allclose(repaired.target, [0, 0.5, 0.75, 1], atol=1e-15)
     assert set(repaired.action) == {"soft"}
 
 
 @pytest.mark.parametrize("recipe", ["drop", "drop+margin"])
 def test_drop_lets_the_lowest_share_go(recipe):
-    repaired = repair([3.0, -1.0, 2.0, 1.0], recipe=recipe, share=0.25)
+    repaired = repair_labels([3.0, -1.0, 2.0, 1.0], recipe=recipe, share=0.25)
     np.testing.assert_array_equal(repaired.keep, [True, False, True, True])
     assert repaired.action[1] == "drop"
     assert repaired.margin[1] == 0
 
 
 def test_clamped_margin_of_a_flipped_pair_is_of_its_new_strength():
-    repaired = repair([-3.0, -1.0, 2.0], recipe="flip+margin", share=1 / 3, margin_kind="clamped")
+    repaired = repair_labels([-3.0, -1.0, 2.0], recipe="flip+margin", share=1 / 3, margin_kind="clamped")
     np.testing.assert_array_equal(repaired.margin, [3, 0, 2])
 
 
 def test_given_targets_survive_a_flip_and_are_smoothed_like_labels():
-    flipped = repair([-1.0, 1.0], recipe="flip", share=0.5, target=[0.9, 0.6])
+    flipped = repair_labels([-1.0, 1.0], recipe="flip", share=0.5, target=[0.9, 0.6])
     np.testing.assert_array_equal(flipped.target, [0.9, 0.6])
-    smoothed = repair([-1.0, 1.0], recipe="smooth", alpha=0.2, target=[0.9, 0.6])
+    smoothed = repair_labels([-1.0, 1.0], recipe="smooth", alpha=0.2, target=[0.9, 0.6])
     np.testing.assert_allclose(smoothed.target, [0.9 * 0.8 + 0.1 * 0.2, 0.6])
 
 
@@ -106,9 +108,9 @@ def test_every_recipe_keeps_the_rules_of_the_table(recipe, strength, share, alph
     count = round(share * len(strength))
     if rule.label == "drop" and count == len(strength):
         with pytest.raises(InputError, match="share"):
-            repair(strength, recipe=recipe, share=share)
+            repair_labels(strength, recipe=recipe, share=share)
         return
-    repaired = repair(strength, recipe=recipe, share=share, alpha=alpha)
+    repaired = repair_labels(strength, recipe=recipe, share=share, alpha=alpha)
     assert ((repaired.target >= 0) & (repaired.target <= 1)).all()
     assert repaired.swapped.sum() == (count if rule.label == "flip" else 0)
     assert (~repaired.keep).sum() == (count if rule.label == "drop" else 0)
@@ -131,7 +133,7 @@ def test_turning_a_pair_turns_gap_target_and_margin(gap, target, margin):
 
 def test_a_flip_written_by_swapping_is_the_flipped_target_in_place():
     strength, gaps = np.array([-2.0, 1.0]), np.array([0.3, 0.7])
-    repaired = repair(strength, recipe="flip+margin", share=0.5)
+    repaired = repair_labels(strength, recipe="flip+margin", share=0.5)
     written = np.where(repaired.swapped, -gaps, gaps)
     in_place = loss_at(gaps, [0, 1], strength)
     np.testing.assert_allclose(loss_at(written, repaired.target, repaired.margin), in_place, atol=1e-12)
@@ -158,4 +160,4 @@ def test_a_flip_written_by_swapping_is_the_flipped_target_in_place():
 )
 def test_refuses(strength, changes, names):
     with pytest.raises(InputError, match=names):
-        repair(strength, **{"recipe": "flip", **changes})
+        repair_labels(strength, **{"recipe": "flip", **changes})

@@ -13,7 +13,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import LlamaConfig, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
 from rmkit.core.checks import InputError
-from rmkit.losses import bradley_terry_loss, corrected_loss
+from rmkit.losses import bradley_terry_loss, noise_corrected_loss
 
 # TRL 1.16 passes on an argument name that transformers 5.23 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:`gradient_checkpointing:FutureWarning")
@@ -125,7 +125,7 @@ def test_trl_example_computes_the_losses_of_the_library(make_trainer, model):
     for options, loss in (
         ({}, bradley_terry_loss),
         ({"loss": "corrected", "loss_settings": {"flip_rate": 0.2}},
-         lambda *rewards, **arguments: corrected_loss(*rewards, flip_rate=0.2, **arguments)),
+         lambda *rewards, **arguments: noise_corrected_loss(*rewards, flip_rate=0.2, **arguments)),
     ):
         trainer = make_trainer(pairs, config={"center_rewards_coefficient": 0.1}, **options)
         batch = next(iter(trainer.get_train_dataloader()))

@@ -16,9 +16,9 @@ from datasets import Dataset
 
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
 from rmkit.training.distributed import is_first_rank
-from rmkit.training.perturbation import Ascent
+from rmkit.training.perturbation import WeightPerturbation
 from rmkit.training.reward_trainer import RewardConfig, RewardTrainer
-from rmkit.training.zero import Shards, deepspeed_environment, default_config, leave_zero
+from rmkit.training.zero import ShardedParameters, deepspeed_environment, default_config, unset_deepspeed_config
 
 BATCH = 8  # pairs in a step, on however many processes
 TIMEOUT = 345  # seconds; one that nobody else would set
@@ -104,7 +104,7 @@ def ascend(base, pairs, samples, out):
             (Path(out) / "ascents.json").write_text(json.dumps(seen), encoding="utf-8")
         for name, stage, micro in (("0", 0, 4), ("1", 1, 2), ("2", 2, 4), ("3", 3, 2), ("mutant", 3, 4)):
             if name == "mutant":
-                Shards.close = Shards.release = lambda self: None
+                ShardedParameters.close = ShardedParameters.release = lambda self: None
             train(base, pairs, str(Path(out) / name), default_config(stage), micro=micro, checkpointing=stage == 1,
                   save=True, samples=samples, **META)
 
@@ -116,7 +116,7 @@ def watch(*words, apart, **settings):
     """
     notes = []
 
-    class WatchedAscent(Ascent):
+    class WatchedAscent(WeightPerturbation):
         def climb(self, holding, rate, *, generator, autocast):
             if apart:
                 generator.manual_seed(dist.get_rank())
@@ -156,7 +156,7 @@ def watch(*words, apart, **settings):
 
 def list_held(holding):
     """The parameters of a model, or this rank's shards of them."""
-    if isinstance(holding, Shards):
+    if isinstance(holding, ShardedParameters):
         return [parameter.ds_tensor for parameter in itertools.chain.from_iterable(holding.optimizer.fp16_groups)]
     return holding.parameters
 
@@ -218,7 +218,7 @@ def main():
         load(base)  # what a first time alone costs
         loaded = [load(wide)]
         del arguments
-        leave_zero()
+        unset_deepspeed_config()
         loaded.append(load(wide))
         everyone = [None, None]
         dist.all_gather_object(everyone, loaded)

@@ -8,7 +8,7 @@ import torch
 from transformers import TrainerCallback
 
 from rmkit.core.checks import InputError
-from rmkit.training.checkpoint import MARKER, find_last_complete, list_complete, tell_disk_faults
+from rmkit.training.checkpoint import COMPLETE_FILE, find_last_complete, list_complete, report_disk_errors
 from rmkit.training.zero import default_config
 
 
@@ -49,7 +49,7 @@ def test_resumed_run_is_the_uninterrupted_one_bitwise(build_trainer, tmp_path, s
     assert last is not None and 0 < int(last.name.split("-")[1]) < steps
     half = tmp_path / "broken" / f"checkpoint-{steps - 1}"
     shutil.copytree(last, half)
-    (half / MARKER).unlink()  # a later one, written half
+    (half / COMPLETE_FILE).unlink()  # a later one, written half
     assert find_last_complete(tmp_path / "broken", 1) == last
 
     resumed = build_trainer(output_dir=str(tmp_path / "broken"), **settings)
@@ -99,6 +99,6 @@ def test_only_checkpoints_of_as_many_processes(build_trainer, tmp_path):
     (RuntimeError("something else"), RuntimeError),
 ])
 def test_full_disk_is_told(error, told):
-    with pytest.raises(told) as caught, tell_disk_faults("out"):
+    with pytest.raises(told) as caught, report_disk_errors("out"):
         raise error
     assert caught.type is told

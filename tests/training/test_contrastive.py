@@ -10,7 +10,7 @@ from rmkit.core.checks import InputError
 from rmkit.losses import CONTRASTIVE_LOSSES, bradley_terry_loss, simcse_loss, swav_loss
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
 from rmkit.training.config import RewardConfig
-from rmkit.training.contrastive import VARIANTS, ContrastiveTerm
+from rmkit.training.contrastive import VARIANTS, ContrastiveObjective
 from rmkit.training.reward_trainer import PROTOTYPES
 from rmkit.training.zero import default_config
 
@@ -101,7 +101,7 @@ def test_no_dropout_outside_training(tiny_base):
     tokens = {"input_ids": torch.arange(5, 15).view(2, 5), "attention_mask": torch.ones(2, 5, dtype=torch.long)}
     with torch.no_grad():
         plain = model(**tokens).logits
-        term = ContrastiveTerm(model, VARIANTS["simcse"], rate=0.5, seed=0)
+        term = ContrastiveObjective(model, VARIANTS["simcse"], rate=0.5, seed=0)
         assert torch.equal(model(**tokens).logits, plain) and term.states is None
         assert not torch.allclose(model.train()(**tokens).logits, plain)
 
@@ -110,7 +110,7 @@ def test_no_dropout_outside_training(tiny_base):
 def test_refuses_a_rate_that_makes_no_views(tiny_base, rate):
     model = load_reward_model(tiny_base, load_tokenizer(tiny_base), seed=0)
     with pytest.raises(InputError, match="dropout"):
-        ContrastiveTerm(model, VARIANTS["simcse"], rate=rate, seed=0)
+        ContrastiveObjective(model, VARIANTS["simcse"], rate=rate, seed=0)
 
 
 @pytest.mark.parametrize("settings, match", [

@@ -10,7 +10,7 @@ from torch.nn.functional import softplus
 from rmkit.core.checks import InputError
 from rmkit.losses import difference_loss
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
-from rmkit.training.perturbation import Ascent, WholeModel, round_at_random
+from rmkit.training.perturbation import FullParameters, WeightPerturbation, stochastic_round
 from rmkit.training.zero import default_config
 
 RATE = 0.05
@@ -33,7 +33,7 @@ PAIR = torch.tensor([1.0, -1.0], dtype=torch.float64)
 
 def descend(model, rate):
     """One step of gradient descent on the pair's loss, ascended by `rate`; theta' and the loss there, and theta."""
-    ascent, holding = Ascent(), WholeModel(model)
+    ascent, holding = WeightPerturbation(), FullParameters(model)
     holding.differentiate(difference_loss(holding.forward(features=RESPONSES)[None]).squeeze())
     ascent.climb(holding, rate, generator=torch.Generator())
     ascended = model.theta.detach().clone()
@@ -186,7 +186,7 @@ def test_every_prompt_is_drawn_once_an_epoch_by_one_process(build_trainer, tiny_
     assert epochs == [list(range(10))] * 3 and rows[:2] != rows[2:4] != rows[4:]
 
 
-class Given(WholeModel):
+class Given(FullParameters):
     """A model of which the gradient is given."""
 
     def __init__(self, weight, gradient):
@@ -203,7 +203,7 @@ def test_in_bfloat16_the_expected_ascent_is_that_of_float32():
     step = 5e-6 * gradient
     start = weight.float()
     assert torch.equal((start + step).bfloat16(), weight)  # the no-op
-    ascent, holding = Ascent(), Given(weight, gradient.clone())
+    ascent, holding = WeightPerturbation(), Given(weight, gradient.clone())
     wanted, moved = ascent.climb(holding, 5e-6, generator=generator)
     assert wanted and moved
     (values,) = holding.parameters
@@ -215,7 +215,7 @@ def test_in_bfloat16_the_expected_ascent_is_that_of_float32():
     assert 0 < change.ne(0).double().mean() < 0.01
     ascent.restore()
     assert torch.equal(values, weight)
-    assert torch.equal(round_at_random(start, generator), start)  # what needs no rounding is left alone
+    assert torch.equal(stochastic_round(start, generator), start)  # what needs no rounding is left alone
 
 
 def test_what_computes_in_float32_beside_bfloat16_is_not_rounded():
@@ -224,14 +224,14 @@ def test_what_computes_in_float32_beside_bfloat16_is_not_rounded():
     holding = Given(torch.full((8,), 0.3), gradients[0])
     holding.parameters.append(torch.nn.Parameter(torch.full((8,), 0.3).bfloat16()))
     holding.gradients.append(gradients[1])
-    Ascent().climb(holding, 0.1, generator=torch.Generator().manual_seed(0))
+    WeightPerturbation().climb(holding, 0.1, generator=torch.Generator().manual_seed(0))
     assert torch.equal(holding.parameters[0], torch.full((8,), 0.3).add(gradients[0], alpha=0.1))
     assert not torch.equal(holding.parameters[1].float(), torch.full((8,), 0.3).add(gradients[1], alpha=0.1))
 
 
 def test_gradients_of_several_forwards_are_added_up_in_float32():
     weight = torch.nn.Parameter(torch.ones(1, dtype=torch.bfloat16))
-    holding = WholeModel(torch.nn.ParameterList([weight]))
+    holding = FullParameters(torch.nn.ParameterList([weight]))
     for factor in (1.0, *[2.0**-9] * 64):  # each of which bfloat16 would round away beside 1
         holding.differentiate((weight * factor).float().sum())
     ((_, gradient),) = holding.open()

@@ -8,7 +8,7 @@ from rmkit.core.checks import InputError
 from rmkit.losses import bradley_terry_loss
 from rmkit.models.scoring import score_pairs
 from rmkit.training.reward_trainer import RewardConfig
-from rmkit.training.train_metrics import PairStatistics
+from rmkit.training.train_metrics import PairMetrics
 
 
 def score(trainer, pairs):
@@ -63,7 +63,7 @@ def test_evaluation_counts_each_pair_once(build_trainer, tiny_pairs):
 
 
 def test_statistics_are_weighted_by_pairs():
-    statistics = PairStatistics()
+    statistics = PairMetrics()
     zeros = torch.zeros(3)
     statistics.update(torch.tensor([1.0, 2.0, 3.0]), zeros, torch.full((3,), 1.5))
     statistics.update(torch.tensor([-4.0]), torch.zeros(1), None)
@@ -80,7 +80,7 @@ def test_statistics_are_weighted_by_pairs():
 
 
 def test_statistics_of_two_processes():
-    statistics = PairStatistics()
+    statistics = PairMetrics()
     statistics.update(torch.ones(1), torch.zeros(1), None)
     other = torch.tensor([[3.0, 0.0, 0.0, -3.0, -3.0, 2.0, 0.5]], dtype=torch.float64)
     drained = statistics.drain(lambda row: torch.cat([row, other]))

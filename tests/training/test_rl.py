@@ -12,10 +12,10 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM
 
 from rmkit.core.checks import InputError
-from rmkit.models.log_probs import measure_likelihood
+from rmkit.models.log_probs import measure_log_probs
 from rmkit.models.reward_model import load_tokenizer
 from rmkit.models.scoring import load_scorer, score_responses
-from rmkit.training.rl import PolicySettings, make_policy_arguments, make_policy_trainer
+from rmkit.training.rl import PolicyTrainingSettings, make_policy_arguments, make_policy_trainer
 from rmkit.training.zero import deepspeed_environment, default_config
 
 SETTINGS = {"learning_rate": 1e-3, "max_steps": 1, "per_device_train_batch_size": 4, "num_generations": 2,
@@ -47,7 +47,7 @@ def build(tiny_base, tiny_reward_model, tmp_path):
 
         def make(policy=tiny_base, reference=tiny_base, reward_scale=1.0, deepspeed=None, **settings):
             arguments = make_policy_arguments(
-                PolicySettings(**{**SETTINGS, **settings}), output_dir=str(tmp_path / "out"), use_cpu=True,
+                PolicyTrainingSettings(**{**SETTINGS, **settings}), output_dir=str(tmp_path / "out"), use_cpu=True,
                 reward_scale=reward_scale, deepspeed=deepspeed,
             )
             trainer = make_policy_trainer(
@@ -165,7 +165,7 @@ def test_a_policy_without_a_pad_token_of_its_own(build, tiny_base, tmp_path):
     assert trainer.state.global_step == 1 and trainer.processing_class.pad_token == "<|end|>"
     rows = [{"prompt": PROMPTS[0]["prompt"], "responses": [[{"role": "assistant", "content": text}]
                                                            for text in ("Red.", "It is as red as a lamp.")]}]
-    assert np.isfinite(measure_likelihood(model, tokenizer, rows, max_length=128)).all()
+    assert np.isfinite(measure_log_probs(model, tokenizer, rows, max_length=128)).all()
 
 
 @pytest.mark.parametrize("settings, match", [
@@ -176,10 +176,10 @@ def test_a_policy_without_a_pad_token_of_its_own(build, tiny_base, tmp_path):
 ])
 def test_refusals(settings, match):
     with pytest.raises(InputError, match=match):
-        PolicySettings(**settings).check()
+        PolicyTrainingSettings(**settings).check()
 
 
 def test_without_trl_the_remedy_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "trl", None)
     with pytest.raises(InputError, match=r"Install rmkit\[trl\]"):
-        make_policy_arguments(PolicySettings(), output_dir=str(tmp_path))
+        make_policy_arguments(PolicyTrainingSettings(), output_dir=str(tmp_path))

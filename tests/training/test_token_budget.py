@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from rmkit.core.checks import InputError
 from rmkit.data.collators import PairPacker
 from rmkit.training.config import RewardConfig
-from rmkit.training.samplers import TokenBatches
+from rmkit.training.samplers import TokenBudgetBatchSampler
 
 
 def cut(sizes, processes, **settings):
-    return [TokenBatches(sizes, processes=processes, process=process, seed=0, **settings)
+    return [TokenBudgetBatchSampler(sizes, processes=processes, process=process, seed=0, **settings)
             for process in range(processes)]
 
 
@@ -46,14 +46,14 @@ def test_every_pair_within_the_budget(sizes, processes, accumulation, padded, bu
 
 def test_batches_are_as_full_as_can_be_and_of_like_sizes():
     sizes = np.random.default_rng(0).integers(10, 500, size=1000)
-    batches = list(TokenBatches(sizes, tokens=4000, padded=False, seed=0))
+    batches = list(TokenBudgetBatchSampler(sizes, tokens=4000, padded=False, seed=0))
     filled = np.array([sizes[batch].sum() for batch in batches])
     assert len(batches) <= 1.1 * sizes.sum() / 4000 and np.median(filled) > 3600
     assert np.mean([np.ptp(sizes[batch]) for batch in batches]) < 30
 
 
 def test_epochs_take_the_same_steps_in_orders_of_their_own():
-    order = TokenBatches(np.arange(1, 60), tokens=100, padded=False, seed=0, accumulation=2)
+    order = TokenBudgetBatchSampler(np.arange(1, 60), tokens=100, padded=False, seed=0, accumulation=2)
     epochs = []
     for order.epoch in (0, 1, 0):
         epochs.append([tuple(batch) for batch in order])
@@ -64,7 +64,7 @@ def test_epochs_take_the_same_steps_in_orders_of_their_own():
 
 def test_a_pair_beyond_the_budget():
     with pytest.raises(InputError, match="token_budget: expected at least the 70 tokens of the longest pair, got 64"):
-        TokenBatches([10, 70], tokens=64, padded=False, seed=0)
+        TokenBudgetBatchSampler([10, 70], tokens=64, padded=False, seed=0)
 
 
 @pytest.mark.parametrize("settings, match", [

@@ -5,7 +5,7 @@ writes responses of graded quality; `gold_reward` scores any text by what it can
 Bradley-Terry from the gold gap, so that ambiguous pairs exist. Everything follows from one seed.
 """
 
-from rmkit.data.synthetic.dataset import SPLITS, draw_demonstrations, draw_pairs, write_gold
+from rmkit.data.synthetic.dataset import SPLITS, draw_demonstrations, draw_pairs, write_dataset
 from rmkit.data.synthetic.gold_reward import WEIGHTS, check_attributes, gold_reward
 from rmkit.data.synthetic.prompts import Request, draw_request, write_prompt
 from rmkit.data.synthetic.responses import write_response
@@ -19,7 +19,7 @@ __all__ = [
     "draw_pairs",
     "draw_request",
     "gold_reward",
-    "write_gold",
+    "write_dataset",
     "write_prompt",
     "write_response",
 ]

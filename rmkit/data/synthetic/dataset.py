@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rmkit.core.checks import refuse
+from rmkit.core.checks import raise_input_error
 from rmkit.core.seeds import derive_seed
 from rmkit.data.synthetic.gold_reward import gold_reward
 from rmkit.data.synthetic.prompts import Request, draw_request, write_prompt
@@ -33,7 +33,7 @@ def draw_pairs(split: str, pairs: int, *, seed: int = 0) -> Iterator[dict[str, A
     a small gap is ambiguous, and `gold_gap` is negative where the draw went against the better response.
     """
     if split not in SPLITS:
-        refuse("split", "one of " + ", ".join(SPLITS), split, "Name one of these.")
+        raise_input_error("split", "one of " + ", ".join(SPLITS), split, "Name one of these.")
     rng = random.Random(derive_seed(seed, "gold", split))
     kind = SPLITS[split]
     for number in range(pairs):
@@ -75,7 +75,7 @@ def draw_demonstrations(count: int, *, seed: int = 0, worst: float = 0.7) -> Ite
         yield {"prompt": prompt, "response": response}
 
 
-def write_gold(folder: str | Path, *, train: int, validation: int, test: int, seed: int = 0) -> dict[str, Path]:
+def write_dataset(folder: str | Path, *, train: int, validation: int, test: int, seed: int = 0) -> dict[str, Path]:
     """Write `train.jsonl`, `validation.jsonl` and `test.jsonl`; the last holds `test` pairs of each test split."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def write_gold(folder: str | Path, *, train: int, validation: int, test: int, se
 def draw_prompts(split: str, count: int, *, seed: int = 0) -> Iterator[dict[str, Any]]:
     """Prompts of one split, drawn apart from its pairs: `id`, `prompt`, `request` (for `read_request`)."""
     if split not in SPLITS:
-        refuse("split", "one of " + ", ".join(SPLITS), split, "Name one of these.")
+        raise_input_error("split", "one of " + ", ".join(SPLITS), split, "Name one of these.")
     rng = random.Random(derive_seed(seed, "gold", "prompts", split))
     kind = SPLITS[split]
     for number in range(count):

@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 
 from rmkit.data.samples import NAMES
-from rmkit.data.schema import Unusable, read_name, read_number
-from rmkit.evaluation.benchmarks.base import Item, Scored, make_item, pairs_credit, top_credit
-from rmkit.evaluation.benchmarks.scores import Measured, mean_over
+from rmkit.data.schema import InvalidRow, read_name, read_number
+from rmkit.evaluation.benchmarks.base import BenchmarkItem, ScoredItems, best_of_n_correct, make_item, pairs_correct
+from rmkit.evaluation.benchmarks.scores import BenchmarkResult, mean_over
 
 GRADES = ("grades", "scores", "ratings")
 PARTS = ("subset", "domain", "category", "source")
 WHOLE = "all"
 
 
-def parse(content: Mapping[str, Any]) -> Item:
+def parse(content: Mapping[str, Any]) -> BenchmarkItem:
     """The item of a row with `prompt` and one of: `chosen` and `rejected`; `responses` and `grades`; both and `best`.
 
     `chosen` and `rejected` are one response or a list of them, text or messages; `grades` (`scores`, `ratings`) a
@@ -29,7 +29,7 @@ def parse(content: Mapping[str, Any]) -> Item:
         grades = [1.0] * len(sides["chosen"]) + [0.0] * len(sides["rejected"])
         return make_item(content.get("prompt"), [*sides["chosen"], *sides["rejected"]], grades, part)
     if not isinstance(responses, list) or len(responses) < 2:
-        raise Unusable("fewer than two responses")
+        raise InvalidRow("fewer than two responses")
     return make_item(content.get("prompt"), responses, read_grades(content, len(responses)), part)
 
 
@@ -37,37 +37,37 @@ def read_side(content: Mapping[str, Any], side: str) -> list[Any]:
     """The responses of a side, which may be one."""
     value = content.get(side)
     if value is None:
-        raise Unusable(f"missing {side}")
+        raise InvalidRow(f"missing {side}")
     if value == []:
-        raise Unusable(f"empty {side}")
+        raise InvalidRow(f"empty {side}")
     one = not isinstance(value, list) or isinstance(value[0], dict)
     return [value] if one else value
 
 
 def read_grades(content: Mapping[str, Any], responses: int) -> list[float]:
-    """The grades of a row's responses; raises `Unusable`."""
+    """The grades of a row's responses; raises `InvalidRow`."""
     best = content.get("best")
     if best is not None:
         if isinstance(best, bool) or not isinstance(best, int) or not 0 <= best < responses:
-            raise Unusable("wrong best", f"expected a place below {responses}, got {best!r:.40}")
+            raise InvalidRow("wrong best", f"expected a place below {responses}, got {best!r:.40}")
         return [float(place == best) for place in range(responses)]
     column = next((name for name in GRADES if content.get(name) is not None), None)
     if column is None:
-        raise Unusable("missing grades", f"expected {', '.join(GRADES)} or best beside the responses")
+        raise InvalidRow("missing grades", f"expected {', '.join(GRADES)} or best beside the responses")
     values = content[column]
     if not isinstance(values, list) or len(values) != responses:
-        raise Unusable("wrong number of grades", f"{column}: not one for each of {responses} responses")
+        raise InvalidRow("wrong number of grades", f"{column}: not one for each of {responses} responses")
     grades = [read_number(value, column) for value in values]
     if len(set(grades)) < 2:
-        raise Unusable("equal grades", f"{column}: all {grades[0]:g}")
+        raise InvalidRow("equal grades", f"{column}: all {grades[0]:g}")
     return grades
 
 
-def measure(scored: Scored) -> Measured:
+def measure(scored: ScoredItems) -> BenchmarkResult:
     """How often the response of highest reward is the best one, and the share of pairs in the right order."""
     both = list(zip(scored.rewards, scored.grades, strict=True))
-    best, pairs = (np.array([credit(*item) for item in both]) for credit in (top_credit, pairs_credit))
+    best, pairs = (np.array([credit(*item) for item in both]) for credit in (best_of_n_correct, pairs_correct))
     part = np.array(scored.parts)
     names = sorted(set(scored.parts))
     parts = {name: mean_over(best, part == name) for name in names} if len(names) > 1 else {}
-    return Measured({"best": mean_over(best), "pairs": mean_over(pairs)}, parts, best)
+    return BenchmarkResult({"best": mean_over(best), "pairs": mean_over(pairs)}, parts, best)

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from rmkit.data.schema import Unusable, read_name, read_number
-from rmkit.evaluation.benchmarks.base import Item, Scored, make_item, pairs_credit
-from rmkit.evaluation.benchmarks.scores import Measured, mean_over
+from rmkit.data.schema import InvalidRow, read_name, read_number
+from rmkit.evaluation.benchmarks.base import BenchmarkItem, ScoredItems, make_item, pairs_correct
+from rmkit.evaluation.benchmarks.scores import BenchmarkResult, mean_over
 from rmkit.metrics.correlation import rank_correlation
 
 PREFERENCES = ("overall_preference", "preference_strength")
@@ -20,31 +20,31 @@ STRENGTHS = {1: "slightly better", 2: "better", 3: "much better"}
 WHOLE = "all"
 
 
-def parse(content: Mapping[str, Any]) -> Item:
+def parse(content: Mapping[str, Any]) -> BenchmarkItem:
     """The item of a row with a prompt, two responses and a preference; `domain` names its part."""
     prompt = find(content, ("context", "prompt"))
     responses = [find(content, names) for names in (("response1", "response_1"), ("response2", "response_2"))]
     preference = read_number(find(content, PREFERENCES), "preference")
     if abs(preference) > STRONGEST or preference != int(preference):
-        raise Unusable("wrong preference", f"expected a whole number from -3 to 3, got {preference:g}")
+        raise InvalidRow("wrong preference", f"expected a whole number from -3 to 3, got {preference:g}")
     grades = [max(-preference, 0.0), max(preference, 0.0)]
     return make_item(prompt, responses, grades, read_name(content.get("domain"), "domain") or WHOLE)
 
 
 def find(content: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    """The first of these columns that the row has; raises `Unusable`."""
+    """The first of these columns that the row has; raises `InvalidRow`."""
     name = next((name for name in names if content.get(name) is not None), None)
     if name is None:
-        raise Unusable(f"missing {names[0]}")
+        raise InvalidRow(f"missing {names[0]}")
     return content[name]
 
 
-def measure(scored: Scored) -> Measured:
+def measure(scored: ScoredItems) -> BenchmarkResult:
     """Accuracy over pairs with a preference, by its strength and by domain; Spearman's correlation of gap and strength.
 
     Pairs that are about the same (0) have no say in an accuracy, and one in the correlation.
     """
-    credits = np.array([pairs_credit(*item) for item in zip(scored.rewards, scored.grades, strict=True)])
+    credits = np.array([pairs_correct(*item) for item in zip(scored.rewards, scored.grades, strict=True)])
     gaps = np.array([rewards[1] - rewards[0] for rewards in scored.rewards])
     preference = np.array([grades[1] - grades[0] for grades in scored.grades])
     strengths = {
@@ -59,4 +59,4 @@ def measure(scored: Scored) -> Measured:
         "correlation": rank_correlation(gaps, preference) if defined else None,
         "about_the_same": int((preference == 0).sum()),
     }
-    return Measured({"accuracy": mean_over(credits), **strengths}, parts, credits, extra)
+    return BenchmarkResult({"accuracy": mean_over(credits), **strengths}, parts, credits, extra)

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, NamedTuple
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.data.samples import NAMES
 from rmkit.evaluation.benchmarks import best_of_n, helpsteer, reward_bench, reward_bench_2, rm_bench
-from rmkit.evaluation.benchmarks.base import Item, Scored
-from rmkit.evaluation.benchmarks.scores import Measured
+from rmkit.evaluation.benchmarks.base import BenchmarkItem, ScoredItems
+from rmkit.evaluation.benchmarks.scores import BenchmarkResult
 
 Kind = Literal["reward_bench", "reward_bench_2", "rm_bench", "best_of_n", "helpsteer"]
 
@@ -20,8 +20,8 @@ class Benchmark(NamedTuple):
     """
 
     title: str
-    parse: Callable[[Mapping[str, Any]], Item]
-    measure: Callable[[Scored], Measured]
+    parse: Callable[[Mapping[str, Any]], BenchmarkItem]
+    measure: Callable[[ScoredItems], BenchmarkResult]
     required: tuple[str, ...] = ()
     together: tuple[str, ...] = ()
     rows: int = 0
@@ -68,5 +68,9 @@ def check_parts(benchmark: Benchmark, what: str, found: Collection[str], remedy:
         needed += benchmark.together
     missing = [part for part in needed if part not in found]
     if missing:
-        refuse(what, f"all {len(needed)} parts of {benchmark.title}",
-               Seen(f"none of {len(missing)}: {', '.join(missing)}"), remedy)
+        raise_input_error(
+            what,
+            f"all {len(needed)} parts of {benchmark.title}",
+            Verbatim(f"none of {len(missing)}: {', '.join(missing)}"),
+            remedy,
+        )

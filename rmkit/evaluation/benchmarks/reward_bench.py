@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from rmkit.data.schema import Unusable, read_name
-from rmkit.evaluation.benchmarks.base import Item, Scored, make_item, pairs_credit
-from rmkit.evaluation.benchmarks.scores import Measured, mean_over, mix
+from rmkit.data.schema import InvalidRow, read_name
+from rmkit.evaluation.benchmarks.base import BenchmarkItem, ScoredItems, make_item, pairs_correct
+from rmkit.evaluation.benchmarks.scores import BenchmarkResult, mean_over, weighted_mean
 
 # section -> subset -> its weight there: its number of pairs, but for math-prm, whose 447 weigh as much as all code.
 SECTIONS = {
@@ -42,24 +42,24 @@ ROWS = 2985
 OTHER_NAMES = {"mt-bench-medium": "mt-bench-med"}  # as the card writes it
 
 
-def parse(content: Mapping[str, Any]) -> Item:
+def parse(content: Mapping[str, Any]) -> BenchmarkItem:
     """The item of a row with `prompt`, `chosen`, `rejected` and `subset`."""
     subset = read_name(content.get("subset"), "subset")
     if not subset:
-        raise Unusable("missing subset")
+        raise InvalidRow("missing subset")
     subset = OTHER_NAMES.get(subset, subset)
     if subset not in (*REQUIRED, *TOGETHER):
         nearest = difflib.get_close_matches(subset, (*REQUIRED, *TOGETHER), n=1, cutoff=0.0)
-        raise Unusable("unknown subset", f"{subset}; the nearest is {nearest[0]}")
+        raise InvalidRow("unknown subset", f"{subset}; the nearest is {nearest[0]}")
     for side in ("chosen", "rejected"):
         if content.get(side) is None:
-            raise Unusable(f"missing {side}")
+            raise InvalidRow(f"missing {side}")
     return make_item(content.get("prompt"), [content["chosen"], content["rejected"]], [1, 0], subset)
 
 
-def measure(scored: Scored) -> Measured:
+def measure(scored: ScoredItems) -> BenchmarkResult:
     """Accuracy by subset; by section, as the published weights have it; and the mean of the sections."""
-    credits = np.array([pairs_credit(*pair) for pair in zip(scored.rewards, scored.grades, strict=True)])
+    credits = np.array([pairs_correct(*pair) for pair in zip(scored.rewards, scored.grades, strict=True)])
     part = np.array(scored.parts)
     present = set(scored.parts)
     sections = {**SECTIONS, **(PRIOR if present >= set(TOGETHER) else {})}
@@ -67,8 +67,10 @@ def measure(scored: Scored) -> Measured:
         name: mean_over(credits, part == name) for weights in sections.values() for name in weights
     }
     by_section = {
-        section: mix([subsets[name] for name in weights], list(weights.values()))
+        section: weighted_mean([subsets[name] for name in weights], list(weights.values()))
         for section, weights in sections.items()
     }
-    total = mix(list(by_section.values()), [PRIOR_WEIGHT if section in PRIOR else 1.0 for section in by_section])
-    return Measured({"total": total, **by_section}, subsets, credits)
+    total = weighted_mean(
+        list(by_section.values()), [PRIOR_WEIGHT if section in PRIOR else 1.0 for section in by_section]
+    )
+    return BenchmarkResult({"total": total, **by_section}, subsets, credits)

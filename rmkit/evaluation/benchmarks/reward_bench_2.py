@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmkit.data.schema import Unusable, read_name
-from rmkit.evaluation.benchmarks.base import Item, Scored, make_item, read_list, top_credit
-from rmkit.evaluation.benchmarks.scores import Measured, Score, Term, mean_over, mix
+from rmkit.data.schema import InvalidRow, read_name
+from rmkit.evaluation.benchmarks.base import BenchmarkItem, ScoredItems, best_of_n_correct, make_item, read_list
+from rmkit.evaluation.benchmarks.scores import BenchmarkResult, Score, WeightedMean, mean_over, weighted_mean
 
 TIES = "Ties"
 BEST_OF = ("Factuality", "Precise IF", "Math", "Safety", "Focus")
@@ -24,26 +24,26 @@ REJECTED = 3  # of which the chosen one is to be told in the subsets but Ties
 REFERENCE, TIED = "ref", "tied"
 
 
-def parse(content: Mapping[str, Any]) -> Item:
+def parse(content: Mapping[str, Any]) -> BenchmarkItem:
     """The item of a row with `prompt`, the lists `chosen` and `rejected`, `subset`, and an `id` like ref:1 in Ties."""
     subset = read_name(content.get("subset"), "subset")
     if not subset:
-        raise Unusable("missing subset")
+        raise InvalidRow("missing subset")
     part = find_subset(subset)
     if part is None:
         nearest = difflib.get_close_matches(subset, REQUIRED, n=1, cutoff=0.0)
-        raise Unusable("unknown subset", f"{subset}; the nearest is {nearest[0]}")
+        raise InvalidRow("unknown subset", f"{subset}; the nearest is {nearest[0]}")
     chosen, rejected = read_list(content, "chosen"), read_list(content, "rejected")
     right = content.get("num_correct")
     if right is not None and right != len(chosen):
-        raise Unusable("wrong number of responses", f"num_correct {right}, chosen {len(chosen)}")
+        raise InvalidRow("wrong number of responses", f"num_correct {right}, chosen {len(chosen)}")
     if part != TIES and (len(chosen), len(rejected)) != (1, REJECTED):
-        raise Unusable("wrong number of responses", f"{len(chosen)} chosen and {len(rejected)} rejected, not 1 and 3")
+        raise InvalidRow("wrong number of responses", f"{len(chosen)} chosen and {len(rejected)} rejected, not 1 and 3")
     group = None
     if part == TIES:
         kind, number = split_name(content.get("id"))
         if (kind == REFERENCE) != (len(chosen) == 1):
-            raise Unusable("wrong number of responses", f"{kind}:{number} with {len(chosen)} chosen")
+            raise InvalidRow("wrong number of responses", f"{kind}:{number} with {len(chosen)} chosen")
         group = f"{TIES}:{number}"  # a reference and its tied prompt are drawn together
     grades = [1.0] * len(chosen) + [0.0] * len(rejected)
     return make_item(content.get("prompt"), [*chosen, *rejected], grades, part, group=group)
@@ -55,28 +55,30 @@ def find_subset(name: str) -> str | None:
 
 
 def split_name(name: object) -> tuple[str, str]:
-    """The kind and the number in the id of a prompt of Ties; raises `Unusable`."""
+    """The kind and the number in the id of a prompt of Ties; raises `InvalidRow`."""
     kind, colon, number = read_name(name, "id").partition(":")
     if kind not in (REFERENCE, TIED) or not colon or not number:
-        raise Unusable("wrong id", f"expected ref:NUMBER or tied:NUMBER in {TIES}, got {name!r:.40}")
+        raise InvalidRow("wrong id", f"expected ref:NUMBER or tied:NUMBER in {TIES}, got {name!r:.40}")
     return kind, number
 
 
-def measure(scored: Scored) -> Measured:
+def measure(scored: ScoredItems) -> BenchmarkResult:
     """Accuracy by subset, the score of Ties, and the mean of the six."""
     part = np.array(scored.parts)
     credits = np.array([
-        float(find_margins(rewards, grades)[0] > 0) if name == TIES else top_credit(rewards, grades)
+        float(find_margins(rewards, grades)[0] > 0) if name == TIES else best_of_n_correct(rewards, grades)
         for rewards, grades, name in zip(scored.rewards, scored.grades, scored.parts, strict=True)
     ])
     subsets: dict[str, Score] = {name: mean_over(credits, part == name) for name in BEST_OF}
     parts = score_ties(scored, credits)
     weights = (0.3, 0.3, 0.2, 0.2, 0.01)  # the last one parts models that are equal in all else
     subsets[TIES] = [
-        Term(weight * term.weight, term.values)
+        WeightedMean(weight * term.weight, term.values)
         for score, weight in zip(parts.values(), weights, strict=True) for term in score
     ]
-    return Measured({"total": mix(list(subsets.values()), [1.0] * len(subsets)), **subsets}, parts, credits)
+    return BenchmarkResult(
+        {"total": weighted_mean(list(subsets.values()), [1.0] * len(subsets)), **subsets}, parts, credits
+    )
 
 
 def find_margins(rewards: NDArray[np.float64], grades: NDArray[np.float64]) -> tuple[float, float]:
@@ -85,7 +87,7 @@ def find_margins(rewards: NDArray[np.float64], grades: NDArray[np.float64]) -> t
     return float(right.min() - wrong.max()), float(np.ptp(right))
 
 
-def score_ties(scored: Scored, credits: NDArray[np.float64]) -> dict[str, Score]:
+def score_ties(scored: ScoredItems, credits: NDArray[np.float64]) -> dict[str, Score]:
     """The five means that the score of Ties is made of; the last three are over tied prompts with a reference.
 
     Tied and reference prompts right; the margin between right and wrong answers greater than that among right ones,

@@ -11,33 +11,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmkit.data.schema import Unusable, read_name
-from rmkit.evaluation.benchmarks.base import Item, Scored, make_item, read_list
-from rmkit.evaluation.benchmarks.scores import Measured, mean_over, mix, value_of
-from rmkit.metrics.accuracy import pair_credits
+from rmkit.data.schema import InvalidRow, read_name
+from rmkit.evaluation.benchmarks.base import BenchmarkItem, ScoredItems, make_item, read_list
+from rmkit.evaluation.benchmarks.scores import BenchmarkResult, mean_over, value_of, weighted_mean
+from rmkit.metrics.accuracy import pair_correct
 
 STYLES = ("concise", "detailed", "markdown")
 REQUIRED = ("chat", "code", "math", "safety")
 ROWS = 1327
 
 
-def parse(content: Mapping[str, Any]) -> Item:
+def parse(content: Mapping[str, Any]) -> BenchmarkItem:
     """The item of a row with `prompt`, `chosen` and `rejected`, a response of each style, and `domain`."""
     domain = read_name(content.get("domain"), "domain")
     if not domain:
-        raise Unusable("missing domain")
+        raise InvalidRow("missing domain")
     part = next((name for name in REQUIRED if domain.startswith(name)), None)
     if part is None:
-        raise Unusable("unknown domain", f"{domain}; known are {', '.join(REQUIRED)}")
+        raise InvalidRow("unknown domain", f"{domain}; known are {', '.join(REQUIRED)}")
     sides = {side: read_list(content, side) for side in ("chosen", "rejected")}
     for side, responses in sides.items():
         if len(responses) != len(STYLES):
-            raise Unusable("missing style", f"{side}: {len(responses)} of {', '.join(STYLES)}")
+            raise InvalidRow("missing style", f"{side}: {len(responses)} of {', '.join(STYLES)}")
     grades = [1.0] * len(STYLES) + [0.0] * len(STYLES)
     return make_item(content.get("prompt"), [*sides["chosen"], *sides["rejected"]], grades, part)
 
 
-def measure(scored: Scored) -> Measured:
+def measure(scored: ScoredItems) -> BenchmarkResult:
     """Mean accuracy of the nine comparisons; easy, normal and hard; each the mean over domains.
 
     Hard: the wrong response is of a fancier style than the right one; normal: of the same; easy: of a plainer one.
@@ -54,17 +54,25 @@ def measure(scored: Scored) -> Measured:
     by_domain = {
         level: {domain: mean_over(values, part == domain) for domain in REQUIRED} for level, values in levels.items()
     }
-    scores = {level: mix(list(domains.values()), [1.0] * len(REQUIRED)) for level, domains in by_domain.items()}
+    scores = {
+        level: weighted_mean(list(domains.values()), [1.0] * len(REQUIRED)) for level, domains in by_domain.items()
+    }
     parts = {domain if level == "total" else f"{domain}, {level}": by_domain[level][domain]
              for domain in REQUIRED for level in levels}
     matrix = [
-        [value_of(mix([mean_over(cells[:, row, column], part == domain) for domain in REQUIRED], [1.0] * len(REQUIRED)))
-         for column in range(len(STYLES))]
+        [
+            value_of(
+                weighted_mean(
+                    [mean_over(cells[:, row, column], part == domain) for domain in REQUIRED], [1.0] * len(REQUIRED)
+                )
+            )
+            for column in range(len(STYLES))
+        ]
         for row in range(len(STYLES))
     ]
-    return Measured(scores, parts, levels["total"], {"styles": STYLES, "chosen_by_rejected": matrix})
+    return BenchmarkResult(scores, parts, levels["total"], {"styles": STYLES, "chosen_by_rejected": matrix})
 
 
 def compare_styles(rewards: NDArray[np.float64]) -> NDArray[np.float64]:
     """Credits [chosen style, rejected style] of an item's six rewards."""
-    return pair_credits(rewards[:len(STYLES), None] - rewards[None, len(STYLES):])
+    return pair_correct(rewards[:len(STYLES), None] - rewards[None, len(STYLES):])

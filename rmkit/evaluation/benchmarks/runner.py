@@ -8,15 +8,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from rmkit.core.checks import Seen, refuse
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.stage import read_json, read_record, write_json
-from rmkit.data.reading import Reading
-from rmkit.data.sources import Fault, read_rows
+from rmkit.data.reading import ReadSummary
+from rmkit.data.sources import RowError, read_rows
 from rmkit.evaluation.benchmark_figures import draw_benchmark
-from rmkit.evaluation.benchmarks.base import AS_GIVEN, ITEMS, Scored, count_characters, read_scored, write_items
+from rmkit.evaluation.benchmarks.base import AS_GIVEN, ITEMS, ScoredItems, count_characters, read_scored, write_items
 from rmkit.evaluation.benchmarks.registry import BENCHMARKS, Benchmark, Kind, check_parts, detect
 from rmkit.evaluation.benchmarks.scores import compare_models, measure_robustness, summarise, value_of
-from rmkit.evaluation.rewordings import REWORDINGS
+from rmkit.evaluation.rewordings import PERTURBATIONS
 from rmkit.models.score_file import SCORED, score_file
 
 READING = "reading.json"
@@ -32,7 +32,7 @@ def find_kind(data: str, split: str) -> Kind | None:
     if not Path(data).exists() or read_record(data) is not None:
         return None
     rows = islice(read_rows(data, split), LOOKED_AT)
-    first = next((row.content for row in rows if not isinstance(row.content, Fault)), None)
+    first = next((row.content for row in rows if not isinstance(row.content, RowError)), None)
     return None if first is None else detect(first)
 
 
@@ -58,7 +58,7 @@ def measure_benchmark(
     benchmark = BENCHMARKS[kind]
     reading = prepare(directory, benchmark, data, split, rewordings)
     draws = {"seed": seed, "resamples": resamples}
-    by_model: dict[str, Scored] = {}
+    by_model: dict[str, ScoredItems] = {}
     metrics: dict[str, Any] = {}
     for name, path in models.items():
         print(f"{name}:")
@@ -85,16 +85,20 @@ def measure_benchmark(
     }
 
 
-def measure_model(found: Mapping[str, Scored], benchmark: Benchmark, what: str, **draws: int) -> dict[str, Any]:
+def measure_model(found: Mapping[str, ScoredItems], benchmark: Benchmark, what: str, **draws: int) -> dict[str, Any]:
     """What a model's rewards of the items as given, and of them reworded where they were, make of the benchmark."""
     scored = found[AS_GIVEN]
     if not scored.numbers:
-        refuse(what, "items that it can score", Seen("none"), "Raise max_length.")
+        raise_input_error(what, "items that it can score", Verbatim("none"), "Raise max_length.")
     measured = benchmark.measure(scored)
     undefined = [part for part, terms in measured.scores.items() if value_of(terms) is None]
     if undefined:
-        refuse(what, f"every score of {benchmark.title}", Seen(f"no item for {', '.join(undefined)}"),
-               "Name the whole benchmark; --benchmark best_of_n measures a part of one by itself.")
+        raise_input_error(
+            what,
+            f"every score of {benchmark.title}",
+            Verbatim(f"no item for {', '.join(undefined)}"),
+            "Name the whole benchmark; --benchmark best_of_n measures a part of one by itself.",
+        )
     metrics = {
         "scored": len(scored.numbers),
         "scores": summarise(measured.scores, scored.groups, **draws),
@@ -106,23 +110,27 @@ def measure_model(found: Mapping[str, Scored], benchmark: Benchmark, what: str, 
     return metrics
 
 
-def prepare(directory: Path, benchmark: Benchmark, data: str, split: str, rewordings: bool) -> Reading:
+def prepare(directory: Path, benchmark: Benchmark, data: str, split: str, rewordings: bool) -> ReadSummary:
     """Write the items of the benchmark, where an interrupted run has not; what became of its rows."""
     known = read_json(directory / READING)
     if known is not None and (directory / ITEMS).is_file():
-        return Reading(**known["reading"])
+        return ReadSummary(**known["reading"])
     rows = tqdm(read_rows(data, split), f"Reading {data}", unit=" rows", disable=None)
-    reading, parts = write_items(rows, benchmark.parse, directory, REWORDINGS if rewordings else {})
+    reading, parts = write_items(rows, benchmark.parse, directory, PERTURBATIONS if rewordings else {})
     if not parts:
-        refuse(f"data {data}", f"at least one usable row of {benchmark.title}",
-               Seen("; ".join([str(reading), *reading.list_reasons()])), f"See {directory / 'quarantine.jsonl'}.")
+        raise_input_error(
+            f"data {data}",
+            f"at least one usable row of {benchmark.title}",
+            Verbatim("; ".join([str(reading), *reading.list_reasons()])),
+            f"See {directory / 'quarantine.jsonl'}.",
+        )
     check_parts(benchmark, f"data {data} ({reading})", parts,
                 "Name the whole benchmark; --benchmark best_of_n measures a part of one by itself.")
     write_json(directory / READING, {"key": READING, "reading": asdict(reading)})
     return reading
 
 
-def describe(reading: Reading, benchmark: Benchmark) -> list[str]:
+def describe(reading: ReadSummary, benchmark: Benchmark) -> list[str]:
     """What became of the rows, a line each."""
     lines = [f"{benchmark.title}: {reading}", *(f"  {line}" for line in reading.list_reasons())]
     if benchmark.rows and reading.rows_in != benchmark.rows:

@@ -8,25 +8,25 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmkit.core.checks import Seen, refuse
-from rmkit.evaluation.benchmarks.base import AS_GIVEN, Scored
-from rmkit.metrics.significance import find_tails, mcnemar, resample
+from rmkit.core.checks import Verbatim, raise_input_error
+from rmkit.evaluation.benchmarks.base import AS_GIVEN, ScoredItems
+from rmkit.metrics.significance import cluster_bootstrap, mcnemar, quantiles
 
 LEVEL = 0.95
 
 
-class Term(NamedTuple):
+class WeightedMean(NamedTuple):
     """`weight` times the mean of `values` [item], which are NaN for items that do not belong to it."""
 
     weight: float
     values: NDArray[np.float64]
 
 
-Score = Sequence[Term]
+Score = Sequence[WeightedMean]
 
 
 @dataclass(frozen=True)
-class Measured:
+class BenchmarkResult:
     """What a benchmark makes of a model's rewards.
 
     `scores`: those that are published, the headline first; `parts`: the finer ones; `credits` [item] in [0, 1]: what
@@ -46,14 +46,14 @@ class Measured:
 
 def mean_over(values: NDArray[np.float64], members: NDArray[np.bool_] | None = None) -> Score:
     """The score that is the mean of `values` [item] over these items, or over all that have one."""
-    return [Term(1.0, values if members is None else np.where(members, values, np.nan))]
+    return [WeightedMean(1.0, values if members is None else np.where(members, values, np.nan))]
 
 
-def mix(scores: Sequence[Score], weights: Sequence[float]) -> Score:
+def weighted_mean(scores: Sequence[Score], weights: Sequence[float]) -> Score:
     """The weighted mean of scores; weights need not sum to 1."""
     total = float(sum(weights))
     return [
-        Term(weight / total * term.weight, term.values)
+        WeightedMean(weight / total * term.weight, term.values)
         for score, weight in zip(scores, weights, strict=True) for term in score
     ]
 
@@ -96,11 +96,11 @@ def find_intervals(
         found = values_of(scores, weights)
         return found if minus is None else found - values_of(minus, weights)
 
-    found = resample(statistic, np.asarray(groups), seed=seed, resamples=resamples)
+    found = cluster_bootstrap(statistic, np.asarray(groups), seed=seed, resamples=resamples)
     intervals: list[tuple[float | None, float | None]] = []
     for column in found.T:
         known = column[~np.isnan(column)]
-        ends = [float(end) for end in np.quantile(known, find_tails(LEVEL))] if len(known) else [None, None]
+        ends = [float(end) for end in np.quantile(known, quantiles(LEVEL))] if len(known) else [None, None]
         intervals.append((ends[0], ends[1]))
     return intervals
 
@@ -121,11 +121,11 @@ def count_items(score: Score) -> int:
     return int(np.any([~np.isnan(term.values) for term in score], axis=0).sum())
 
 
-Measure = Callable[[Scored], Measured]
+Measure = Callable[[ScoredItems], BenchmarkResult]
 
 
 def compare_models(
-    models: Mapping[str, Scored], measure: Measure, *, seed: int, resamples: int
+    models: Mapping[str, ScoredItems], measure: Measure, *, seed: int, resamples: int
 ) -> list[dict[str, Any]]:
     """`compare` for each two models, on the items that both have scored.
 
@@ -135,7 +135,9 @@ def compare_models(
     for first, second in combinations(models, 2):
         shared = set(models[first].numbers) & set(models[second].numbers)
         if not shared:
-            refuse(f"models {first} and {second}", "items that both have scored", Seen("none"), "Raise max_length.")
+            raise_input_error(
+                f"models {first} and {second}", "items that both have scored", Verbatim("none"), "Raise max_length."
+            )
         both = [models[name].select(shared) for name in (first, second)]
         one, other = (measure(scored) for scored in both)
         result = compare(one, other, both[0].groups, seed=seed, resamples=resamples)
@@ -143,7 +145,9 @@ def compare_models(
     return found
 
 
-def compare(first: Measured, second: Measured, groups: Sequence[str], *, seed: int, resamples: int) -> dict[str, Any]:
+def compare(
+    first: BenchmarkResult, second: BenchmarkResult, groups: Sequence[str], *, seed: int, resamples: int
+) -> dict[str, Any]:
     """How far the first's headline is above the second's, with its 95 % interval, and McNemar's exact test.
 
     The items are the same for both; the bootstrap draws their groups, mostly prompts, the same for both.
@@ -164,7 +168,7 @@ def subtract(first: Score, second: Score) -> float | None:
 
 
 def measure_robustness(
-    by_rewording: Mapping[str, Scored], measure: Measure, *, seed: int, resamples: int
+    by_rewording: Mapping[str, ScoredItems], measure: Measure, *, seed: int, resamples: int
 ) -> dict[str, Any]:
     """How much accuracy, the mean of the items' credits, a model loses by each rewording; the mean and the worst drop.
 

@@ -12,8 +12,8 @@ from transformers import PhiConfig, PhiForCausalLM
 from rmkit.commands.judge import JudgeConfig, judge
 from rmkit.core.config import load_config
 from rmkit.generation.local import encode_prompt
-from rmkit.judges.language_model import place
-from rmkit.judges.prompts import QUESTIONS
+from rmkit.judges.language_model import by_slot
+from rmkit.judges.prompts import JUDGE_PROMPTS
 from rmkit.judges.sanitize import quote
 from rmkit.models.tiny import build_tokenizer
 
@@ -27,7 +27,7 @@ SCORES = ("Score: 4. So", "Score: 2. So")
 @pytest.fixture(scope="module")
 def tokenizer():
     """In which each answer, and how it goes on, is one token, and so is a word that says nothing."""
-    shown = [QUESTIONS[name].template for name in ("rubric", "hundred", "comparison")]
+    shown = [JUDGE_PROMPTS[name].template for name in ("rubric", "hundred", "comparison")]
     tokenizer = build_tokenizer(shown, vocabulary=1500)
     tokenizer.add_tokens([*WINNERS, *SCORES, f" {FILLER}"])
     return tokenizer
@@ -105,7 +105,7 @@ def test_a_language_model_that_likes_length(filler, build, measure, tokenizer):
 
     @torch.inference_mode()
     def find_chance(number, text):
-        shown = QUESTIONS["rubric"].ask(request=quote(f"{number}?"), **place([quote(text)], "given"))
+        shown = JUDGE_PROMPTS["rubric"].ask(request=quote(f"{number}?"), **by_slot([quote(text)], "given"))
         return model(torch.tensor([encode_prompt(tokenizer, shown)])).logits[0, -1].softmax(-1)[ids[0]].item()
 
     first, second = np.array([[find_chance(*text) for text in enumerate(own)] for own in sides])

@@ -9,7 +9,7 @@ from datasets import Dataset
 from rmkit.commands.judge import judge
 from rmkit.core.checks import InputError
 from rmkit.generation import Failure, ServerGenerator
-from rmkit.judges.config import JudgeConfig, LanguageModel, find_generator, list_settings
+from rmkit.judges.config import JudgeConfig, LLMJudgeConfig, list_settings, load_judge_generator
 from tests.judges.judge_runs import LANGUAGE, configure, run
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
@@ -151,7 +151,7 @@ def test_what_a_run_killed_behind_its_journal_left_goes(appointed, write_pairs, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("rmkit.judges.runner.measure", lambda file: 0 if not file.exists() else die())
+        patched.setattr("rmkit.judges.runner.file_size", lambda file: 0 if not file.exists() else die())
         judge(configure(data, tmp_path, *LANGUAGE))
     assert (tmp_path / "out/pending.jsonl").exists()
     run(configure(data, tmp_path, *LANGUAGE))
@@ -187,21 +187,21 @@ SERVER = ("--language_model.base_url", "http://localhost:9/v1", "--language_mode
 
 def test_a_server_gets_what_it_needs(tmp_path):
     config = configure("data", tmp_path, *LANGUAGE, *SERVER)
-    generator = find_generator(config.language_model, False)
+    generator = load_judge_generator(config.language_model, False)
     assert isinstance(generator, ServerGenerator) and generator.extra == {"top_k": -1}
     assert (generator.timeout, generator.attempts) == (7, 2)
 
 
 def test_a_model_in_this_process_gets_its_token_budget(tiny_base):
-    assert find_generator(LanguageModel(str(tiny_base), token_budget=77), False).token_budget == 77
+    assert load_judge_generator(LLMJudgeConfig(str(tiny_base), token_budget=77), False).token_budget == 77
 
 
 def test_what_decides_the_answers_is_in_the_settings():
     """Pace is not, nor is `extra` where there is none, so that folders from before it was known stay what they are."""
-    plain, hurried = (JudgeConfig("data", "out", language_model=LanguageModel("m", base_url="http://h/v1", **pace))
+    plain, hurried = (JudgeConfig("data", "out", language_model=LLMJudgeConfig("m", base_url="http://h/v1", **pace))
                       for pace in ({}, {"timeout": 1, "attempts": 1, "token_budget": 1, "concurrency": 1}))
     assert list_settings(plain) == list_settings(hurried)
     assert set(list_settings(plain)["language_model"]) == {
         "model_name_or_path", "question", "way", "samples", "base_url", "temperature", "top_p", "max_new_tokens"}
-    other = JudgeConfig("data", "out", language_model=LanguageModel("m", base_url="http://h/v1", extra={"top_k": 1}))
+    other = JudgeConfig("data", "out", language_model=LLMJudgeConfig("m", base_url="http://h/v1", extra={"top_k": 1}))
     assert list_settings(other)["language_model"]["extra"] == {"top_k": 1}

@@ -13,7 +13,7 @@ from rmkit.commands.dpo import DpoConfig, dpo
 from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
 from rmkit.losses import dpo_loss
-from rmkit.models.log_probs import measure_likelihood
+from rmkit.models.log_probs import measure_log_probs
 from rmkit.models.reward_model import load_tokenizer
 
 pytestmark = pytest.mark.filterwarnings(
@@ -61,7 +61,7 @@ def measure(path, pairs, base):
     """Summed log-probabilities [side, pair] of a policy, by rmkit's own measure."""
     model = AutoModelForCausalLM.from_pretrained(path)
     rows = [{"prompt": row["prompt"], "responses": [row["chosen"], row["rejected"]]} for row in pairs]
-    return torch.tensor(np.array(measure_likelihood(model, load_tokenizer(base), rows, max_length=LENGTH)).T)
+    return torch.tensor(np.array(measure_log_probs(model, load_tokenizer(base), rows, max_length=LENGTH)).T)
 
 
 def test_a_batch_has_rmkits_loss_under_the_reference_that_is_named(make, tiny_base, tiny_pairs, other_policy):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rmkit.commands import iterate as iterating
-from rmkit.commands.iterate import COLUMNS, IterateConfig, format_rounds, iterate, plan_arm, plan_world, take_rounds
+from rmkit.commands.iterate import COLUMNS, IterateConfig, format_rounds, iterate, plan_inputs, plan_variant, run_rounds
 from rmkit.core.checks import InputError
 from rmkit.core.config import load_config
 from rmkit.core.stage import read_record
@@ -110,7 +110,7 @@ def test_all_settings_are_checked_before_anything_starts(make, tmp_path):
 
 def test_rewards_as_they_are_and_a_reward_model_to_begin_with(make):
     config = make(reward_model="some/model", arms=["plain"])
-    plan = plan_arm(config, plan_world(config), "plain")
+    plan = plan_variant(config, plan_inputs(config), "plain")
     assert {one.train.model_name_or_path for one in plan} == {"some/model"} and len({id(one) for one in plan}) == 2
     assert plan[0].train == plan[1].train and plan[0].samples is None
     assert plan[0].reinforce.seed != plan[1].reinforce.seed
@@ -118,14 +118,14 @@ def test_rewards_as_they_are_and_a_reward_model_to_begin_with(make):
 
 def test_what_all_steps_share(make, tmp_path):
     config = make(trust_remote_code=True, data="pairs", evaluation_prompts="gold", prompts="others.jsonl")
-    world = plan_world(config)
+    world = plan_inputs(config)
     assert world.prompts == "others.jsonl" and world.evaluation.endswith("evaluation.jsonl")
-    steps = [world.responses, *(step for one in plan_arm(config, world, "metarm") for step in vars(one).values())]
+    steps = [world.responses, *(step for one in plan_variant(config, world, "metarm") for step in vars(one).values())]
     assert len(steps) == 1 + 2 * 6 and all(step.trust_remote_code for step in steps)
     file = tmp_path / "own.parquet"
     file.touch()
-    assert plan_world(make(data=str(file), evaluation_prompts="p.jsonl")).prompts == str(file)
-    assert plan_world(make(data="pairs", evaluation_prompts="p.jsonl")).prompts == "pairs/train.parquet"
+    assert plan_inputs(make(data=str(file), evaluation_prompts="p.jsonl")).prompts == str(file)
+    assert plan_inputs(make(data="pairs", evaluation_prompts="p.jsonl")).prompts == "pairs/train.parquet"
 
 
 def test_prompts_are_looked_for_before_anything_is_sampled(make, monkeypatch, tmp_path, tiny_pairs):
@@ -148,7 +148,7 @@ def test_the_scale_of_rewards_is_the_spread_or_the_users_own(make, monkeypatch, 
     base = make()
     own = {} if scaled else {"reward_scale": 3.0}
     config = make(scale_rewards=scaled, arms=["plain"], reinforce={**base.reinforce, **own})
-    take_rounds(plan_arm(config, plan_world(config), "plain"), config.scale_rewards)
+    run_rounds(plan_variant(config, plan_inputs(config), "plain"), config.scale_rewards)
     assert taken == [scale, scale]
 
 

@@ -2,12 +2,12 @@
 
 from dataclasses import fields
 
-from rmkit.commands.iterate import MetaSettings, plan_meta
+from rmkit.commands.iterate import MetaRMSettings, plan_meta
 from rmkit.commands.train import TrainConfig
 
 
 def test_the_section_of_metarm_has_all_its_keys():
     known = {item.name for item in fields(TrainConfig) if item.name.startswith("meta_")}
-    assert known == {item.name for item in fields(MetaSettings)}
+    assert known == {item.name for item in fields(MetaRMSettings)}
     assert plan_meta({"meta_learning_rate": 0.1}, "s") == {
         "meta_learning_rate": 0.1, "meta_data": "s", "meta_batch_size": None, "meta_every": 1}

@@ -10,7 +10,13 @@ from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
 from rmkit.data.synthetic.dataset import draw_prompts
 from rmkit.evaluation import policy_metrics as measuring
-from rmkit.evaluation.policy_metrics import MeasureConfig, describe_rewards, find_gold, list_pairs, measure
+from rmkit.evaluation.policy_metrics import (
+    PolicyMetricsConfig,
+    describe_rewards,
+    gold_rewards,
+    list_pairs,
+    measure_policy,
+)
 from rmkit.models.scoring import load_scorer
 
 
@@ -39,7 +45,7 @@ def test_figures_of_two_prompts():
 
 
 def test_figures_without_gold_and_without_pairs():
-    none = find_gold([speak("a", "b")])
+    none = gold_rewards([speak("a", "b")])
     assert describe_rewards([speak("a", "b")], [np.array([1.0, 0.0])], none, none) == {"reward": 0.5, "spread": 1.0}
     ones = [np.ones(2)]
     figures = describe_rewards([speak("a", "a")], ones, ones, ones)
@@ -50,8 +56,8 @@ def test_rows_without_a_request_have_no_part_in_what_is_gold():
     request = next(draw_prompts("train", 1))["request"]
     rows = [speak("a", "b"), {**speak("red.", "a blue lamp."), "request": request}]
     rewards = [np.array([9.0, 5.0]), np.array([1.0, 0.0])]
-    gold, reference = [find_gold(rows)[0], np.array([2.0, 1.0])], [find_gold(rows)[0], np.array([0.0])]
-    assert np.isnan(gold[0]).all() and not np.isnan(find_gold(rows)[1]).any()
+    gold, reference = [gold_rewards(rows)[0], np.array([2.0, 1.0])], [gold_rewards(rows)[0], np.array([0.0])]
+    assert np.isnan(gold[0]).all() and not np.isnan(gold_rewards(rows)[1]).any()
     both, alone = describe_rewards(rows, rewards, gold, reference), describe_rewards(
         rows[1:], rewards[1:], gold[1:], reference[1:])
     assert both.pop("reward") == 3.75 and both.pop("spread") == pytest.approx(np.sqrt(17 / 2))
@@ -66,7 +72,7 @@ def test_a_policy_is_at_no_distance_from_itself(tiny_base, tiny_reward_model, tm
         return str(sample(SampleConfig(data=str(prompts), model_name_or_path=str(tiny_base), max_new_tokens=5,
                                        output_dir=str(tmp_path / name), **settings)))
 
-    config = MeasureConfig(
+    config = PolicyMetricsConfig(
         samples=draw("a"), reference_samples=draw("b", seed=1), policy=str(tiny_base), reference=str(tiny_base),
         reward_model=str(tiny_reward_model), output_dir=str(tmp_path / "out"),
     )
@@ -77,10 +83,10 @@ def test_a_policy_is_at_no_distance_from_itself(tiny_base, tiny_reward_model, tm
         return load_scorer(path, **settings)
 
     monkeypatch.setattr(measuring, "load_scorer", load_and_note)
-    figures = measure(config)
+    figures = measure_policy(config)
     assert loaded == [str(tiny_reward_model)] and figures["gold_rows"] == 3
     assert figures["kl"] == 0.0 and {"gold", "win_rate", "length", "duplicates", "accuracy"} < set(figures)
-    assert measure(config) == figures == read_record(tmp_path / "out")["figures"]
+    assert measure_policy(config) == figures == read_record(tmp_path / "out")["figures"]
     config.reference_samples = draw("c", prompts=2)
     with pytest.raises(InputError, match="reference_samples: expected responses to the same prompts"):
-        measure(config)
+        measure_policy(config)

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from rmkit.cli import main
-from rmkit.commands.rl import ReinforceConfig, reinforce
+from rmkit.commands.rl import RlConfig, rl
 from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
 from rmkit.training import rl as policy
@@ -25,7 +25,7 @@ def make(tiny_base, tiny_reward_model, tmp_path):
     prompts.write_text("".join(json.dumps({"prompt": f"What is {thing}?"}) + "\n" for thing in ("it", "red", "a lamp")))
 
     def configure(**settings):
-        return ReinforceConfig(**{
+        return RlConfig(**{
             "data": str(prompts), "model_name_or_path": str(tiny_base), "reward_model": str(tiny_reward_model),
             "output_dir": str(tmp_path / "out"), "use_cpu": True, "max_steps": 4, "per_device_train_batch_size": 4,
             "num_generations": 2, "max_completion_length": 5, "learning_rate": 1e-3, "save_steps": 1,
@@ -44,7 +44,7 @@ class Kill(TrainerCallback):
 
 
 def test_a_killed_run_goes_on_to_the_same_policy(make, monkeypatch, tmp_path):
-    whole = load_file(reinforce(make()) / "model.safetensors")
+    whole = load_file(rl(make()) / "model.safetensors")
     killed = make(output_dir=str(tmp_path / "killed"))
     build = policy.make_policy_trainer
 
@@ -55,9 +55,9 @@ def test_a_killed_run_goes_on_to_the_same_policy(make, monkeypatch, tmp_path):
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("rmkit.commands.rl.make_policy_trainer", build_to_die)
-        reinforce(killed)
+        rl(killed)
     assert read_record(killed.output_dir) is None
-    resumed = reinforce(killed)
+    resumed = rl(killed)
     found = load_file(resumed / "model.safetensors")
     assert set(found) == set(whole) and all(torch.equal(found[name], whole[name]) for name in whole)
     assert [entry["step"] for entry in read_record(resumed)["log_history"]][:4] == [1, 2, 3, 4]
@@ -65,11 +65,11 @@ def test_a_killed_run_goes_on_to_the_same_policy(make, monkeypatch, tmp_path):
     assert all(torch.equal(first[name], whole[name]) for name in first)
     assert not (tmp_path / "killed/checkpoint-2").exists()  # save_total_limit
     seen = (resumed / "model.safetensors").stat().st_mtime_ns
-    assert reinforce(killed) == resumed and (resumed / "model.safetensors").stat().st_mtime_ns == seen
+    assert rl(killed) == resumed and (resumed / "model.safetensors").stat().st_mtime_ns == seen
 
 
 def test_two_processes_at_stage_3(make, tiny_base):
-    folder = reinforce(make(
+    folder = rl(make(
         processes=2, max_steps=1, per_device_train_batch_size=2, max_completion_length=3,
         deepspeed="recipes/deepspeed/zero3.json",
     ))
@@ -91,7 +91,7 @@ def test_refusals(make, capsys, tmp_path):
             make(**settings)
     config = make(reward_model=str(tmp_path))
     with pytest.raises(InputError, match="tokenizer"):
-        reinforce(config)
+        rl(config)
     assert main(["reinforce", "--data", "no.jsonl", "--model_name_or_path", "m", "--reward_model", "r",
                  "--output_dir", str(tmp_path / "o")]) == 2
     assert "no.jsonl: expected" in capsys.readouterr().err

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from rmkit.cli import main
-from rmkit.data.samples import SAMPLES
 from rmkit.commands.sample import CACHE, SampleConfig, sample
 from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
-from rmkit.data.samples import read_samples
-from rmkit.evaluation.policies import ask_again
+from rmkit.data.samples import SAMPLES, read_samples
+from rmkit.evaluation.policies import follow_up_prompt
 from rmkit.generation import Completion, Failure, TransformersGenerator
 from rmkit.models.reward_model import load_tokenizer
 
@@ -114,7 +113,7 @@ def test_a_second_question_follows_the_policys_own_first_answer(make, two_turns,
     settings = {"data": str(two_turns), "prompts": None, "samples": 2}
     first = read_rows(sample(make(**settings, output_dir=str(tmp_path / "first"))))
     prompts = tmp_path / "second.jsonl"
-    prompts.write_text("".join(json.dumps(row) + "\n" for row in ask_again(first)))
+    prompts.write_text("".join(json.dumps(row) + "\n" for row in follow_up_prompt(first)))
     by_hand = read_rows(sample(make(**{**settings, "data": str(prompts)}, output_dir=str(tmp_path / "second"))))
     folder = sample(make(**settings, turns=2))
     rows = read_rows(folder)

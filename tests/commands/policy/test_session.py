@@ -6,7 +6,7 @@ import pytest
 
 from rmkit.commands.sft import SftConfig
 from rmkit.core.stage import read_record
-from rmkit.training.session import open_training
+from rmkit.training.session import run_training_session
 
 
 @pytest.fixture
@@ -17,8 +17,13 @@ def train(tmp_path):
         places = {"data": "d", "model_name_or_path": "m", "output_dir": str(tmp_path / "out")}
         config = SftConfig(**places, deepspeed=None, **settings)
         filled = []
-        open_training("sft", config, {}, lambda deepspeed: SimpleNamespace(world_size=ranks),
-                      lambda stage, arguments: filled.append(stage))
+        run_training_session(
+            "sft",
+            config,
+            {},
+            lambda deepspeed: SimpleNamespace(world_size=ranks),
+            lambda stage, arguments: filled.append(stage),
+        )
         return bool(filled)
 
     return enter

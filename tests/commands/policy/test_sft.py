@@ -13,7 +13,7 @@ from rmkit.commands import sft as supervising
 from rmkit.commands.sft import SftConfig, sft
 from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
-from rmkit.models.log_probs import measure_likelihood
+from rmkit.models.log_probs import measure_log_probs
 from rmkit.models.reward_model import load_tokenizer
 from rmkit.training.sft import SupervisedCollator
 
@@ -47,7 +47,7 @@ def test_the_loss_is_the_mean_over_all_tokens_of_completions(make, tiny_base, tm
     tokenizer = load_tokenizer(tiny_base)
     rows = [{"prompt": [{"role": "user", "content": row["prompt"]}],
              "responses": [[{"role": "assistant", "content": row["completion"]}]]} for row in ROWS]
-    nats = measure_likelihood(AutoModelForCausalLM.from_pretrained(tiny_base), tokenizer, rows, max_length=64)
+    nats = measure_log_probs(AutoModelForCausalLM.from_pretrained(tiny_base), tokenizer, rows, max_length=64)
     tokens = [len(tokenizer(row["completion"])["input_ids"]) + 1 for row in ROWS]  # and the end token
     expected = -sum(float(own[0]) for own in nats) / sum(tokens)
     whole = sft(make(max_steps=1, per_device_train_batch_size=5))

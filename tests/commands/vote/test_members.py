@@ -13,14 +13,14 @@ import yaml
 from rmkit.cli import main
 from rmkit.commands import vote_members as casting
 from rmkit.commands.repair import RepairConfig, repair
-from rmkit.commands.report import AuditConfig, audit
+from rmkit.commands.report import ReportConfig, report
 from rmkit.commands.vote import vote
 from rmkit.core.config import as_dict
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import read_record
 from rmkit.data.parquet import load_split
 from rmkit.ensembles.folds import assign_folds
-from rmkit.models.scoring import score_with
+from rmkit.models.scoring import score_pairs_from_path
 
 pytestmark = pytest.mark.filterwarnings(
     r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
@@ -47,7 +47,7 @@ def test_cross_fitted_members_never_saw_the_pair(configure, tmp_path, monkeypatc
             seen = lessons[str(place)]
             assert not set(seen) & {pairs["id"][int(row)] for row in held_out} and len(seen) + len(held_out) == 24
             assert read_record(place)["rows"] == len(seen)
-            expected, _ = score_with(
+            expected, _ = score_pairs_from_path(
                 place, pairs.select(held_out), max_length=128)
             np.testing.assert_allclose(np.array(pairs["rewards_chosen"][:])[held_out, member], expected, atol=1e-5)
     assert not list(tmp_path.glob("votes-members/*/lessons"))
@@ -115,7 +115,7 @@ def test_jobs_of_their_own_and_a_merge_are_the_plain_vote_bit_for_bit(
     made = (jobs / "stage.json").stat().st_mtime_ns
     assert main(words) == main([*words, "--merge"]) == 0 and (jobs / "stage.json").stat().st_mtime_ns == made
     repaired = repair(RepairConfig(str(jobs), str(tmp_path / "repaired"), recipe="flip", share=0.2, strength_scale=1.0))
-    assert (audit(AuditConfig(str(tmp_path / "audit"), str(jobs), repaired=str(repaired))) / "report.html").exists()
+    assert (report(ReportConfig(str(tmp_path / "audit"), str(jobs), repaired=str(repaired))) / "report.html").exists()
 
     rows = load_split(pairs_folder, "train").to_list()
     type(load_split(pairs_folder, "train")).from_list(rows[7:] + rows[:7]).to_parquet(pairs_folder / "train.parquet")

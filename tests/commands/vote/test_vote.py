@@ -8,7 +8,7 @@ from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
 from rmkit.data.parquet import load_split
 from rmkit.metrics.correlation import auroc
-from rmkit.models.scoring import score_with
+from rmkit.models.scoring import score_pairs_from_path
 
 pytestmark = pytest.mark.filterwarnings(
     r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
@@ -66,7 +66,7 @@ def test_full_members_differ_and_are_the_models_in_their_folders(configure, pair
     for split in ("train", "validation"):
         votes = load_split(folder, split)
         for member, place in enumerate(members):
-            expected = score_with(
+            expected = score_pairs_from_path(
                 place, load_split(pairs_folder, split), max_length=128, tokens_at_once=300)
             for name, values in zip(("rewards_chosen", "rewards_rejected"), expected, strict=True):
                 np.testing.assert_allclose(np.array(votes[name][:])[:, member], values, atol=1e-5)

@@ -20,7 +20,7 @@ from rmkit.data.synthetic import (
     draw_request,
     gold_reward,
     vocabulary,
-    write_gold,
+    write_dataset,
     write_prompt,
     write_response,
 )
@@ -154,8 +154,8 @@ def test_everything_follows_from_the_seed(tmp_path):
     assert list(draw_demonstrations(20, seed=1)) != list(draw_demonstrations(20, seed=2))
     prompts = [{pair["prompt"] for pair in draw_pairs(split, 50, seed=seed)} for seed in (1, 2) for split in SPLITS]
     assert all(len(one & other) < 10 for one, other in itertools.combinations(prompts, 2))
-    files = write_gold(tmp_path / "gold", train=30, validation=20, test=5)
-    again = write_gold(tmp_path / "again", train=30, validation=20, test=5)
+    files = write_dataset(tmp_path / "gold", train=30, validation=20, test=5)
+    again = write_dataset(tmp_path / "again", train=30, validation=20, test=5)
     assert all(files[name].read_text() == again[name].read_text() for name in files)
     rows = {name: [json.loads(line) for line in file.read_text().splitlines()] for name, file in files.items()}
     assert {name: len(found) for name, found in rows.items()} == {"train": 30, "validation": 20, "test": 20}

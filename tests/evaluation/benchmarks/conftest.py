@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rmkit.evaluation.benchmarks.base import Scored
+from rmkit.evaluation.benchmarks.base import ScoredItems
 
 
 @pytest.fixture
@@ -11,7 +11,7 @@ def score():
     """score(parse, [(row, rewards), ...]): the items of these rows as a model with these rewards would leave them."""
 
     def make(parse, rows):
-        scored = Scored()
+        scored = ScoredItems()
         for number, (row, rewards) in enumerate(rows):
             item = parse(row)
             assert len(item.responses) == len(rewards)

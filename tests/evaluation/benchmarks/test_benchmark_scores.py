@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 from rmkit.core.checks import InputError
-from rmkit.evaluation.benchmarks.base import AS_GIVEN, Scored
+from rmkit.evaluation.benchmarks.base import AS_GIVEN, ScoredItems
 from rmkit.evaluation.benchmarks.scores import (
-    Measured,
+    BenchmarkResult,
     compare_models,
     count_items,
     find_intervals,
     mean_over,
     measure_robustness,
-    mix,
     summarise,
     value_of,
     values_of,
+    weighted_mean,
 )
 from rmkit.metrics.significance import bootstrap_interval
 
@@ -26,8 +26,8 @@ GROUPS = ["a", "a", "b", "c", "c", "d"]
 def test_a_mixture_is_the_weighted_mean_of_means():
     first, second = mean_over(VALUES, np.array([1, 1, 0, 0, 0, 0], bool)), mean_over(VALUES, np.arange(6) > 2)
     assert (value_of(first), value_of(second)) == (0.5, 0.625)
-    assert value_of(mix([first, second], [3, 1])) == pytest.approx((3 * 0.5 + 0.625) / 4)
-    assert count_items(mix([first, second], [3, 1])) == 4
+    assert value_of(weighted_mean([first, second], [3, 1])) == pytest.approx((3 * 0.5 + 0.625) / 4)
+    assert count_items(weighted_mean([first, second], [3, 1])) == 4
     assert value_of(mean_over(np.full(3, np.nan))) is None
 
 
@@ -61,7 +61,7 @@ def test_a_difference_is_drawn_for_both_at_once():
 def make_scored(credits, numbers=None):
     """Items of two responses with the credits wanted."""
     gaps = [np.sign(credit - 0.5) for credit in credits]
-    return Scored(
+    return ScoredItems(
         numbers=list(range(len(credits))) if numbers is None else numbers,
         ids=[""] * len(credits), parts=["x"] * len(credits), groups=[f"{number % 7}" for number in range(len(credits))],
         grades=[np.array([1.0, 0.0])] * len(credits), rewards=[np.array([gap, 0.0]) for gap in gaps],
@@ -70,7 +70,7 @@ def make_scored(credits, numbers=None):
 
 def measure(scored):
     credits = np.array([(np.sign(rewards[0] - rewards[1]) + 1) / 2 for rewards in scored.rewards])
-    return Measured({"accuracy": mean_over(credits)}, {}, credits)
+    return BenchmarkResult({"accuracy": mean_over(credits)}, {}, credits)
 
 
 def test_models_are_compared_on_what_both_have_scored():

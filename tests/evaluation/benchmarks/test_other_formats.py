@@ -2,7 +2,7 @@
 
 import pytest
 
-from rmkit.data.schema import Unusable
+from rmkit.data.schema import InvalidRow
 from rmkit.evaluation.benchmarks import best_of_n, helpsteer
 from rmkit.evaluation.benchmarks.registry import detect
 from rmkit.evaluation.benchmarks.scores import count_items, value_of
@@ -38,7 +38,7 @@ def test_every_way_to_say_which_is_better():
     ({"responses": ["a", "b"], "best": 2}, "wrong best"),
 ])
 def test_rows_of_several_responses_that_are_wrong_say_why(columns, reason):
-    with pytest.raises(Unusable) as caught:
+    with pytest.raises(InvalidRow) as caught:
         best_of_n.parse({**ASK, **columns})
     assert caught.value.args[0] == reason
 
@@ -90,7 +90,7 @@ def test_the_older_names_of_the_columns():
     ({"response1": ""}, "empty response"),
 ])
 def test_rows_with_strengths_that_are_wrong_say_why(changes, reason):
-    with pytest.raises(Unusable) as caught:
+    with pytest.raises(InvalidRow) as caught:
         helpsteer.parse(steer(1, **changes))
     assert caught.value.args[0] == reason
 

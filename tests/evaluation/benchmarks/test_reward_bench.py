@@ -3,7 +3,7 @@
 import pytest
 
 from rmkit.core.checks import InputError
-from rmkit.data.schema import Unusable
+from rmkit.data.schema import InvalidRow
 from rmkit.evaluation.benchmarks import reward_bench
 from rmkit.evaluation.benchmarks.registry import BENCHMARKS, check_parts
 from rmkit.evaluation.benchmarks.scores import value_of
@@ -77,7 +77,7 @@ def test_parts_that_are_missing_are_named():
     ({"prompt": None}, "missing prompt", ""),
 ])
 def test_rows_that_are_wrong_say_why(changes, reason, detail):
-    with pytest.raises(Unusable) as caught:
+    with pytest.raises(InvalidRow) as caught:
         reward_bench.parse({**row("math-prm"), **changes})
     assert caught.value.args[0] == reason and detail in "".join(caught.value.args[1:])
 

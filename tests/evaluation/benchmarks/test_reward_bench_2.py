@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from rmkit.data.schema import Unusable
+from rmkit.data.schema import InvalidRow
 from rmkit.evaluation.benchmarks import reward_bench_2
 from rmkit.evaluation.benchmarks.scores import find_intervals, value_of
 
@@ -102,6 +102,6 @@ def test_a_tied_prompt_and_its_reference_are_drawn_together(score):
     (ties("both:7", 2, 2), "wrong id"),
 ])
 def test_rows_of_four_that_are_wrong_say_why(row, reason):
-    with pytest.raises(Unusable) as caught:
+    with pytest.raises(InvalidRow) as caught:
         reward_bench_2.parse(row)
     assert caught.value.args[0] == reason

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rmkit.data.schema import Unusable
+from rmkit.data.schema import InvalidRow
 from rmkit.evaluation.benchmarks import rm_bench
 from rmkit.evaluation.benchmarks.scores import value_of
 
@@ -54,6 +54,6 @@ def test_domains_weigh_the_same_and_both_kinds_of_safety_are_one(score):
     ({"rejected": ["d", "e", " "]}, "empty response"),
 ])
 def test_rows_of_styles_that_are_wrong_say_why(changes, reason):
-    with pytest.raises(Unusable) as caught:
+    with pytest.raises(InvalidRow) as caught:
         rm_bench.parse({**row("chat"), **changes})
     assert caught.value.args[0] == reason
