@@ -44,8 +44,8 @@ TRAINING = {
 }
 RUN = {
     "max_length": 256, **{f"gold.{key}": value for key, value in WORLD.items()},
-    "read.plant_noise": "{kind: uniform, rate: 0.3}", "vote.members": 3, "vote.folds": 2, "vote.heads.epochs": 2,
-    "repair.recipes": "[flip, drop+margin, soft]", "evaluate.resamples": 50, "train.num_train_epochs": 4,
+    "read.label_noise": "{kind: uniform, rate: 0.3}", "vote.members": 3, "vote.folds": 2, "vote.heads.epochs": 2,
+    "repair.recipes": "[flip, drop+margin, soft]", "evaluate.n_bootstrap": 50, "train.num_train_epochs": 4,
     **{f"train.{key}": TRAINING[key] for key in ("per_device_train_batch_size", "learning_rate", "save_steps",
                                                  "logging_steps", "report_to", "disable_tqdm", "use_cpu")},
 }

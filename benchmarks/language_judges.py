@@ -186,7 +186,7 @@ def main() -> None:
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     source = find_model(options.model)
-    model = load_generator(convert(source, options.work / "model"), token_budget=TOKENS_AT_ONCE)
+    model = load_generator(convert(source, options.work / "model"), max_tokens_per_batch=TOKENS_AT_ONCE)
     pairs = choose_pairs(options.data, options.pairs, model.tokenizer)
     rounds: dict[str, Any] = {}
     for title, how in ROUNDS.items():

@@ -98,7 +98,7 @@ def build_trainer(
     pairs, prompts, responses, every = ARMS[arm]
     meta: dict[str, Any] = {}
     if prompts:
-        settings |= {"meta_learning_rate": 1e-3, "meta_batch_size": prompts, "meta_every": every}
+        settings |= {"meta_learning_rate": 1e-3, "meta_batch_size": prompts, "meta_steps": every}
         rows = [{"prompt": ask(row), "responses": [answer(row * 9 + one) for one in range(responses)]}
                 for row in range(steps * prompts)]
         meta["meta_dataset"] = Dataset.from_list(rows)

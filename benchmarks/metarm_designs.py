@@ -30,7 +30,7 @@ class Design:
     def vary(self, name: str) -> dict[str, int]:
         """The settings of a variant of the ascent."""
         part, every = VARIANTS[name]
-        return {"meta_batch_size": self.settings["per_device_train_batch_size"] // part, "meta_every": every}
+        return {"meta_batch_size": self.settings["per_device_train_batch_size"] // part, "meta_steps": every}
 
 
 SHARED = {"max_length": MAX_LENGTH, "report_to": "none", "save_strategy": "no", "disable_tqdm": True}

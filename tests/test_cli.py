@@ -39,7 +39,7 @@ def test_help_lists_commands_and_keys(capsys):
         text = capsys.readouterr().out
         assert purpose in text and "--output_dir (str, required)" in text
     main(["read", "-h"])
-    assert "--plant_noise.rate (float, required)" in capsys.readouterr().out
+    assert "--label_noise.rate (float, required)" in capsys.readouterr().out
     main(["train", "-h"])
     assert "--learning_rate (float, default 1e-05)" in capsys.readouterr().out
 

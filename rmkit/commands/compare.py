@@ -52,8 +52,8 @@ class CompareConfig:
     gold: bool = False
     split: str = "train"
     at_once: int = 64
-    accept_failures: bool = False
-    resamples: int = 1000
+    allow_failures: bool = False
+    n_bootstrap: int = 1000
     seed: int = 0
     trust_remote_code: bool = False
 
@@ -73,7 +73,7 @@ class CompareConfig:
 
     def find_judge(self) -> JudgeConfig:
         """The same judge's configuration for `rmkit judge`."""
-        shared = ("language_model", "reward_model", "split", "at_once", "accept_failures", "resamples", "seed",
+        shared = ("language_model", "reward_model", "split", "at_once", "allow_failures", "n_bootstrap", "seed",
                   "trust_remote_code")
         return JudgeConfig(data="", output_dir=self.output_dir, **{name: getattr(self, name) for name in shared})
 
@@ -109,7 +109,7 @@ def compare_policies(stage: Stage, config: CompareConfig, field: PolicySamples) 
     """Everything that `comparison.json` says."""
     baseline = config.baseline or field.policies[0]
     anchor = field.policies.index(baseline) if config.matches == "baseline" else None
-    seeds = {"seed": config.seed, "resamples": config.resamples}
+    seeds = {"seed": config.seed, "n_bootstrap": config.n_bootstrap}
     report: dict[str, Any] = {"baseline": baseline, "questions": len(field.names), "left_out": field.left_out}
     if config.gold:
         scores = gold_rewards(field)

@@ -35,7 +35,7 @@ class EvaluateConfig:
     other with several responses to a prompt; `auto` tells them by their columns. `votes` is a votes folder over the
     same pairs; with it, accuracy is also given by strength. `rewordings` also measures a benchmark with its responses
     reworded in twelve ways, and `card` writes what was found into the models' cards. The bootstrap that gives the
-    intervals draws prompts, `resamples` times. Models read `tokens_at_once` tokens, or one response.
+    intervals draws prompts, `n_bootstrap` times. Models read `max_tokens_per_batch` tokens, or one response.
     """
 
     data: str
@@ -47,8 +47,8 @@ class EvaluateConfig:
     rewordings: bool = False
     card: bool = False
     max_length: int = 1024
-    tokens_at_once: int = MAX_TOKENS
-    resamples: int = 1000
+    max_tokens_per_batch: int = MAX_TOKENS
+    n_bootstrap: int = 1000
     seed: int = 0
     trust_remote_code: bool = False
 
@@ -62,10 +62,10 @@ class EvaluateConfig:
                 raise_input_error(
                     "models", "names of letters, digits, dots, dashes and underscores", name, "Files are named so."
                 )
-        if self.resamples < 1:
-            raise_input_error("resamples", "at least 1", self.resamples, "1000 is usual.")
-        if self.tokens_at_once < 1:
-            raise_input_error("tokens_at_once", "at least 1", self.tokens_at_once, f"{MAX_TOKENS} is usual.")
+        if self.n_bootstrap < 1:
+            raise_input_error("n_bootstrap", "at least 1", self.n_bootstrap, "1000 is usual.")
+        if self.max_tokens_per_batch < 1:
+            raise_input_error("max_tokens_per_batch", "at least 1", self.max_tokens_per_batch, f"{MAX_TOKENS} is usual.")
 
 
 def evaluate(config: EvaluateConfig) -> Path:
@@ -94,8 +94,8 @@ def evaluate_on_benchmark(config: EvaluateConfig, kind: Kind) -> Path:
         if not stage.done:
             found = measure_benchmark(
                 stage.directory, kind, data=config.data, split=config.split, models=config.models,
-                rewordings=config.rewordings, seed=config.seed, resamples=config.resamples,
-                scoring={name: getattr(config, name) for name in ("max_length", "tokens_at_once", "trust_remote_code")},
+                rewordings=config.rewordings, seed=config.seed, n_bootstrap=config.n_bootstrap,
+                scoring={name: getattr(config, name) for name in ("max_length", "max_tokens_per_batch", "trust_remote_code")},
             )
             write_json(stage.directory / "metrics.json", found)
             stage.record.update(rows_in=found["rows_in"], rows_out=found["rows_out"], measured=found)
@@ -158,7 +158,7 @@ def evaluate_on_pairs(config: EvaluateConfig) -> Path:
             metrics, credits = {}, {}
             for name, path in config.models.items():
                 chosen, rejected = score_pairs_from_path(
-                    path, pairs, max_length=config.max_length, tokens_at_once=config.tokens_at_once,
+                    path, pairs, max_length=config.max_length, max_tokens_per_batch=config.max_tokens_per_batch,
                     trust_remote_code=config.trust_remote_code,
                 )
                 columns = {"id": pairs["id"][:], "rewards_chosen": chosen, "rewards_rejected": rejected}
@@ -187,7 +187,7 @@ def compare_on_pairs(
     measured = {name: BenchmarkResult({"accuracy": mean_over(values)}, {}, values) for name, values in credits.items()}
     return [
         {"first": one, "second": other, **compare(measured[one], measured[other], prompts, seed=config.seed,
-                                                  resamples=config.resamples)}
+                                                  n_bootstrap=config.n_bootstrap)}
         for one, other in combinations(measured, 2)
     ]
 
@@ -228,5 +228,5 @@ def measure(
         rejected_lengths=[len(response[-1]["content"]) for response in pairs["rejected"]],
         strength=strength,
         seed=config.seed,
-        resamples=config.resamples,
+        n_bootstrap=config.n_bootstrap,
     )

@@ -170,7 +170,7 @@ def plan_inputs(config: IterateConfig) -> SharedInputs:
 
 def plan_responses(config: IterateConfig, policy: str, prompts: str, output_dir: Path) -> SampleConfig:
     """The sampling of those of a policy's responses that are measured: as `sample` says, at temperature 1."""
-    kept = ("samples", "max_new_tokens", "token_budget")
+    kept = ("samples", "max_new_tokens", "max_tokens_per_batch")
     own = {name: value for name, value in config.sample.items() if name in kept}
     return build_section(
         SampleConfig, own, {**config.shared, "seed": derive_seed(config.seed, "evaluation")}, "sample",
@@ -275,7 +275,7 @@ class MetaRMSettings:
     meta_data: str
     meta_learning_rate: float
     meta_batch_size: int | None = None
-    meta_every: int = 1
+    meta_steps: int = 1
 
 
 def plan_meta(settings: dict[str, Any], samples: str) -> dict[str, Any]:

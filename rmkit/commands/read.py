@@ -32,7 +32,7 @@ class ReadConfig:
     `validation` and `test` are data of their own; without them these fractions of the prompts in `data` are set
     apart, a prompt's pairs staying together. `columns` maps our column names to theirs. `split` is asked of a
     dataset or of the hub for `data`, "validation" and "test" for the others. With `model_name_or_path` and
-    `max_length`, pairs whose responses do not fit are set aside. `plant_noise` flips training labels on purpose.
+    `max_length`, pairs whose responses do not fit are set aside. `label_noise` flips training labels on purpose.
     """
 
     data: str
@@ -46,7 +46,7 @@ class ReadConfig:
     model_name_or_path: str | None = None
     max_length: int | None = None
     seed: int = 0
-    plant_noise: LabelNoise | None = None
+    label_noise: LabelNoise | None = None
 
     def __post_init__(self) -> None:
         check_columns(self.columns)
@@ -60,9 +60,9 @@ class ReadConfig:
             )
         if self.max_length is not None and self.max_length < 1:
             raise_input_error("max_length", "at least 1 token", self.max_length, "Take the length that you train with.")
-        if self.plant_noise is not None and not 0 <= self.plant_noise.rate <= 1:
+        if self.label_noise is not None and not 0 <= self.label_noise.rate <= 1:
             raise_input_error(
-                "plant_noise.rate", "a share of the pairs in [0, 1]", self.plant_noise.rate, "Write 0.3 for 30 %."
+                "label_noise.rate", "a share of the pairs in [0, 1]", self.label_noise.rate, "Write 0.3 for 30 %."
             )
 
 
@@ -127,11 +127,11 @@ def read_splits(stage: Stage, config: ReadConfig, sources: list[Source]) -> None
                 "Give more rows or another seed, or set the split's fraction to 0 to go without it.",
             )
     planted = 0
-    if config.plant_noise is not None:
+    if config.label_noise is not None:
         planted = inject_flips(
             stage.directory / "train.parquet",
-            kind=config.plant_noise.kind,
-            rate=config.plant_noise.rate,
+            kind=config.label_noise.kind,
+            rate=config.label_noise.rate,
             seed=derive_seed(config.seed, "planted noise"),
         )
     stage.record.update(
@@ -139,7 +139,7 @@ def read_splits(stage: Stage, config: ReadConfig, sources: list[Source]) -> None
         rows_out=reading.rows_out,
         quarantined=reading.quarantined,
         prompts_cut=reading.prompts_cut,
-        planted=planted,
+        n_flipped=planted,
         report=[str(reading), *(f"  {line}" for line in [*reading.list_reasons(), *describe(reading, planted)])],
     )
 

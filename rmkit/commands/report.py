@@ -82,11 +82,11 @@ def collect_inputs(config: ReportConfig, records: dict[str, dict[str, Any]]) -> 
             Verbatim(f"none with {', '.join(sorted(missing))}"),
             "Name the output_dir of `rmkit vote`.",
         )
-    known = "planted" in parquet.read_schema(path).names
-    table = parquet.read_table(path, columns=columns + ["planted"] * known)
+    known = "is_flipped" in parquet.read_schema(path).names
+    table = parquet.read_table(path, columns=columns + ["is_flipped"] * known)
     ids = table["id"].to_pylist()
     mean = table["strength_mean"].to_numpy()
-    planted = np.array([bool(flag) for flag in table["planted"].to_pylist()]) if known else None
+    planted = np.array([bool(flag) for flag in table["is_flipped"].to_pylist()]) if known else None
     actions = read_actions(config.repaired) if config.repaired else {}
     lowest = [ids[index] for index in np.argsort(mean, kind="stable")[: config.suspicious]]
     rows = {row["id"]: row for row in parquet.read_table(path, filters=[("id", "in", lowest)]).to_pylist()}

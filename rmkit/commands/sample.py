@@ -17,7 +17,7 @@ from rmkit.evaluation.policies import follow_up_prompt
 from rmkit.generation import Completion, Failure, Generator, Outcome, Sampling, choose_generator
 
 CACHE = "completions.jsonl"  # what a killed run has made already
-PACE = ("concurrency", "key_variable")  # of no matter to the responses
+PACE = ("concurrency", "api_key_env")  # of no matter to the responses
 
 
 @dataclass
@@ -28,7 +28,7 @@ class SampleConfig:
     `datasets` folder, a hub name. Equal prompts are one. `prompts`: how many of them, drawn under the seed; by default
     all. With `turns` 2, the text in a row's `follow_up` is put to the policy behind its own first response, and
     answered too. With `base_url` (".../v1") the policy is a model's name on an OpenAI-compatible server, whose key is
-    in the environment under `key_variable`. A run that was killed goes on where it was.
+    in the environment under `api_key_env`. A run that was killed goes on where it was.
     """
 
     data: str
@@ -41,9 +41,9 @@ class SampleConfig:
     temperature: float = 1.0
     top_p: float = 1.0
     max_new_tokens: int = 512
-    token_budget: int = 32768
+    max_tokens_per_batch: int = 32768
     base_url: str | None = None
-    key_variable: str = "OPENAI_API_KEY"
+    api_key_env: str = "OPENAI_API_KEY"
     concurrency: int = 16
     seed: int = 0
     trust_remote_code: bool = False
@@ -96,8 +96,8 @@ def fill(stage: Stage, config: SampleConfig) -> None:
                     "Add the column, or leave turns out.",
                 )
         generator = choose_generator(
-            config.model_name_or_path, base_url=config.base_url, key_variable=config.key_variable,
-            concurrency=config.concurrency, token_budget=config.token_budget,
+            config.model_name_or_path, base_url=config.base_url, api_key_env=config.api_key_env,
+            concurrency=config.concurrency, max_tokens_per_batch=config.max_tokens_per_batch,
             trust_remote_code=config.trust_remote_code,
         )
         counts: Counter[str] = Counter()

@@ -120,7 +120,7 @@ def record_vote(
 ) -> None:
     """Everything the vote found, into the stage's record and the figure."""
     train, strength = pairs["train"], strengths["train"]
-    planted = read_column(train, "planted", np.bool_) if "planted" in train.column_names else None
+    planted = read_column(train, "is_flipped", np.bool_) if "is_flipped" in train.column_names else None
     rate = None
     if config.folds:
         prompts = prompt_ids(train)
@@ -146,6 +146,6 @@ def record_vote(
         voting=voting,
         noise_rate=None if rate is None else rate._asdict(),
         negative_share=negative,
-        planted_auroc=found,
+        flip_auroc=found,
         summary=summary,
     )

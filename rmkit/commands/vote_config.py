@@ -32,7 +32,7 @@ class VoteConfig:
     were trained on the other folds (cross-fitted), which an estimate of the noise rate needs; 0: by members that were
     trained on it (in-sample, the paper's way). `loss`: what the voters are trained under; "symmetric" finds wrong
     labels better, "bradley_terry" is the paper's. Validation and test pairs are scored by members that have not
-    seen them. Pairs are read `tokens_at_once` tokens at a time, or one response.
+    seen them. Pairs are read `max_tokens_per_batch` tokens at a time, or one response.
 
     Members of kind "full" are trained one after another, or each by a job of its own, on any machine: `member` (0 to
     `members` - 1) makes that one alone, in the folder `output_dir`-members/N, and `merge` makes the vote out of what
@@ -48,7 +48,7 @@ class VoteConfig:
     folds: int = 5
     loss: VoterLoss = "symmetric"
     max_length: int = 1024
-    tokens_at_once: int = MAX_TOKENS
+    max_tokens_per_batch: int = MAX_TOKENS
     seed: int = 0
     trust_remote_code: bool = False
     heads: dict[str, Any] = field(default_factory=dict)
@@ -62,8 +62,8 @@ class VoteConfig:
             raise_input_error("members", "2 or more", self.members, "The paper takes 10.")
         if self.folds == 1 or self.folds < 0:
             raise_input_error("folds", "0 (in-sample), or 2 or more", self.folds, "5 is usual.")
-        if self.tokens_at_once < 1:
-            raise_input_error("tokens_at_once", "at least 1", self.tokens_at_once, f"{MAX_TOKENS} is usual.")
+        if self.max_tokens_per_batch < 1:
+            raise_input_error("max_tokens_per_batch", "at least 1", self.max_tokens_per_batch, f"{MAX_TOKENS} is usual.")
         for kind, section in SECTIONS.items():
             if kind != self.kind and getattr(self, section):
                 raise_input_error(section, f"no keys with kind {self.kind!r}", getattr(self, section), "Remove them.")
@@ -154,7 +154,7 @@ def extract_voter_features(config: VoteConfig, rows: Dataset, folder: Path) -> F
         rows,
         config.model_name_or_path,
         max_length=config.max_length,
-        tokens_at_once=config.tokens_at_once,
+        max_tokens_per_batch=config.max_tokens_per_batch,
         cache_dir=folder / FEATURES,
         trust_remote_code=config.trust_remote_code,
     )

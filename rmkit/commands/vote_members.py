@@ -113,7 +113,7 @@ def write_fold_pairs(lessons: Dataset, rows: NDArray[np.intp], folder: Path) -> 
 def score(config: VoteConfig, place: Path, rows: Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rewards of both sides of `rows` by the model in `place`."""
     return score_pairs_from_path(
-        place, rows, max_length=config.max_length, tokens_at_once=config.tokens_at_once,
+        place, rows, max_length=config.max_length, max_tokens_per_batch=config.max_tokens_per_batch,
         trust_remote_code=config.trust_remote_code,
     )
 

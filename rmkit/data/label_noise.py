@@ -21,7 +21,7 @@ def inject_flips(path: Path, *, kind: NoiseKind, rate: float, seed: int) -> int:
         names = table.schema_arrow.names
         if kind == "small_gap" and "gold_gap" not in names:
             raise_input_error(
-                "plant_noise.kind small_gap", "pairs with a gold_gap", Verbatim("none"), "Take uniform or longer."
+                "label_noise.kind small_gap", "pairs with a gold_gap", Verbatim("none"), "Take uniform or longer."
             )
         gaps, length_difference = array("d"), array("d")
         for batch in table.iter_batches(BLOCK):
@@ -30,11 +30,11 @@ def inject_flips(path: Path, *, kind: NoiseKind, rate: float, seed: int) -> int:
                 length_difference.append(count_characters(pair["chosen"]) - count_characters(pair["rejected"]))
         flips = iter(sample_label_flips(gaps, kind=kind, rate=rate, seed=seed, length_difference=length_difference))
         flipped = 0
-        with PairWriter(path, [*names, "planted"]) as writer:
+        with PairWriter(path, [*names, "is_flipped"]) as writer:
             for batch in table.iter_batches(BLOCK):
                 for pair in batch.to_pylist():
-                    pair["planted"] = bool(next(flips))
-                    if pair["planted"]:
+                    pair["is_flipped"] = bool(next(flips))
+                    if pair["is_flipped"]:
                         flipped += 1
                         pair["chosen"], pair["rejected"] = pair["rejected"], pair["chosen"]
                         if "gold_gap" in pair:

@@ -30,7 +30,7 @@ TYPES = {
     "responses": pyarrow.list_(MESSAGES),
     "source": pyarrow.string(),
     "gold_gap": pyarrow.float64(),
-    "planted": pyarrow.bool_(),
+    "is_flipped": pyarrow.bool_(),
 }
 
 

@@ -16,7 +16,7 @@ UNIT_SCHEMA = Features({"input_ids": List(List(Value("int32"))), "tokens": Value
 
 
 def encode_groups(
-    rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, *, shared_tokens: int | None
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, *, max_tokens_per_batch: int | None
 ) -> Dataset:
     """Units of the responses to every row's `prompt`, as `split_into_units` makes them, in order.
 
@@ -27,7 +27,7 @@ def encode_groups(
         encode_block,
         batched=True,
         with_indices=True,
-        fn_kwargs={"tokenizer": tokenizer, "max_length": max_length, "shared_tokens": shared_tokens},
+        fn_kwargs={"tokenizer": tokenizer, "max_length": max_length, "max_tokens_per_batch": max_tokens_per_batch},
         remove_columns=rows.column_names,
         features=UNIT_SCHEMA,
         load_from_cache_file=False,  # the cache's key does not see a change in how rmkit encodes
@@ -40,7 +40,7 @@ def encode_block(
     numbers: Sequence[int],
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
-    shared_tokens: int | None,
+    max_tokens_per_batch: int | None,
 ) -> dict[str, list]:
     """Units of a block of rows; the memory that they were read into is given back."""
     sides = rows["responses"] if "responses" in rows else zip(rows["chosen"], rows["rejected"], strict=True)
@@ -52,22 +52,22 @@ def encode_block(
         for name, group in zip(names[start:start + AT_ONCE], found, strict=True):
             groups.append([unwrap(encoded, name).input_ids for encoded in group])
     release_pages()
-    return split_into_units(groups, shared_tokens)
+    return split_into_units(groups, max_tokens_per_batch)
 
 
-def split_into_units(groups: Sequence[Sequence[Tokens]], shared_tokens: int | None) -> dict[str, list]:
+def split_into_units(groups: Sequence[Sequence[Tokens]], max_tokens_per_batch: int | None) -> dict[str, list]:
     """The sequences of all groups, in order, in units of one group each: `input_ids` [unit, sequence, token].
 
-    A unit has at most `shared_tokens` tokens, those that its sequences begin with counted once, or one sequence. With
+    A unit has at most `max_tokens_per_batch` tokens, those that its sequences begin with counted once, or one sequence. With
     None nothing is shared: every sequence is a unit. `tokens`, `sequences`: [unit], their numbers.
     """
     units: dict[str, list] = {name: [] for name in UNIT_SCHEMA}
     for group in groups:
-        shared = count_shared(group) if shared_tokens and group else 0
+        shared = count_shared(group) if max_tokens_per_batch and group else 0
         unit: list[Tokens] = []
         size = 0
         for sequence in group:
-            if unit and size + len(sequence) - shared > (shared_tokens or 0):
+            if unit and size + len(sequence) - shared > (max_tokens_per_batch or 0):
                 add_unit(units, unit, size)
                 unit, size = [], 0
             size += len(sequence) - (shared if unit else 0)

@@ -37,7 +37,7 @@ def extract_features(
     model_path: str | Path,
     *,
     max_length: int = 512,
-    tokens_at_once: int = MAX_TOKENS,
+    max_tokens_per_batch: int = MAX_TOKENS,
     cache_dir: str | Path | None = None,
     trust_remote_code: bool = False,
 ) -> Features:
@@ -45,7 +45,7 @@ def extract_features(
 
     See `rmkit.ensembles.features` for what a feature is: means of the response's states, and for a causal language model
     what surprised it too. `pairs` has `id`, `prompt`, `chosen`, `rejected`; their order
-    is kept. Prompts are cut from the left to fit `max_length` tokens. Batches have at most `tokens_at_once` tokens,
+    is kept. Prompts are cut from the left to fit `max_length` tokens. Batches have at most `max_tokens_per_batch` tokens,
     padding included, or one conversation. A conversation that several pairs share is
     read once. With `cache_dir`, the result is kept there under a key of the backbone, the texts and `max_length`,
     and a second call maps it from disk instead of computing it.
@@ -62,7 +62,7 @@ def extract_features(
     conversations = UniqueConversations(pairs, tokenizer, max_length)
     backbone = load_backbone(model_path, tokenizer, trust_remote_code=trust_remote_code)
     check_positions(backbone, conversations.longest)
-    batches = pool_batches(backbone, conversations, tokenizer.pad_token_id, tokens_at_once)
+    batches = pool_batches(backbone, conversations, tokenizer.pad_token_id, max_tokens_per_batch)
     if path is None:
         return split_sides(fill(None, len(pairs), conversations, batches))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,12 +112,12 @@ def load_backbone(
 
 @torch.inference_mode()
 def pool_batches(
-    backbone: PreTrainedModel, conversations: UniqueConversations, pad: int, tokens_at_once: int
+    backbone: PreTrainedModel, conversations: UniqueConversations, pad: int, max_tokens_per_batch: int
 ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
     """Which conversations, and their features [conversation, feature], longest first (it fails early)."""
     order = conversations.longest_first
     with tqdm(total=len(order), desc="Extracting features", unit="response") as bar:
-        for batch in token_batches(conversations.tokens, tokens_at_once, padded=True):
+        for batch in token_batches(conversations.tokens, max_tokens_per_batch, padded=True):
             rows = order[batch]
             sequences = conversations.read(rows)
             longest = len(sequences[0][0])

@@ -33,7 +33,7 @@ class PolicyComparisons(NamedTuple):
 
 
 def evaluate_policies(
-    matches: PolicyComparisons, names: Sequence[str], *, baseline: str, seed: int = 0, resamples: int = 1000
+    matches: PolicyComparisons, names: Sequence[str], *, baseline: str, seed: int = 0, n_bootstrap: int = 1000
 ) -> dict[str, Any]:
     """What each policy is worth beside `baseline`, by name, ready for JSON; what is undefined is None.
 
@@ -51,12 +51,12 @@ def evaluate_policies(
             "baseline", f"one of the different names {', '.join(names)}", baseline, "Name one of the policies."
         )
     anchor = list(names).index(baseline)
-    arena = arena_scores(matches, policies=len(names), baseline=anchor, seed=seed, resamples=resamples)
+    arena = arena_scores(matches, policies=len(names), baseline=anchor, seed=seed, n_bootstrap=n_bootstrap)
     found = {}
     for number, name in enumerate(names):
         figures = [None if np.isnan(value) else float(value) for value in arena[:, number]]
         scores = dict(zip(("score", "low", "high"), figures, strict=True))
-        own = {} if number == anchor else compare_to_baseline(select(matches, number, anchor), seed, resamples)
+        own = {} if number == anchor else compare_to_baseline(select(matches, number, anchor), seed, n_bootstrap)
         found[name] = {**own, "arena": scores}
     return found
 
@@ -76,7 +76,7 @@ def select(matches: PolicyComparisons, policy: int, baseline: int) -> PolicyComp
     )
 
 
-def compare_to_baseline(matches: PolicyComparisons, seed: int, resamples: int) -> dict[str, Any]:
+def compare_to_baseline(matches: PolicyComparisons, seed: int, n_bootstrap: int) -> dict[str, Any]:
     """The figures of one policy against the baseline."""
     known = ~np.isnan(matches.preferences)
     judged = known.sum(axis=1) > 0
@@ -90,10 +90,10 @@ def compare_to_baseline(matches: PolicyComparisons, seed: int, resamples: int) -
     apart = lengths[:, 0] - lengths[:, 1]
     groups = len(np.unique(prompts))
     low, high = (None, None) if groups < 2 else ratio_interval(
-        wins, np.ones_like(wins), prompts, seed=seed, resamples=resamples)
+        wins, np.ones_like(wins), prompts, seed=seed, n_bootstrap=n_bootstrap)
     difficulty = None if matches.difficulty is None else matches.difficulty[judged]
     controlled = length_controlled_rate(
-        wins, apart, difficulty=difficulty, groups=prompts, seed=seed, resamples=resamples)
+        wins, apart, difficulty=difficulty, groups=prompts, seed=seed, n_bootstrap=n_bootstrap)
     penalised = None if groups < FOLDS else alpaca_rate(wins, apart, difficulty=difficulty, groups=prompts)
     own, other = lengths.mean(axis=0).tolist()
     return {
@@ -109,7 +109,7 @@ def arena_scores(
     policies: int,
     baseline: int,
     seed: int = 0,
-    resamples: int = 1000,
+    n_bootstrap: int = 1000,
     level: float = 0.95,
 ) -> NDArray[np.float64]:
     """Chance that each policy beats the baseline under Bradley-Terry: rows score, low and high, [3, policy].
@@ -141,7 +141,7 @@ def arena_scores(
     score = rate(np.ones((1, len(prompts))))
     if len(np.unique(prompts)) < 2:
         return np.concatenate([score, np.full((2, policies), np.nan)])
-    drawn = cluster_bootstrap(rate, prompts, seed=seed, resamples=resamples)
+    drawn = cluster_bootstrap(rate, prompts, seed=seed, n_bootstrap=n_bootstrap)
     tails = [np.nanquantile(own, quantiles(level)) if not np.isnan(own).all() else (np.nan, np.nan) for own in drawn.T]
     return np.concatenate([score, np.array(tails).T])
 
@@ -177,7 +177,7 @@ def check_matches(matches: PolicyComparisons, policies: int) -> None:
 
 
 def grade_turns(
-    scores: ArrayLike, turns: ArrayLike, questions: ArrayLike, *, seed: int = 0, resamples: int = 1000
+    scores: ArrayLike, turns: ArrayLike, questions: ArrayLike, *, seed: int = 0, n_bootstrap: int = 1000
 ) -> dict[str, Any]:
     """Mean score of the answers in each turn, and of all, ready for JSON: mean, low, high (95 %), answers, missing.
 
@@ -203,7 +203,7 @@ def grade_turns(
         given = counted & ~np.isnan(values)
         own, groups = values[given], names[given]
         low, high = (None, None) if len(np.unique(groups)) < 2 else ratio_interval(
-            own, np.ones_like(own), groups, seed=seed, resamples=resamples)
+            own, np.ones_like(own), groups, seed=seed, n_bootstrap=n_bootstrap)
         return {"mean": float(own.mean()) if len(own) else None, "low": low, "high": high,
                 "answers": len(own), "missing": int((counted & ~given).sum())}
 

@@ -43,7 +43,7 @@ class PolicyMetricsConfig:
     reward_model: str
     output_dir: str
     max_length: int = 1024
-    tokens_at_once: int = MAX_TOKENS
+    max_tokens_per_batch: int = MAX_TOKENS
     trust_remote_code: bool = False
 
 
@@ -75,7 +75,7 @@ def measure_policy(config: PolicyMetricsConfig) -> dict[str, Any]:
             stage.record["figures"] = {
                 **describe_rewards(rows, score(rows, config), gold_rewards(rows), gold_rewards(reference_rows)),
                 "kl": measure_divergence(rows, config.policy, config.reference, max_length=config.max_length,
-                                         tokens_at_once=config.tokens_at_once,
+                                         max_tokens_per_batch=config.max_tokens_per_batch,
                                          trust_remote_code=config.trust_remote_code),
                 **text_metrics(rows, config),
             }
@@ -93,7 +93,7 @@ def score(rows: Rows, config: PolicyMetricsConfig) -> Values:
     model, tokenizer = load_scorer(config.reward_model, trust_remote_code=config.trust_remote_code)
     columns = {name: [row[name] for row in rows] for name in ("prompt", "responses")}
     return score_responses(model, tokenizer, Dataset.from_dict(columns), max_length=config.max_length,
-                           tokens_at_once=config.tokens_at_once)
+                           max_tokens_per_batch=config.max_tokens_per_batch)
 
 
 def gold_rewards(rows: Rows) -> Values:
@@ -108,7 +108,7 @@ def is_synthetic(values: NDArray[np.float64]) -> bool:
 
 
 def measure_divergence(
-    rows: Rows, policy: str, reference: str, *, max_length: int, tokens_at_once: int = MAX_TOKENS,
+    rows: Rows, policy: str, reference: str, *, max_length: int, max_tokens_per_batch: int = MAX_TOKENS,
     trust_remote_code: bool = False,
 ) -> float:
     """Mean of log p(response) of the policy less that of the reference, over the policy's responses, nats."""
@@ -116,7 +116,7 @@ def measure_divergence(
     for path in (policy, reference):
         generator = load_generator(path, dtype=torch.float32, trust_remote_code=trust_remote_code)
         found.append(np.concatenate(measure_log_probs(
-            generator.model, generator.tokenizer, rows, max_length=max_length, tokens_at_once=tokens_at_once
+            generator.model, generator.tokenizer, rows, max_length=max_length, max_tokens_per_batch=max_tokens_per_batch
         )))
     return float((found[0] - found[1]).mean())
 

@@ -27,7 +27,7 @@ def evaluate_pairs(
     rejected_lengths: ArrayLike,
     strength: ArrayLike | None = None,
     seed: int = 0,
-    resamples: int = 1000,
+    n_bootstrap: int = 1000,
 ) -> dict[str, Any]:
     """Everything `rmkit evaluate` reports about one model on one set of pairs, ready for JSON.
 
@@ -55,7 +55,7 @@ def evaluate_pairs(
     same_shape("rewards_rejected", rejected, "rewards_chosen", chosen)
     prompt_of_pair, source_of_pair = names("prompts", prompts, chosen), names("sources", sources, chosen)
     gaps = finite_array("rewards_chosen - rewards_rejected", chosen - rejected, ("pair",))
-    low, high = accuracy_interval(gaps, prompt_of_pair, seed, resamples)
+    low, high = accuracy_interval(gaps, prompt_of_pair, seed, n_bootstrap)
     return {
         **accuracy_of(gaps),
         "accuracy_low": low,
@@ -91,14 +91,14 @@ def accuracy_of(gaps: NDArray[np.float64]) -> dict[str, Any]:
 
 
 def accuracy_interval(
-    gaps: NDArray[np.float64], prompts: NDArray[Any], seed: int, resamples: int
+    gaps: NDArray[np.float64], prompts: NDArray[Any], seed: int, n_bootstrap: int
 ) -> tuple[float | None, float | None]:
     """95 % bootstrap interval of accuracy, or None twice where all pairs share one prompt."""
     if len(np.unique(prompts)) < 2:
         return None, None
     right = pair_correct(gaps)
     return bootstrap_interval(
-        lambda weights: weights @ right / weights.sum(axis=1), prompts, seed=seed, resamples=resamples
+        lambda weights: weights @ right / weights.sum(axis=1), prompts, seed=seed, n_bootstrap=n_bootstrap
     )
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Metrics = Mapping[str, Any]
-
 MISSING = "-"
 COLUMNS: dict[str, Callable[[Metrics], str]] = {
     "pairs": lambda metrics: str(metrics["pairs"]),
@@ -92,9 +91,6 @@ def show(figures: Mapping[str, Any], name: str = "win_rate") -> list[str]:
 def show_controlled(figures: Mapping[str, Any]) -> list[str]:
     """The length-controlled rate and its interval."""
     return [MISSING, MISSING] if figures["length_controlled"] is None else show(figures["length_controlled"], "rate")
-
-
-Metrics = Mapping[str, Any]
 
 
 def format_benchmark(metrics: Metrics) -> str:

@@ -22,7 +22,7 @@ class TransformersGenerator(Generator):
 
     The samples of one prompt share its states, which are computed once. A sequence's luck is drawn from its seed and
     prompt alone, so that a completion does not hang on its batch. What is left is rounding, by which logits differ
-    with a batch's shape: seldom seen in float32, in bfloat16 in one completion of ten. token_budget: tokens, prompts'
+    with a batch's shape: seldom seen in float32, in bfloat16 in one completion of ten. max_tokens_per_batch: tokens, prompts'
     and new ones, whose states are held at once. name: what identifies the weights, for a cache. A prompt that leaves
     no room for `max_new_tokens` in the model's positions is a failure.
     """
@@ -32,14 +32,14 @@ class TransformersGenerator(Generator):
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         *,
-        token_budget: int = 32768,
+        max_tokens_per_batch: int = 32768,
         name: str | None = None,
     ) -> None:
-        if token_budget < 1:
-            raise_input_error("token_budget", "at least 1", token_budget, "Some tens of thousands is usual.")
+        if max_tokens_per_batch < 1:
+            raise_input_error("max_tokens_per_batch", "at least 1", max_tokens_per_batch, "Some tens of thousands is usual.")
         self.model = model
         self.tokenizer = tokenizer
-        self.token_budget = token_budget
+        self.max_tokens_per_batch = max_tokens_per_batch
         self.name = name
         self.ends = find_ends(model, tokenizer)
         self.room: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
@@ -63,7 +63,7 @@ class TransformersGenerator(Generator):
         self.model.eval()
         try:
             for sampling, prompts in groups.items():
-                for batch in cut_batches(prompts, sampling.max_new_tokens, self.token_budget):
+                for batch in cut_batches(prompts, sampling.max_new_tokens, self.max_tokens_per_batch):
                     yield from self.decode(batch, requests, sampling)
         finally:
             self.model.train(was_training)
@@ -138,7 +138,7 @@ def load_generator(
     path: str | Path,
     *,
     dtype: torch.dtype | str = "auto",
-    token_budget: int = 32768,
+    max_tokens_per_batch: int = 32768,
     trust_remote_code: bool = False,
 ) -> TransformersGenerator:
     """The causal language model at `path`, on the accelerator where there is one, named by its files.
@@ -159,7 +159,7 @@ def load_generator(
         )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     name = sha256_text(f"{input_hash(path)} {model.dtype} {device}")
-    return TransformersGenerator(model.eval().to(device), tokenizer, token_budget=token_budget, name=name)
+    return TransformersGenerator(model.eval().to(device), tokenizer, max_tokens_per_batch=max_tokens_per_batch, name=name)
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:

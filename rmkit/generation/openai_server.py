@@ -28,7 +28,7 @@ class ServerGenerator(Generator):
     connection errors, time-outs, status 408, 409, 425, 429 and 5xx and answers that cannot be read are tried again,
     `backoff` seconds later at first. Where the key is refused (401), money is (402) or the model is unknown (404), or
     no attempt reaches the server, the rest is not asked for, and fails. Any other status, 403 too, is the failure of
-    one request. The key is in the environment, under `key_variable`, and nowhere else; where
+    one request. The key is in the environment, under `api_key_env`, and nowhere else; where
     there is none, none is sent.
 
     extra: further fields of each request. A server may add settings of its own: vLLM the model's top_k
@@ -42,7 +42,7 @@ class ServerGenerator(Generator):
         base_url: str,
         model: str,
         *,
-        key_variable: str = "OPENAI_API_KEY",
+        api_key_env: str = "OPENAI_API_KEY",
         concurrency: int = 16,
         timeout: float = 600.0,
         attempts: int = 6,
@@ -64,7 +64,7 @@ class ServerGenerator(Generator):
             raise_input_error("timeout, backoff", "seconds, above 0 and not below 0", (timeout, backoff), "Raise them.")
         self.base_url = base_url.rstrip("/")
         self.model = model
-        self.key_variable = key_variable
+        self.api_key_env = api_key_env
         self.concurrency = concurrency
         self.timeout = timeout
         self.attempts = attempts
@@ -76,7 +76,7 @@ class ServerGenerator(Generator):
         """One outcome for each request, as they come."""
         if requests:
             ensure_served(self.base_url, self.model)
-        key = read_key(self.key_variable)
+        key = read_key(self.api_key_env)
         client = httpx2.AsyncClient(
             base_url=self.base_url,
             headers={"Authorization": f"Bearer {key}"} if key else {},

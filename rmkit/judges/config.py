@@ -21,7 +21,7 @@ from rmkit.judges.sanitize import special_tokens
 PENDING = "pending.jsonl"  # answers on their way
 REFERENCE = 128  # rows on whose responses a reward model's scale is measured
 # What says how fast the answers come and not what they are: to change it is no reason to ask again.
-PACE = ("at_once", "accept_failures", "concurrency", "key_variable", "timeout", "attempts", "token_budget")
+PACE = ("at_once", "allow_failures", "concurrency", "api_key_env", "timeout", "attempts", "max_tokens_per_batch")
 
 
 @dataclass
@@ -32,10 +32,10 @@ class LLMJudgeConfig:
     comparison (of two responses, in both orders).
     way: the score as written, or the one expected over the probabilities of the tokens in its place.
     model_name_or_path: a folder or hub name, run in this process; with `base_url` (".../v1"), a model's name on an
-    OpenAI-compatible server, whose key is in the environment under `key_variable`.
+    OpenAI-compatible server, whose key is in the environment under `api_key_env`.
     concurrency: requests to a server at a time. timeout: seconds for each. attempts: how often one that fails is made.
     extra: further fields of each request that the server needs, such as those named at `ServerGenerator`.
-    token_budget: tokens whose states are held at once, in this process.
+    max_tokens_per_batch: tokens whose states are held at once, in this process.
     Sampling is as in Meta-Rewarding (temperature 0.8, top_p 0.95).
     """
 
@@ -44,18 +44,18 @@ class LLMJudgeConfig:
     way: Way = "written"
     samples: int = 1
     base_url: str | None = None
-    key_variable: str = "OPENAI_API_KEY"
+    api_key_env: str = "OPENAI_API_KEY"
     concurrency: int = 16
     timeout: float = 600.0
     attempts: int = 6
     extra: dict[str, Any] | None = None
-    token_budget: int = 32768
+    max_tokens_per_batch: int = 32768
     temperature: float = 0.8
     top_p: float = 0.95
     max_new_tokens: int = 512
 
     def __post_init__(self) -> None:
-        for name in ("concurrency", "attempts", "token_budget"):
+        for name in ("concurrency", "attempts", "max_tokens_per_batch"):
             if getattr(self, name) < 1:
                 raise_input_error(name, "at least 1", getattr(self, name), f"Raise {name}.")
         if not self.timeout > 0:
@@ -82,7 +82,7 @@ class RewardModelJudgeConfig:
     high: float = 5.0
     k: float = 1.0
     max_length: int = 1024
-    tokens_at_once: int = MAX_TOKENS
+    max_tokens_per_batch: int = MAX_TOKENS
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -93,8 +93,8 @@ class RewardModelJudgeConfig:
             raise_input_error("low and high", "a lower and a higher end", (self.low, self.high), "0 and 5 are usual.")
         if self.k < 0:
             raise_input_error("k", "a number that is not negative", self.k, "1 takes away one standard deviation.")
-        if self.tokens_at_once < 1:
-            raise_input_error("tokens_at_once", "at least 1", self.tokens_at_once, f"{MAX_TOKENS} is usual.")
+        if self.max_tokens_per_batch < 1:
+            raise_input_error("max_tokens_per_batch", "at least 1", self.max_tokens_per_batch, f"{MAX_TOKENS} is usual.")
 
 
 @dataclass
@@ -103,8 +103,8 @@ class JudgeConfig:
 
     Samples have a `prompt` and `responses`, without labels, in any file or dataset that `rmkit score` reads.
     Every answer is kept as it comes, a killed run goes on. Answers that failed (a server that was down) end the run
-    unless `accept_failures`; the same command asks for them again. `at_once`: rows that are put to the judge together.
-    The bootstrap that gives the intervals draws prompts, `resamples` times.
+    unless `allow_failures`; the same command asks for them again. `at_once`: rows that are put to the judge together.
+    The bootstrap that gives the intervals draws prompts, `n_bootstrap` times.
     """
 
     data: str
@@ -113,8 +113,8 @@ class JudgeConfig:
     language_model: LLMJudgeConfig | None = None
     reward_model: RewardModelJudgeConfig | None = None
     at_once: int = 64
-    accept_failures: bool = False
-    resamples: int = 1000
+    allow_failures: bool = False
+    n_bootstrap: int = 1000
     seed: int = 0
     trust_remote_code: bool = False
 
@@ -126,7 +126,7 @@ class JudgeConfig:
                 Verbatim("both" if self.reward_model else "neither"),
                 "Name the judge.",
             )
-        for name in ("at_once", "resamples"):
+        for name in ("at_once", "n_bootstrap"):
             if getattr(self, name) < 1:
                 raise_input_error(name, "at least 1", getattr(self, name), f"Raise {name}.")
 
@@ -174,7 +174,7 @@ def build_judge(config: JudgeConfig, reference: list[JudgeTask], folder: Path) -
     if model is None:
         scorer = ModelScorer(
             config.reward_models.models.values(), max_length=config.reward_models.max_length,
-            tokens_at_once=config.reward_models.tokens_at_once, trust_remote_code=config.trust_remote_code,
+            max_tokens_per_batch=config.reward_models.max_tokens_per_batch, trust_remote_code=config.trust_remote_code,
         )
         known = read_json(folder / "scale.json")
         if known is None:
@@ -193,9 +193,9 @@ def build_judge(config: JudgeConfig, reference: list[JudgeTask], folder: Path) -
 def load_judge_generator(model: LLMJudgeConfig, trust_remote_code: bool) -> Generator:
     """The language model, on its server or in this process."""
     return choose_generator(
-        model.model_name_or_path, base_url=model.base_url, key_variable=model.key_variable,
+        model.model_name_or_path, base_url=model.base_url, api_key_env=model.api_key_env,
         concurrency=model.concurrency, timeout=model.timeout, attempts=model.attempts, extra=model.extra,
-        token_budget=model.token_budget, trust_remote_code=trust_remote_code,
+        max_tokens_per_batch=model.max_tokens_per_batch, trust_remote_code=trust_remote_code,
     )
 
 

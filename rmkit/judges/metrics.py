@@ -34,7 +34,7 @@ def evaluate_judge(
     answer_tokens: int | None = None,
     seconds: float | None = None,
     seed: int = 0,
-    resamples: int = 1000,
+    n_bootstrap: int = 1000,
 ) -> dict[str, Any]:
     """Everything `rmkit judge` reports about one judge on one set of pairs, ready for JSON.
 
@@ -99,7 +99,7 @@ def evaluate_judge(
         """95 % interval of a share over pairs, or None twice where there is none to speak of."""
         if not counted.any() or len(np.unique(groups)) < 2:
             return {"low": None, "high": None}
-        return ratio_interval(hits, counted, groups, seed=seed, resamples=resamples)._asdict()
+        return ratio_interval(hits, counted, groups, seed=seed, n_bootstrap=n_bootstrap)._asdict()
 
     counted = judged & (np.abs(label) == 1)
     decided = np.abs(verdicts) == 1

@@ -90,7 +90,7 @@ def build_report(config: JudgeConfig, rows: Dataset, heard: AnswerSource) -> dic
         evidence.list_preferences(config), evidence.labels,
         prompts=evidence.prompts, lengths=evidence.lengths,
         scores=evidence.scores if scored else None, top=config.scale.high if scored else None,
-        seed=config.seed, resamples=config.resamples, **cost,
+        seed=config.seed, n_bootstrap=config.n_bootstrap, **cost,
     )
     came = int((~answers.failed).sum())
     report["answers"] = {

@@ -136,11 +136,11 @@ class ModelScorer:
         paths: Iterable[str | Path],
         *,
         max_length: int,
-        tokens_at_once: int = MAX_TOKENS,
+        max_tokens_per_batch: int = MAX_TOKENS,
         trust_remote_code: bool = False,
     ) -> None:
         self.max_length = max_length
-        self.tokens_at_once = tokens_at_once
+        self.max_tokens_per_batch = max_tokens_per_batch
         self.members = [load_scorer(path, trust_remote_code=trust_remote_code) for path in paths]
 
     def score(self, tasks: Sequence[JudgeTask]) -> Rewards:
@@ -153,10 +153,10 @@ class ModelScorer:
         tokens = np.zeros(len(tasks), np.int64)
         for member, (model, tokenizer) in enumerate(self.members):
             rows = Dataset.from_list(group_tasks(tasks, special_tokens(tokenizer)))
-            sharing = prefix_sharing_budget(model, self.max_length, self.tokens_at_once)
-            units = encode_groups(rows, tokenizer, self.max_length, shared_tokens=sharing)
+            sharing = prefix_sharing_budget(model, self.max_length, self.max_tokens_per_batch)
+            units = encode_groups(rows, tokenizer, self.max_length, max_tokens_per_batch=sharing)
             rewards[member] = score_units(
-                model, tokenizer, units, max_length=self.max_length, tokens_at_once=self.tokens_at_once
+                model, tokenizer, units, max_length=self.max_length, max_tokens_per_batch=self.max_tokens_per_batch
             )
             tokens += [len(sequence) for group in units["input_ids"] for sequence in group]
         return Rewards(rewards, tokens)

@@ -31,7 +31,7 @@ def judge(config: JudgeConfig) -> Path:
 
     Of reward models also `ensemble.parquet`, a response a row: `task`, and the members' `mean`, their `spread` and the
     `conservative` score, as `summarise_members` has them on the stated scale.
-    Raises `InputError` when answers failed and `accept_failures` is not set; all others are kept.
+    Raises `InputError` when answers failed and `allow_failures` is not set; all others are kept.
     """
     inputs: dict[str, str | Path] = {"data": config.data}
     if config.language_model is None:
@@ -76,7 +76,7 @@ def run_judge(config: JudgeConfig, rows: Dataset, folder: Path, journal: "Answer
 
     Raises `InputError` where nothing in `rows` can be put to it, and when answers failed, unless that is accepted.
     """
-    heard = journal.heard.keys() - (() if config.accept_failures else journal.failed)
+    heard = journal.heard.keys() - (() if config.allow_failures else journal.failed)
     every = tqdm(read_rows(rows), "Judging", len(rows), unit="row")
     missing = (left for row in every
                if (left := [task for task in list_tasks(row, config.responses) if task.id not in heard]))
@@ -104,12 +104,12 @@ def run_judge(config: JudgeConfig, rows: Dataset, folder: Path, journal: "Answer
         elif file_size(pending) > kept:
             os.truncate(pending, kept)  # what is in the journal need not be kept twice
         failures += failed
-    if failures and not config.accept_failures:
+    if failures and not config.allow_failures:
         raise_input_error(
             "judge",
             "an answer to every question",
             Verbatim(f"{len(failures)} failures, the first: {failures[0]}"),
-            "The same command asks again for these alone; --accept_failures goes on without them.",
+            "The same command asks again for these alone; --allow_failures goes on without them.",
         )
     pending.unlink(missing_ok=True)
 
@@ -120,7 +120,7 @@ def run_batch(config: JudgeConfig, appointed: Judge, tasks: Sequence[JudgeTask],
     answers = appointed.judge(tasks)
     failed = [given.reason for each in answers for given in each if isinstance(given, Failed)]
     whole = [(task, each) for task, each in zip(tasks, answers, strict=True)
-             if config.accept_failures or not any(isinstance(given, Failed) for given in each)]
+             if config.allow_failures or not any(isinstance(given, Failed) for given in each)]
     journal.add(whole, time.perf_counter() - started)
     return failed
 

@@ -21,7 +21,7 @@ class Server:
     base_url: str
     command: str | None = None
     patience: float = 1800.0
-    key_variable: str = "OPENAI_API_KEY"
+    api_key_env: str = "OPENAI_API_KEY"
     concurrency: int = 64
 
 

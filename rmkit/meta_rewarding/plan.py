@@ -172,7 +172,7 @@ def plan_judge(config: MetaRewardConfig, model: str, samples: str, place: Path, 
     """The policy's judgments of samples."""
     asked = judge_settings(config, model, {"samples": 11, **config.language}, "language")
     return build_section(
-        JudgeConfig, {"resamples": 100}, shared, "language", language_model=asked, data=samples, output_dir=str(place)
+        JudgeConfig, {"n_bootstrap": 100}, shared, "language", language_model=asked, data=samples, output_dir=str(place)
     )
 
 
@@ -286,7 +286,7 @@ def server_kwargs(config: MetaRewardConfig) -> dict[str, Any]:
     server = config.server
     if server is None:
         return {}
-    return {"base_url": server.base_url, "key_variable": server.key_variable, "concurrency": server.concurrency}
+    return {"base_url": server.base_url, "api_key_env": server.api_key_env, "concurrency": server.concurrency}
 
 
 def value_for_iteration(values: list[Value], number: int) -> Value:

@@ -14,7 +14,8 @@ from rmkit.commands.judge import JudgeConfig, judge
 from rmkit.commands.repair import RepairConfig, repair
 from rmkit.commands.run import build_section
 from rmkit.commands.train import TrainConfig, train
-from rmkit.commands.vote import VoteConfig, vote
+from rmkit.commands.vote import vote
+from rmkit.commands.vote_config import VoteConfig
 from rmkit.core.checks import raise_input_error
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import open_stage
@@ -122,7 +123,7 @@ class UpdateRewardModelsConfig:
     def plan_judge(self, samples: str, output_dir: str) -> JudgeConfig:
         """The ensemble's judgments of any samples."""
         models = RewardModelJudgeConfig(self.list_members(), low=self.low, high=self.high, max_length=self.max_length)
-        return JudgeConfig(samples, output_dir, reward_model=models, resamples=100, seed=self.seed,
+        return JudgeConfig(samples, output_dir, reward_model=models, n_bootstrap=100, seed=self.seed,
                            trust_remote_code=self.trust_remote_code)
 
 

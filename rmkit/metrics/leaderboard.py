@@ -31,7 +31,7 @@ def rate_league(
     position: bool = False,
     tie: bool = False,
     groups: ArrayLike | None = None,
-    resamples: int = 1000,
+    n_bootstrap: int = 1000,
     level: float = 0.95,
 ) -> League:
     """`bradley_terry` of one list of battles, with percentile bootstrap intervals.
@@ -75,7 +75,7 @@ def rate_league(
 
     tails = quantiles(level)
     drawn = cluster_bootstrap(
-        fit, drawn_together, seed=seed, resamples=resamples, copies=copies if groups is None else None
+        fit, drawn_together, seed=seed, n_bootstrap=n_bootstrap, copies=copies if groups is None else None
     )
     rows = np.concatenate([fit(copies[None].astype(np.float64)), np.quantile(drawn, tails, axis=0)])
     terms = dict(zip([name for name, asked in (("position", position), ("tie", tie)) if asked], rows.T[players:],

@@ -42,7 +42,7 @@ def length_controlled_rate(
     groups: ArrayLike | None = None,
     ridge: float = 0.01,
     seed: int = 0,
-    resamples: int = 1000,
+    n_bootstrap: int = 1000,
     level: float = 0.95,
 ) -> ControlledRate:
     """Mean over pairs of the preference that a logistic model predicts where both responses are equally long.
@@ -75,7 +75,7 @@ def length_controlled_rate(
     even = np.ones((1, len(wins)))
     bounds: tuple[float | None, float | None] = (None, None)
     if len(np.unique(names)) > 1:
-        drawn = cluster_bootstrap(rate, names, seed=seed, resamples=resamples)
+        drawn = cluster_bootstrap(rate, names, seed=seed, n_bootstrap=n_bootstrap)
         low, high = np.quantile(drawn, quantiles(level))
         bounds = (float(low), float(high))
     found = fit_ridge(features, wins, even, penalty)[0]

@@ -25,7 +25,7 @@ def bootstrap_interval(
     groups: ArrayLike,
     *,
     seed: int,
-    resamples: int = 1000,
+    n_bootstrap: int = 1000,
     level: float = 0.95,
 ) -> Interval:
     """Percentile bootstrap interval of a statistic, drawing whole groups with replacement.
@@ -40,7 +40,7 @@ def bootstrap_interval(
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), Section 13.3.
     """
-    found = cluster_bootstrap(statistic, groups, seed=seed, resamples=resamples)
+    found = cluster_bootstrap(statistic, groups, seed=seed, n_bootstrap=n_bootstrap)
     found = found[~np.isnan(found)]
     if not len(found):
         raise_input_error(
@@ -51,7 +51,7 @@ def bootstrap_interval(
 
 
 def ratio_interval(
-    hits: ArrayLike, counted: ArrayLike, groups: ArrayLike, *, seed: int, resamples: int = 1000
+    hits: ArrayLike, counted: ArrayLike, groups: ArrayLike, *, seed: int, n_bootstrap: int = 1000
 ) -> Interval:
     """95 % interval of sum(hits) / sum(counted), both over [pair], as in `bootstrap_interval`; no hit where uncounted.
 
@@ -65,7 +65,7 @@ def ratio_interval(
         total = weights @ below
         return np.where(total > 0, (weights @ above) / np.where(total > 0, total, 1.0), np.nan)
 
-    return bootstrap_interval(divide, groups, seed=seed, resamples=resamples)
+    return bootstrap_interval(divide, groups, seed=seed, n_bootstrap=n_bootstrap)
 
 
 def cluster_bootstrap(
@@ -73,7 +73,7 @@ def cluster_bootstrap(
     groups: ArrayLike,
     *,
     seed: int,
-    resamples: int,
+    n_bootstrap: int,
     copies: NDArray[np.integer] | None = None,
 ) -> NDArray[np.float64]:
     """The statistic over [resample, ..], for groups drawn with replacement; arguments as in `bootstrap_interval`.
@@ -88,13 +88,13 @@ def cluster_bootstrap(
         raise_input_error(
             "groups", "at least two groups", Verbatim(f"{total}"), "One prompt alone says nothing about spread."
         )
-    if resamples < 1:
-        raise_input_error("resamples", "at least one", resamples, "1000 is customary.")
+    if n_bootstrap < 1:
+        raise_input_error("n_bootstrap", "at least one", n_bootstrap, "1000 is customary.")
     generator = np.random.default_rng(seed)
     block = max(1, BLOCK // len(group_of_pair))
     values = []
-    for start in range(0, resamples, block):
-        draws = generator.multinomial(total, size / total, size=min(block, resamples - start))
+    for start in range(0, n_bootstrap, block):
+        draws = generator.multinomial(total, size / total, size=min(block, n_bootstrap - start))
         values.append(np.asarray(statistic(draws[:, group_of_pair].astype(np.float64))))
     return np.concatenate(values)
 

@@ -21,7 +21,7 @@ def measure_log_probs(
     rows: Sequence[Mapping[str, Any]],
     *,
     max_length: int,
-    tokens_at_once: int = MAX_TOKENS,
+    max_tokens_per_batch: int = MAX_TOKENS,
 ) -> list[NDArray[np.float64]]:
     """log p(response | prompt), natural, of every row's `responses` to its `prompt` (messages): [response] by row.
 
@@ -40,7 +40,7 @@ def measure_log_probs(
     model.eval()
     try:
         with tqdm(total=len(encoded), desc="Likelihood", unit="response") as bar:
-            for batch in token_batches(sizes, tokens_at_once, padded=True):
+            for batch in token_batches(sizes, max_tokens_per_batch, padded=True):
                 places = order[batch]
                 values[places] = sum_logprobs(model, tokenizer, [encoded[place] for place in places])
                 bar.update(len(places))

@@ -31,7 +31,7 @@ def score_file(
     *,
     split: str = "train",
     max_length: int = 1024,
-    tokens_at_once: int = MAX_TOKENS,
+    max_tokens_per_batch: int = MAX_TOKENS,
     dtype: str = "float32",
     trust_remote_code: bool = False,
 ) -> Path:
@@ -42,14 +42,14 @@ def score_file(
     """
     settings = {
         "data": data, "model_name_or_path": model_name_or_path, "split": split, "max_length": max_length,
-        "tokens_at_once": tokens_at_once, "dtype": dtype, "trust_remote_code": trust_remote_code,
+        "max_tokens_per_batch": max_tokens_per_batch, "dtype": dtype, "trust_remote_code": trust_remote_code,
     }
     find_files(data)  # an unreadable one is refused before the output folder is touched
     with open_stage(output_dir, "score", settings, {"data": data, "model_name_or_path": model_name_or_path}) as stage:
         if not stage.done:
             try:
                 model, tokenizer = load_scorer(model_name_or_path, dtype=dtype, trust_remote_code=trust_remote_code)
-                fill(stage, data, split, model, tokenizer, max_length=max_length, tokens_at_once=tokens_at_once)
+                fill(stage, data, split, model, tokenizer, max_length=max_length, max_tokens_per_batch=max_tokens_per_batch)
             except OSError as error:
                 raise_input_error(
                     f"score: output_dir {output_dir}", "a disk that can be written", Verbatim(error), "Free it."
@@ -61,7 +61,7 @@ def score_file(
 
 def fill(
     stage: Stage, data: str, split: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
-    *, max_length: int, tokens_at_once: int,
+    *, max_length: int, max_tokens_per_batch: int,
 ) -> None:
     """Score what is not scored yet."""
     with ResumableJsonlWriter(stage.directory, SCORED) as ledger:
@@ -76,7 +76,7 @@ def fill(
                 "Name another output folder.",
             )
         while block := list(islice(rows, BLOCK)):
-            ledger.write(score_block(block, model, tokenizer, max_length, tokens_at_once))
+            ledger.write(score_block(block, model, tokenizer, max_length, max_tokens_per_batch))
         if not reading.rows_out[SCORED]:
             raise_input_error(
                 f"data {data}",
@@ -93,15 +93,15 @@ def fill(
 
 
 def score_block(
-    block: list[Row], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int, tokens_at_once: int
+    block: list[Row], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int, max_tokens_per_batch: int
 ) -> Iterator[tuple[Row, Mapping[str, Any] | RowError]]:
     """Each row of a block with its `rewards`, or its fault."""
     encoded = list(encode_block([parse_responses(row) for row in block], tokenizer, max_length))
     groups = [group for group in encoded if not isinstance(group, RowError)]
-    units = split_into_units(groups, prefix_sharing_budget(model, max_length, tokens_at_once))
+    units = split_into_units(groups, prefix_sharing_budget(model, max_length, max_tokens_per_batch))
     rewards: np.ndarray = score_units(
         model, tokenizer, Dataset.from_dict(units, UNIT_SCHEMA),
-        max_length=max_length, tokens_at_once=tokens_at_once,
+        max_length=max_length, max_tokens_per_batch=max_tokens_per_batch,
     )
     for row, group in zip(block, encoded, strict=True):
         if isinstance(group, RowError):

@@ -29,12 +29,12 @@ def score_pairs_from_path(
     pairs: Dataset,
     *,
     max_length: int,
-    tokens_at_once: int = MAX_TOKENS,
+    max_tokens_per_batch: int = MAX_TOKENS,
     trust_remote_code: bool = False,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """`score_pairs` by the reward model at `path`, on the accelerator where there is one."""
     model, tokenizer = load_scorer(path, trust_remote_code=trust_remote_code)
-    return score_pairs(model, tokenizer, pairs, max_length=max_length, tokens_at_once=tokens_at_once)
+    return score_pairs(model, tokenizer, pairs, max_length=max_length, max_tokens_per_batch=max_tokens_per_batch)
 
 
 def load_scorer(
@@ -53,7 +53,7 @@ def score_pairs(
     pairs: Dataset,
     *,
     max_length: int,
-    tokens_at_once: int = MAX_TOKENS,
+    max_tokens_per_batch: int = MAX_TOKENS,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rewards of the chosen and of the rejected responses, each float64 [pair], in the order of `pairs`.
 
@@ -62,7 +62,7 @@ def score_pairs(
     `max_length`, naming the pair.
     """
     columns = [name for name in ("id", *PAIR_SIDES) if name in pairs.column_names]
-    rewards = score_rows(model, tokenizer, pairs.select_columns(columns), max_length, tokens_at_once)
+    rewards = score_rows(model, tokenizer, pairs.select_columns(columns), max_length, max_tokens_per_batch)
     return rewards[0::2], rewards[1::2]
 
 
@@ -72,30 +72,30 @@ def score_responses(
     rows: Dataset,
     *,
     max_length: int,
-    tokens_at_once: int = MAX_TOKENS,
+    max_tokens_per_batch: int = MAX_TOKENS,
 ) -> list[NDArray[np.float64]]:
     """Rewards of every row's `responses` (messages each) to its `prompt`: float64 [response] for each row.
 
     The rest is as for `score_pairs`.
     """
     rewards = score_rows(
-        model, tokenizer, rows.select_columns(["prompt", "responses"]), max_length, tokens_at_once
+        model, tokenizer, rows.select_columns(["prompt", "responses"]), max_length, max_tokens_per_batch
     )
     return np.split(rewards, np.cumsum([len(responses) for responses in rows["responses"]])[:-1])
 
 
 def score_rows(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Dataset, max_length: int, tokens_at_once: int
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Dataset, max_length: int, max_tokens_per_batch: int
 ) -> NDArray[np.float64]:
     """Rewards of all responses to all rows' prompts, one behind the other."""
-    shared_tokens = prefix_sharing_budget(model, max_length, tokens_at_once)
-    units = encode_groups(rows, tokenizer, max_length, shared_tokens=shared_tokens)
-    return score_units(model, tokenizer, units, max_length=max_length, tokens_at_once=tokens_at_once)
+    shared = prefix_sharing_budget(model, max_length, max_tokens_per_batch)
+    units = encode_groups(rows, tokenizer, max_length, max_tokens_per_batch=shared)
+    return score_units(model, tokenizer, units, max_length=max_length, max_tokens_per_batch=max_tokens_per_batch)
 
 
-def prefix_sharing_budget(model: PreTrainedModel, max_length: int, tokens_at_once: int) -> int | None:
-    """The `shared_tokens` of `cut_units` for this model."""
-    return None if packing_unsupported_reason(model, max_length) else tokens_at_once
+def prefix_sharing_budget(model: PreTrainedModel, max_length: int, max_tokens_per_batch: int) -> int | None:
+    """The `max_tokens_per_batch` of `cut_units` for this model."""
+    return None if packing_unsupported_reason(model, max_length) else max_tokens_per_batch
 
 
 @torch.inference_mode()
@@ -105,19 +105,19 @@ def score_units(
     units: Dataset,
     *,
     max_length: int,
-    tokens_at_once: int = MAX_TOKENS,
+    max_tokens_per_batch: int = MAX_TOKENS,
 ) -> NDArray[np.float64]:
     """Rewards of all sequences in units of `cut_units`, float64 [sequence]; the model is left as it was.
 
     Raises `InputError` when a reward is not finite.
     """
-    padded = prefix_sharing_budget(model, max_length, tokens_at_once) is None
+    padded = prefix_sharing_budget(model, max_length, max_tokens_per_batch) is None
     sizes = read_column(units, "tokens", np.int32)
     ends = store(np.cumsum(read_column(units, "sequences", np.int32), dtype=np.int64))
     order = store(np.argsort(-sizes, kind="stable").astype(np.int32))  # longest first: it fails early
     rewards = scratch_array((int(ends[-1]) if len(ends) else 0,), np.float64)
     with eval_mode(model, packed=not padded), tqdm(total=len(rewards), desc="Scoring", unit="response") as bar:
-        for batch in token_batches(sizes[order], tokens_at_once, padded=padded):
+        for batch in token_batches(sizes[order], max_tokens_per_batch, padded=padded):
             numbers = order[batch]
             groups = units[numbers]["input_ids"]
             sequences = [sequence for group in groups for sequence in group]

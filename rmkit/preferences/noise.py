@@ -84,7 +84,7 @@ class NoiseRate(NamedTuple):
 
 
 def estimate_noise_rate(
-    gaps: ArrayLike, *, groups: ArrayLike | None = None, seed: int = 0, resamples: int = 200
+    gaps: ArrayLike, *, groups: ArrayLike | None = None, seed: int = 0, n_bootstrap: int = 200
 ) -> NoiseRate:
     """Share of labels flipped at random, e, from how often the surest predictions are contradicted.
 
@@ -128,8 +128,8 @@ def estimate_noise_rate(
         raise_input_error(
             "groups", "at least two prompts", Verbatim(f"{count}"), "One prompt alone says nothing about spread."
         )
-    if resamples < 1:
-        raise_input_error("resamples", "at least one", resamples, "200 are enough.")
+    if n_bootstrap < 1:
+        raise_input_error("n_bootstrap", "at least one", n_bootstrap, "200 are enough.")
     bin_of_pair = np.empty(len(scores), dtype=np.uint8)
     for index, members in enumerate(np.array_split(np.argsort(np.abs(scores)), min(BINS, len(scores)))):
         bin_of_pair[members] = index
@@ -146,7 +146,7 @@ def estimate_noise_rate(
             against += np.bincount(bin_of_pair[part], weights * (1 - np.sign(scores[part])) / 2, BINS)
         return fit_asymptote(size, against)
 
-    rates = [fit(generator.multinomial(count, even)) for _ in range(resamples)]
+    rates = [fit(generator.multinomial(count, even)) for _ in range(n_bootstrap)]
     low, high = np.quantile(rates, [0.025, 0.975])
     return NoiseRate(fit(np.ones(count, np.int64)), float(low), float(high))
 

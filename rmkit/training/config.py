@@ -26,7 +26,7 @@ class RewardConfig(TrainingArguments):
     flip_rate: float | None = None  # the share of wrong labels that loss "corrected" must be told
     center_rewards_coefficient: float = 0.0
     max_length: int = 1024
-    token_budget: int | None = None  # of a forward on each process, in place of per_device_train_batch_size
+    max_tokens_per_batch: int | None = None  # of a forward on each process, in place of per_device_train_batch_size
     packing: bool = True  # where the model can: no padding, and one copy of what chosen and rejected begin with
     contrastive: Literal["none", "simcse", "simcse_difference", "swav", "swav_difference"] = "none"
     contrastive_beta: float | None = None
@@ -35,7 +35,7 @@ class RewardConfig(TrainingArguments):
     dropout: float = 0.05  # of the contrastive views
     meta_learning_rate: float | None = None  # of MetaRM's ascent; no default: a meta set comes with a choice of it
     meta_batch_size: int | None = None  # prompts of an ascent, on all processes; by default as many as a step has pairs
-    meta_every: int = 1  # steps from one ascent to the next; those between are plain
+    meta_steps: int = 1  # steps from one ascent to the next; those between are plain
     learning_rate: float = 1e-5
     num_train_epochs: float = 1.0
     logging_steps: float = 10
@@ -70,25 +70,25 @@ def check_reward_settings(config: RewardConfig) -> None:
             Verbatim(f"{config.flip_rate} with loss {config.loss!r}"),
             "Set both, or neither.",
         )
-    if config.token_budget is not None:
+    if config.max_tokens_per_batch is not None:
         check_token_budget(config)
     check_contrastive(config)
-    if config.meta_learning_rate is None and (config.meta_batch_size is not None or config.meta_every != 1):
+    if config.meta_learning_rate is None and (config.meta_batch_size is not None or config.meta_steps != 1):
         raise_input_error(
             "meta_learning_rate",
             "MetaRM's step size, beside its other settings",
             Verbatim("none"),
-            "Set it, or leave meta_batch_size and meta_every out.",
+            "Set it, or leave meta_batch_size and meta_steps out.",
         )
     if config.meta_learning_rate is not None:
         if not 0 <= config.meta_learning_rate < math.inf:
             raise_input_error(
                 "meta_learning_rate", "a finite number, 0 or more", config.meta_learning_rate, "The paper: 5e-6."
             )
-        if min(config.meta_every, 1 if config.meta_batch_size is None else config.meta_batch_size) < 1:
-            seen = Verbatim(f"{config.meta_every} and {config.meta_batch_size}")
+        if min(config.meta_steps, 1 if config.meta_batch_size is None else config.meta_batch_size) < 1:
+            seen = Verbatim(f"{config.meta_steps} and {config.meta_batch_size}")
             raise_input_error(
-                "meta_every and meta_batch_size",
+                "meta_steps and meta_batch_size",
                 "at least 1",
                 seen,
                 "Leave them out for an ascent at every step on as many prompts as it has pairs.",
@@ -138,24 +138,24 @@ def check_contrastive(config: RewardConfig) -> None:
 
 def check_token_budget(config: RewardConfig) -> None:
     """Refuse a token budget with settings that count pairs or order them by anything but their length."""
-    assert config.token_budget is not None
-    if config.token_budget < 1:
-        raise_input_error("token_budget", "at least 1", config.token_budget, "16384 suits a large accelerator.")
+    assert config.max_tokens_per_batch is not None
+    if config.max_tokens_per_batch < 1:
+        raise_input_error("max_tokens_per_batch", "at least 1", config.max_tokens_per_batch, "16384 suits a large accelerator.")
     if config.train_sampling_strategy != "group_by_length":
         raise_input_error(
             "train_sampling_strategy",
-            "group_by_length with a token_budget",
+            "group_by_length with a max_tokens_per_batch",
             config.train_sampling_strategy,
             "Leave one of the two out.",
         )
     if config.dataloader_drop_last:
         raise_input_error(
-            "dataloader_drop_last", "false with a token_budget, whose steps are all whole", True, "Leave it out."
+            "dataloader_drop_last", "false with a max_tokens_per_batch, whose steps are all whole", True, "Leave it out."
         )
     if config.meta_learning_rate is not None and config.meta_batch_size is None:
         raise_input_error(
             "meta_batch_size",
-            "a number of prompts with a token_budget, whose steps differ in pairs",
+            "a number of prompts with a max_tokens_per_batch, whose steps differ in pairs",
             Verbatim("none"),
             "The paper's batches have as many prompts as pairs.",
         )

@@ -56,11 +56,11 @@ class MetaRMStep:
         # A padded forward has the longest one's tokens for every response; as many as the most to any prompt is safe.
         self.sizes = (read_column(samples, "tokens", "int32") if packed
                       else lengths * read_column(samples, "responses", "int32").max())
-        if args.token_budget is not None and self.sizes.max() > args.token_budget:
+        if args.max_tokens_per_batch is not None and self.sizes.max() > args.max_tokens_per_batch:
             raise_input_error(
-                "token_budget",
+                "max_tokens_per_batch",
                 f"at least the {self.sizes.max()} tokens of the meta set's longest prompt with its responses",
-                args.token_budget,
+                args.max_tokens_per_batch,
                 "Raise it, or sample fewer or shorter responses.",
             )
         self.epoch: list[int] = []
@@ -80,8 +80,8 @@ class MetaRMStep:
             # Some of DeepSpeed's engines step within the last backward, on the very parameters that were moved.
             optimizer.register_step_pre_hook(lambda *_: self.ascent.restore())
             self.optimizer = optimizer
-        if step % self.args.meta_every == 0:
-            self.climb(model, wrapped, step // self.args.meta_every)
+        if step % self.args.meta_steps == 0:
+            self.climb(model, wrapped, step // self.args.meta_steps)
 
     def climb(self, model: nn.Module, wrapped: Any, number: int) -> None:
         """Ascent `number`. Raises `InputError` where there is a gradient and no parameter is changed by it."""
@@ -124,10 +124,10 @@ class MetaRMStep:
             self.order.epoch = epoch
             self.epoch = list(self.order)
         batch = self.epoch[place * self.order.batch:(place + 1) * self.order.batch]
-        if self.args.token_budget is not None:
+        if self.args.max_tokens_per_batch is not None:
             largest_first = np.array(batch)[np.argsort(-self.sizes[batch], kind="stable")]
             deals = largest_first.reshape(-1, self.args.world_size)
-            cuts = token_batches(self.sizes[deals].max(axis=1), self.args.token_budget, padded=not self.packed)
+            cuts = token_batches(self.sizes[deals].max(axis=1), self.args.max_tokens_per_batch, padded=not self.packed)
             return [deals[cut, self.args.process_index].tolist() for cut in cuts]
         mine = batch[self.args.process_index::self.args.world_size]
         forwards = min(self.args.gradient_accumulation_steps, len(mine))

@@ -209,11 +209,11 @@ class RewardTrainer(Trainer):
     def get_batch_samples(self, *args: Any, **settings: Any) -> tuple[list, Tensor | int | None]:
         """A step's micro-batches, and, where a token budget cuts them, how many pairs they have on this process."""
         batches, count = super().get_batch_samples(*args, **settings)
-        return batches, count if self.args.token_budget is None else sum(map(count_pairs, batches))
+        return batches, count if self.args.max_tokens_per_batch is None else sum(map(count_pairs, batches))
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches of so many pairs, or of so many tokens (views included), already those of this process."""
-        if self.args.token_budget is None:
+        if self.args.max_tokens_per_batch is None:
             return super().get_train_dataloader()
         views = 1 if self.contrastive is None else N_VIEWS
         loader, self.epochs.order = token_budget_dataloader(

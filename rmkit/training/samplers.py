@@ -42,7 +42,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         sizes = np.asarray(sizes)
         if sizes.max() > tokens:
             raise_input_error(
-                "token_budget",
+                "max_tokens_per_batch",
                 f"at least the {sizes.max()} tokens of the longest pair",
                 tokens,
                 "Raise it, or lower max_length.",
@@ -140,15 +140,15 @@ def pad_last_step(batches: list[NDArray[np.intp]], accumulation: int) -> list[li
 def token_budget_dataloader(
     pairs: Dataset, collator: Callable[[list[Any]], Any], args: RewardConfig, *, views: int
 ) -> tuple[DataLoader, TokenBudgetBatchSampler]:
-    """Batches of pairs of `encode_pairs` within `args.token_budget`, `views` copies of each counted, and their order.
+    """Batches of pairs of `encode_pairs` within `args.max_tokens_per_batch`, `views` copies of each counted, and their order.
 
     They are this process' own, and stay so: accelerate, which deals out batches, has not to see them.
     """
-    assert args.token_budget is not None
+    assert args.max_tokens_per_batch is not None
     padded = isinstance(collator, PairCollator)
     batches = TokenBudgetBatchSampler(
         read_column(pairs, "length" if padded else "tokens", "int32") * (2 * views if padded else views),
-        tokens=args.token_budget,
+        tokens=args.max_tokens_per_batch,
         padded=padded,
         seed=args.seed if args.data_seed is None else args.data_seed,
         accumulation=args.gradient_accumulation_steps,

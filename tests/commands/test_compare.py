@@ -41,7 +41,7 @@ def write_samples(path, said, **columns):
 def run(tmp_path, *words, **settings):
     """The record of a comparison of the samples in `tmp_path`."""
     config = {f"policies.{path.stem}": path for path in sorted(tmp_path.glob("*.jsonl"))}
-    config |= {"baseline": "sft", "output_dir": tmp_path / "out", "resamples": 100, **settings}
+    config |= {"baseline": "sft", "output_dir": tmp_path / "out", "n_bootstrap": 100, **settings}
     given = [str(word) for key, value in config.items() for word in (f"--{key}", value)]
     folder = compare(load_config(CompareConfig, None, [*given, *words]))
     return json.loads((folder / "comparison.json").read_text(), parse_constant=lambda name: pytest.fail(name))
@@ -150,7 +150,7 @@ def test_failures_end_it_unless_accepted(appointed, tmp_path):
     appointed(lambda parts, luck: Failure("no server") if "down" in parts["response"] else score_by_text(parts, luck))
     with pytest.raises(InputError, match="1 failures.*no server"):
         run(tmp_path, *LANGUAGE)
-    found = run(tmp_path, *LANGUAGE, "--accept_failures")
+    found = run(tmp_path, *LANGUAGE, "--allow_failures")
     assert found["answers"]["failed"] == 1 and found["policies"]["dpo"]["missing"] == 1
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarni
 def configure(gold_run, tmp_path):
     def make(**settings):
         settings = {"data": str(gold_run / "pairs"), "output_dir": str(tmp_path / "out"), "max_length": 256,
-                    "models": {"plain": str(gold_run / "plain")}, "resamples": 20, **settings}
+                    "models": {"plain": str(gold_run / "plain")}, "n_bootstrap": 20, **settings}
         return EvaluateConfig(**settings)
 
     return make
@@ -88,8 +88,8 @@ def test_the_baselines_folder_is_not_where_it_writes(configure, gold_run, tmp_pa
 @pytest.mark.parametrize("settings, match", [
     ({"models": {}}, "models: expected at least one"),
     ({"models": {"a/b": "x"}}, "models: expected names of letters"),
-    ({"resamples": 0}, "resamples"),
-    ({"tokens_at_once": 0}, "tokens_at_once"),
+    ({"n_bootstrap": 0}, "n_bootstrap"),
+    ({"max_tokens_per_batch": 0}, "max_tokens_per_batch"),
 ])
 def test_settings_are_checked_before_anything_starts(configure, settings, match):
     with pytest.raises(InputError, match=match):

@@ -40,7 +40,7 @@ def configure(tiny_reward_model, tmp_path):
         if rows is not None:
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         settings = {"models": {"mine": str(tiny_reward_model)}, "output_dir": str(tmp_path / "out"), "max_length": 96,
-                    "resamples": 30, **settings}
+                    "n_bootstrap": 30, **settings}
         return EvaluateConfig(data=str(path), **settings)
 
     return make
@@ -209,7 +209,7 @@ def test_the_models_card_says_what_was_found(configure, written_rewards, tmp_pat
 def test_pairs_are_compared_too_and_their_cards_written(gold_run, tmp_path, capsys):
     models = {name: str(gold_run / name) for name in ("plain", "robust")}
     folder = evaluate(EvaluateConfig(data=str(gold_run / "pairs"), models=models, output_dir=str(tmp_path / "out"),
-                                     max_length=256, resamples=30))
+                                     max_length=256, n_bootstrap=30))
     record = read_record(folder)
     comparison, = record["comparisons"]
     accuracies = [record["metrics"][name]["accuracy"] for name in models]
@@ -238,7 +238,7 @@ def test_from_the_command_line(configure, written_rewards, tmp_path, tiny_reward
         for number, strength in enumerate((-3, -1, 2, 0))
     ])
     words = ["evaluate", "--data", config.data, "--models.mine", str(tiny_reward_model), "--output_dir",
-             str(tmp_path / "out"), "--resamples", "20", "--max_length", "64"]
+             str(tmp_path / "out"), "--n_bootstrap", "20", "--max_length", "64"]
     assert main(words) == 0
     printed = capsys.readouterr().out
     assert "slightly better" in printed and "0.667" in printed and "about_the_same 1" in printed

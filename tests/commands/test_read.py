@@ -41,7 +41,7 @@ def test_the_splits_share_no_prompt_and_lose_no_pair(tmp_path, data, capsys):
         f"pairs:{line}" for line in range(1, 201))
     assert sum(len(prompts(pairs)) for pairs in splits.values()) == 100
     assert all(len(pairs) == 2 * len(prompts(pairs)) for pairs in splits.values())
-    assert "planted" not in splits["train"][0]
+    assert "is_flipped" not in splits["train"][0]
     record = read_record(folder)
     assert record["rows_in"] == 200 == sum(record["rows_out"].values())
     assert record["rows_out"] == {name: len(pairs) for name, pairs in splits.items()}
@@ -73,16 +73,16 @@ def test_validation_and_test_data_of_their_own(tmp_path, data):
 def test_noise_is_planted_in_training_pairs_only(tmp_path):
     data = write_pairs(tmp_path / "pairs.jsonl.gz", gold_gap=2.0)
     plain = read(ReadConfig(data, str(tmp_path / "plain")))
-    noisy = read(ReadConfig(data, str(tmp_path / "noisy"), plant_noise=LabelNoise("uniform", 0.3)))
+    noisy = read(ReadConfig(data, str(tmp_path / "noisy"), label_noise=LabelNoise("uniform", 0.3)))
     for split in ("validation", "test"):
         assert load(plain, split) == load(noisy, split)
     train = load(noisy, "train")
-    flipped = [pair for pair in train if pair["planted"]]
-    assert len(flipped) == round(0.3 * len(train)) == read_record(noisy)["planted"]
+    flipped = [pair for pair in train if pair["is_flipped"]]
+    assert len(flipped) == round(0.3 * len(train)) == read_record(noisy)["n_flipped"]
     for before, after in zip(load(plain, "train"), train, strict=True):
         assert before["id"] == after["id"]
-        assert after["gold_gap"] == (-2.0 if after["planted"] else 2.0)
-        assert after["chosen"] == before["rejected" if after["planted"] else "chosen"]
+        assert after["gold_gap"] == (-2.0 if after["is_flipped"] else 2.0)
+        assert after["chosen"] == before["rejected" if after["is_flipped"] else "chosen"]
 
 
 def test_lengths_by_the_models_tokenizer(tmp_path, tiny_base, capsys):
@@ -110,7 +110,7 @@ def test_a_split_without_pairs_is_refused(tmp_path):
     ({"max_length": 100}, "both or neither"),
     ({"max_length": 0, "model_name_or_path": "x"}, "at least 1 token"),
     ({"columns": {"better": "chosen"}}, "columns: better"),
-    ({"plant_noise": LabelNoise("uniform", 30)}, "plant_noise.rate"),
+    ({"label_noise": LabelNoise("uniform", 30)}, "label_noise.rate"),
 ])
 def test_settings_are_checked_before_anything_is_read(options, match):
     with pytest.raises(InputError, match=match):
@@ -124,8 +124,8 @@ def test_settings_are_checked_before_anything_is_read(options, match):
     (["--data", "DIR/pairs.jsonl.gz", "--columns.chosen", "winner"], "columns: chosen: winner"),
     (["--data", "DIR/pairs.jsonl.gz", "--columns.best", "chosen"], "columns: best"),
     (["--data", "DIR/pairs.jsonl.gz", "--test", "DIR/bad.jsonl"], "data DIR/bad.jsonl"),
-    (["--data", "DIR/pairs.jsonl.gz", "--plant_noise.kind", "small_gap", "--plant_noise.rate", "0.1"], "gold_gap"),
-    (["--data", "DIR/pairs.jsonl.gz", "--plant_noise.kind", "odd", "--plant_noise.rate", "0.1"], "plant_noise: kind"),
+    (["--data", "DIR/pairs.jsonl.gz", "--label_noise.kind", "small_gap", "--label_noise.rate", "0.1"], "gold_gap"),
+    (["--data", "DIR/pairs.jsonl.gz", "--label_noise.kind", "odd", "--label_noise.rate", "0.1"], "label_noise: kind"),
     (["--data", "DIR/pairs.jsonl.gz", "--model_name_or_path", "DIR", "--max_length", "9"], "tokenizer"),
 ])
 def test_refused_input_is_one_line_and_exit_code_2(tmp_path, data, capsys, words, match):

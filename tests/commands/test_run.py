@@ -32,7 +32,7 @@ def test_a_finished_run_has_every_stage_and_its_report(gold_run):
     assert {records[stage]["config"].get("max_length", 256) for stage in STAGES} == {256}
     assert records["robust"]["inputs"]["data"] == records["repaired"]["key"]
     assert records["plain"]["inputs"]["data"] == records["pairs"]["key"]
-    assert records["pairs"]["planted"] == 36
+    assert records["pairs"]["n_flipped"] == 36
     page = (gold_run / "audit/report.html").read_text()
     for model in ("plain", "robust"):
         accuracy = records["evaluation"]["metrics"][model]["accuracy"]
@@ -81,7 +81,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(gold_run, settings, 
     ("gold", {"hidden": 100}, "gold: hidden: expected a multiple of 32"),
     ("gold", {"output_dir": "x"}, "gold: output_dir: expected a key of the stage alone"),
     ("read", {"data": "x"}, "read: data: expected a key of the stage alone"),
-    ("read", {"plant_noise": {"kind": "uniform", "rate": 3}}, "plant_noise.rate"),
+    ("read", {"label_noise": {"kind": "uniform", "rate": 3}}, "label_noise.rate"),
     ("vote", {"membres": 3}, "vote: membres.*Did you mean members"),
     ("vote", {"heads": {"loss": "x"}}, "vote: loss"),
     ("vote", {"kind": "full", "member": 0}, "vote: member: expected the whole vote"),

@@ -165,8 +165,8 @@ def test_parquet_rows_are_scored_too(model, tmp_path):
 
 
 def test_refusals(rows_file, model, tmp_path):
-    with pytest.raises(InputError, match="tokens_at_once: expected at least 1 token"):
-        configure(rows_file, model, tmp_path, tokens_at_once=0)
+    with pytest.raises(InputError, match="max_tokens_per_batch: expected at least 1 token"):
+        configure(rows_file, model, tmp_path, max_tokens_per_batch=0)
     with pytest.raises(InputError, match="data .*nowhere.jsonl"):
         score(configure(tmp_path / "nowhere.jsonl", model, tmp_path))
     path = tmp_path / "broken.jsonl"

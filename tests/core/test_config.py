@@ -112,11 +112,11 @@ output_dir: out
 max_length: 256
 seed: 3
 gold: {train: 300, hidden: 32}
-read: {plant_noise: {kind: uniform, rate: 0.3}, columns: {}}
+read: {label_noise: {kind: uniform, rate: 0.3}, columns: {}}
 vote: {members: 4, folds: 5, heads: {epochs: 3}}
 repair: {recipe: validation, shares: [0.1, 0.2], strength_scale: calibrated}
 train: {learning_rate: 1.0e-3, report_to: none, save_strategy: no}
-evaluate: {resamples: 100}
+evaluate: {n_bootstrap: 100}
 audit: {suspicious: 5}
 """
 ODD = ["", "0", "-1", "1e99", ".nan", ".inf", "null", "true", "no", "[]", "{}", "[1, [2]]", "{a: {b: c}}", "~", "'",

@@ -31,11 +31,11 @@ def test_flips_swap_the_sides_and_keep_the_truth(tmp_path, kind):
     before = write_pairs(path)
     assert inject_flips(path, kind=kind, rate=0.3, seed=1) == 750
     after = [row.content for row in read_rows(str(path))]
-    assert sum(pair["planted"] for pair in after) == 750
+    assert sum(pair["is_flipped"] for pair in after) == 750
     for old, new in zip(before, after, strict=True):
         swapped = {**old, "chosen": old["rejected"], "rejected": old["chosen"], "gold_gap": -old["gold_gap"]}
-        assert new == {**(swapped if new["planted"] else old), "planted": new["planted"]}
-        if kind == "longer" and new["planted"]:
+        assert new == {**(swapped if new["is_flipped"] else old), "is_flipped": new["is_flipped"]}
+        if kind == "longer" and new["is_flipped"]:
             assert len(new["chosen"][0]["content"]) > len(new["rejected"][0]["content"])
 
 
@@ -44,7 +44,7 @@ def test_the_same_seed_plants_the_same_flips(tmp_path):
     for seed in (3, 3, 4):
         write_pairs(tmp_path / "train.parquet")
         inject_flips(tmp_path / "train.parquet", kind="uniform", rate=0.3, seed=seed)
-        planted.append([row.content["planted"] for row in read_rows(str(tmp_path / "train.parquet"))])
+        planted.append([row.content["is_flipped"] for row in read_rows(str(tmp_path / "train.parquet"))])
     assert planted[0] == planted[1] != planted[2]
 
 

@@ -67,7 +67,7 @@ def test_a_causal_models_features_add_what_surprised_it(deep_base, tiny_pairs):
 
 
 def compare(folder, pairs, kind, expect):
-    found = extract_features(pairs, folder, tokens_at_once=200)
+    found = extract_features(pairs, folder, max_tokens_per_batch=200)
     tokenizer, model = load_tokenizer(folder), kind.from_pretrained(folder).eval()
     for name in ("chosen", "rejected"):
         table = getattr(found, name)

@@ -68,7 +68,7 @@ def vote_rows(planted: bool, hostile: bool) -> list[dict[str, Any]]:
             "source": f"forum/{'ab'[index % 2]}.v1", "rewards_chosen": (rejected + gaps).tolist(),
             "rewards_rejected": rejected.tolist(), "strength_mean": float(gaps.mean()),
             "strength_std": float(gaps.std()), "agreement": float(np.mean(gaps > 0)),
-            **({"planted": flipped} if planted else {}),
+            **({"is_flipped": flipped} if planted else {}),
         })
     return rows
 
@@ -91,7 +91,7 @@ def measure(edge: float, pairs: int = 600) -> dict[str, Any]:
     gaps += edge - np.median(gaps)
     lengths = generator.integers(40, 400, (2, pairs))
     metrics = evaluate_pairs(
-        gaps, np.zeros(pairs), prompts=np.arange(pairs) // 2, resamples=200,
+        gaps, np.zeros(pairs), prompts=np.arange(pairs) // 2, n_bootstrap=200,
         sources=np.array(["forum/a.v1", "forum/b.v1"])[np.arange(pairs) % 2],
         chosen_lengths=lengths[0], rejected_lengths=lengths[1], strength=strength,
     )
@@ -118,7 +118,7 @@ def run(tmp_path: Path) -> Build:
                 "quarantined": {"chosen equal to rejected": 9, "bad JSON": 3}}
         vote = {"kind": "heads", "members": MEMBERS, "loss": "symmetric", "voting": "cross-fitted",
                 "noise_rate": {"rate": 0.2637, "low": 0.2211, "high": 0.3049},
-                "planted_auroc": 0.9127 if planted else None}
+                "flip_auroc": 0.9127 if planted else None}
         tried = [("flip", 0.1, 0.6312), ("flip+margin", 0.25, 0.6544), ("drop", 0.25, 0.6401)]
         repair = {"recipe": "flip+margin", "share": 0.25, "alpha": 0.2, "chosen_by": "validation accuracy",
                   "actions": {"keep+margin": 300, "flip+margin": 99, "drop": 1},
@@ -189,8 +189,8 @@ def stage_numbers(config: ReportConfig) -> set[float]:
     worst = sorted(rows, key=lambda row: row["strength_mean"])[: config.suspicious]
     lowest = {row["id"] for row in sorted(rows, key=lambda row: row["strength_mean"])[: PAIRS // 4]}
     found |= {PAIRS, 460, 399, sum(row["strength_mean"] < 0 for row in rows) / PAIRS, 100, 100 / PAIRS, len(worst)}
-    planted = [row for row in rows if row.get("planted")]
-    found |= {len(planted), len(planted) / PAIRS, sum(row.get("planted", False) for row in worst)}
+    planted = [row for row in rows if row.get("is_flipped")]
+    found |= {len(planted), len(planted) / PAIRS, sum(row.get("is_flipped", False) for row in worst)}
     met = {"keep+margin": sum(row["id"] not in lowest for row in planted),
            "flip+margin": sum(row["id"] in lowest - {worst[0]["id"]} for row in planted), "drop": 1}
     for action, number in {"keep+margin": 300, "flip+margin": 99, "drop": 1}.items():
@@ -208,7 +208,7 @@ def test_every_number_shown_is_the_stages_own(run: Build) -> None:
     ends_of_axis = {tenth / 10 for tenth in range(11)}
     assert page.numbers() - stage_numbers(config) <= ends_of_axis
     wanted = {"pairs": ["rows_in", "rows_out", "quarantined", "prompts_cut"], "evaluation": [],
-              "votes": ["members", "noise_rate", "planted_auroc"],
+              "votes": ["members", "noise_rate", "flip_auroc"],
               "repaired": ["share", "alpha", "actions", "candidates"]}
     for role, keys in wanted.items():
         record = read_record(getattr(config, role)) or {}
@@ -301,13 +301,13 @@ def test_missing_parts_are_said_to_be_missing(run: Build) -> None:
     assert "No evaluation was given" in page.text["evaluation"]
     assert "no repair given" in page.text["suspects"]
     assert "What was read" not in page.text["summary"]
-    assert "planted" not in page.source.partition("<body>")[2]
+    assert "is_flipped" not in page.source.partition("<body>")[2]
 
 
 def test_missing_facts_are_said_to_be_missing(run: Build) -> None:
     config = run()
     records = {folder: read_record(folder) or {} for folder in (config.votes, config.evaluation or "")}
-    records[config.votes].update(noise_rate=None, planted_auroc=None, voting="in-sample")
+    records[config.votes].update(noise_rate=None, flip_auroc=None, voting="in-sample")
     for metrics in records[config.evaluation or ""]["metrics"].values():
         metrics.update(by_strength=None, accuracy_low=None, accuracy_high=None)
         del metrics["by_confidence"]

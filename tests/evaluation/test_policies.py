@@ -30,7 +30,7 @@ def test_win_rates_by_hand():
     preferences = np.array([[1, 1], [1, 0], [0.5, 0.5], [0, 0], [1, NAN], [NAN, NAN]])
     lengths = np.array([[10, 20], [30, 20], [10, 10], [5, 5], [8, 2], [99, 99]])
     matches = PolicyComparisons(np.tile([1, 0], (6, 1)), preferences, lengths, np.arange(6))
-    found = evaluate_policies(matches, ["sft", "mine"], baseline="sft", resamples=50)
+    found = evaluate_policies(matches, ["sft", "mine"], baseline="sft", n_bootstrap=50)
     mine = found["mine"]
     assert {name: mine[name] for name in ("pairs", "wins", "ties", "losses", "missing")} == {
         "pairs": 6, "wins": 2, "ties": 2, "losses": 1, "missing": 1}
@@ -51,12 +51,12 @@ def test_who_stands_first_in_the_table_says_nothing():
     back = PolicyComparisons(
         there.sides[:, ::-1], 1 - there.preferences, there.lengths[:, ::-1], there.prompts, difficulty
     )
-    one, other = (evaluate_policies(matches, ["sft", "mine"], baseline="sft", resamples=100)
+    one, other = (evaluate_policies(matches, ["sft", "mine"], baseline="sft", n_bootstrap=100)
                   for matches in (there._replace(difficulty=difficulty), back))
     assert one["mine"]["arena"] == pytest.approx(other["mine"]["arena"])
     for name in ("win_rate", "low", "high", "length"):
         assert one["mine"][name] == pytest.approx(other["mine"][name])
-    mirrored = evaluate_policies(back, ["sft", "mine"], baseline="mine", resamples=100)["sft"]
+    mirrored = evaluate_policies(back, ["sft", "mine"], baseline="mine", n_bootstrap=100)["sft"]
     assert mirrored["win_rate"] + one["mine"]["win_rate"] == pytest.approx(1)
     assert mirrored["length_controlled"]["rate"] + one["mine"]["length_controlled"]["rate"] == pytest.approx(1)
     assert mirrored["arena"]["score"] + one["mine"]["arena"]["score"] == pytest.approx(1)
@@ -68,17 +68,17 @@ def test_arena_scores_are_the_true_chances():
     truth = expit(np.array(ratings))
     for seed in range(10):
         score, low, high = arena_scores(play(ratings, 150, seed, likes_first=1.0), policies=4, baseline=0, seed=seed,
-                                        resamples=200)
+                                        n_bootstrap=200)
         assert (score[0], low[0], high[0]) == (0.5, 0.5, 0.5)
         inside += int(((low < truth) & (truth < high))[1:3].sum())
     assert inside >= 15  # of 20; two orders put a shared lean into the ties, which flattens the far ones a little
-    calm = arena_scores(play(ratings, 3000), policies=4, baseline=0, resamples=2)[0]
+    calm = arena_scores(play(ratings, 3000), policies=4, baseline=0, n_bootstrap=2)[0]
     np.testing.assert_allclose(calm, truth, atol=0.02)
 
 
 def test_against_the_baseline_alone_the_arena_is_the_win_rate():
     matches = play([0.0, 0.5, -0.7], everyone=False, orders=1)
-    found = evaluate_policies(matches, ["sft", "good", "bad"], baseline="sft", resamples=50)
+    found = evaluate_policies(matches, ["sft", "good", "bad"], baseline="sft", n_bootstrap=50)
     for name, above in (("good", True), ("bad", False)):
         plain = found[name]["win_rate"]
         assert found[name]["arena"]["score"] == pytest.approx(plain, abs=1e-3) and (plain > 0.5) is above
@@ -88,14 +88,14 @@ def test_prompts_are_drawn_whole():
     few = play([0.0, 0.5], prompts=60, orders=1)
     many = PolicyComparisons(*(np.repeat(part, 5, axis=0) for part in few[:4]))
     (_, low, high), (_, again_low, again_high) = (
-        arena_scores(matches, policies=2, baseline=0, resamples=300)[:, 1] for matches in (few, many))
+        arena_scores(matches, policies=2, baseline=0, n_bootstrap=300)[:, 1] for matches in (few, many))
     assert again_high - again_low == pytest.approx(high - low, rel=0.1)
 
 
 def test_nothing_judged_and_nobody_joined():
     matches = play([0.0, 0.5, 0.2], prompts=5)
     blank = matches._replace(preferences=np.full_like(matches.preferences, NAN))
-    found = evaluate_policies(blank, ["a", "b", "c"], baseline="a", resamples=10)
+    found = evaluate_policies(blank, ["a", "b", "c"], baseline="a", n_bootstrap=10)
     assert found["b"]["win_rate"] is None and found["b"]["missing"] == 5
     assert found["b"]["arena"] == {"score": None, "low": None, "high": None}
     one = PolicyComparisons(*(part[:1] for part in play([0.0, 0.5])[:4]))

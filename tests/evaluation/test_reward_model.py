@@ -11,7 +11,7 @@ def evaluate(chosen, rejected=None, **changes):
     count = len(chosen)
     arguments = {
         "prompts": np.arange(count), "sources": ["one"] * count,
-        "chosen_lengths": np.full(count, 10), "rejected_lengths": np.full(count, 10), "resamples": 50, **changes,
+        "chosen_lengths": np.full(count, 10), "rejected_lengths": np.full(count, 10), "n_bootstrap": 50, **changes,
     }
     return evaluate_pairs(chosen, np.zeros(count) if rejected is None else rejected, **arguments)
 
@@ -84,7 +84,7 @@ def test_interval_widens_when_pairs_share_prompts():
     gaps = np.repeat(np.random.default_rng(0).choice([-1.0, 1.0], 60), 10)
     widths = []
     for prompts in (np.arange(600), np.repeat(np.arange(60), 10)):
-        metrics = evaluate(gaps, prompts=prompts, resamples=300)
+        metrics = evaluate(gaps, prompts=prompts, n_bootstrap=300)
         widths.append(metrics["accuracy_high"] - metrics["accuracy_low"])
     assert widths[1] > 2 * widths[0]
 

@@ -7,7 +7,7 @@ from rmkit.evaluation.tables import align, format_comparison
 def metrics_of(gaps, sources, strength=None):
     count = len(gaps)
     return evaluate_pairs(gaps, np.zeros(count), prompts=np.arange(count), sources=sources, strength=strength,
-                          chosen_lengths=np.full(count, 5), rejected_lengths=np.full(count, 5), resamples=20)
+                          chosen_lengths=np.full(count, 5), rejected_lengths=np.full(count, 5), n_bootstrap=20)
 
 
 def test_columns_line_up_and_short_rows_are_filled():

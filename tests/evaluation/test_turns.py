@@ -8,7 +8,7 @@ from rmkit.evaluation.policies import follow_up_prompt, grade_turns, name_questi
 
 
 def test_grades_by_hand():
-    found = grade_turns([5, 3, 4, np.nan, 2], [1, 2, 1, 2, 2], ["a", "a", "b", "b", "c"], resamples=200)
+    found = grade_turns([5, 3, 4, np.nan, 2], [1, 2, 1, 2, 2], ["a", "a", "b", "b", "c"], n_bootstrap=200)
     first, second, every = found["turns"]["1"], found["turns"]["2"], found["all"]
     assert (first["mean"], first["answers"], first["missing"]) == (4.5, 2, 0)
     assert (second["mean"], second["answers"], second["missing"]) == (2.5, 2, 1)

@@ -99,7 +99,7 @@ def test_every_completion_is_what_it_is_alone(kind, model, tokenizer):
 def test_batching_changes_nothing(budget, model, tokenizer):
     sampling = Sampling(max_new_tokens=12)
     whole = TransformersGenerator(model, tokenizer).generate(PROMPTS, samples=5, sampling=sampling, seed=1)
-    parts = TransformersGenerator(model, tokenizer, token_budget=budget)
+    parts = TransformersGenerator(model, tokenizer, max_tokens_per_batch=budget)
     assert parts.generate(PROMPTS, samples=5, sampling=sampling, seed=1) == whole
     turned = parts.generate(PROMPTS[::-1], samples=2, sampling=sampling, seed=1)
     assert turned[::-1] == [outcomes[:2] for outcomes in whole]

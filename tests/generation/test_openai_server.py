@@ -293,7 +293,7 @@ def test_settings_out_of_range(settings, message):
 def test_a_key_that_no_header_carries_is_refused_unseen(monkeypatch, key):
     monkeypatch.setenv("ANOTHER_KEY", key)
     with pytest.raises(InputError, match="ANOTHER_KEY") as error:
-        ServerGenerator("http://127.0.0.1:9/v1", "tiny", key_variable="ANOTHER_KEY").generate(
+        ServerGenerator("http://127.0.0.1:9/v1", "tiny", api_key_env="ANOTHER_KEY").generate(
             ["a"], sampling=SAMPLING, seed=0
         )
     assert KEY not in str(error.value)

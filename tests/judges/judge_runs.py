@@ -11,7 +11,7 @@ from rmkit.core.stage import read_record
 
 
 def configure(data, tmp_path, *words, **settings):
-    config = {"data": data, "output_dir": tmp_path / "out", "resamples": 200, **settings}
+    config = {"data": data, "output_dir": tmp_path / "out", "n_bootstrap": 200, **settings}
     given = [str(word) for key, value in config.items() for word in (f"--{key}", value)]
     return load_config(JudgeConfig, None, [*given, *words])
 

@@ -13,7 +13,7 @@ def run(preferences, labels=None, **changes):
     count = len(preferences)
     labels = np.ones(count) if labels is None else labels
     given = {"prompts": np.arange(count), "lengths": np.column_stack([np.arange(count), np.full(count, 2)])}
-    found = evaluate_judge(preferences, labels, resamples=50, **(given | changes))
+    found = evaluate_judge(preferences, labels, n_bootstrap=50, **(given | changes))
     json.dumps(found, allow_nan=False)
     return found
 

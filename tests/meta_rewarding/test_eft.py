@@ -47,7 +47,7 @@ def judged(tmp_path, monkeypatch):
         monkeypatch.setattr("rmkit.judges.config.load_judge_generator", lambda model, trust: grader)
         judge(JudgeConfig(
             data=str(tmp_path / "ranked.jsonl"), output_dir=str(tmp_path / "judgments"),
-            language_model=LLMJudgeConfig(model, samples=4, base_url=base_url), resamples=10,
+            language_model=LLMJudgeConfig(model, samples=4, base_url=base_url), n_bootstrap=10,
         ))
         return grader
 

@@ -44,7 +44,7 @@ drift: {score: {warn: null, stop: null}, top: {warn: null, stop: null}, length: 
 def settings(player, prompts_file):
     places = {"model_name_or_path": str(player), "prompts": str(prompts_file), "evaluation_prompts": str(prompts_file)}
     judge = {"model_name_or_path": str(player), "question": "gold", "max_new_tokens": 16}
-    return {**yaml.safe_load(SETTINGS), **places, "compare": {"resamples": 20, "language_model": judge}}
+    return {**yaml.safe_load(SETTINGS), **places, "compare": {"n_bootstrap": 20, "language_model": judge}}
 
 
 @pytest.fixture(scope="module")

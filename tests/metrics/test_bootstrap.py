@@ -17,7 +17,7 @@ def test_covers_the_mean_of_grouped_values_and_ungrouped_drawing_does_not():
         groups = np.repeat(np.arange(60), 5)
         values = generator.normal(0, 1, 60)[groups] + 0.3 * generator.normal(0, 1, 300)
         for name, units in (("grouped", groups), ("ungrouped", np.arange(300))):
-            low, high = bootstrap_interval(mean_of(values), units, seed=seed, resamples=200)
+            low, high = bootstrap_interval(mean_of(values), units, seed=seed, n_bootstrap=200)
             covered[name] += low <= 0 <= high
     assert 0.90 <= covered["grouped"] / 200 <= 0.99
     assert covered["ungrouped"] / 200 < 0.75
@@ -37,23 +37,23 @@ def test_any_statistic_by_weights():
 
 def test_names_may_be_text_and_the_seed_decides():
     values = np.arange(6.0)
-    first = bootstrap_interval(mean_of(values), ["a", "a", "b", "b", "c", "c"], seed=1, resamples=50)
-    assert first == bootstrap_interval(mean_of(values), [0, 0, 1, 1, 2, 2], seed=1, resamples=50)
-    assert first != bootstrap_interval(mean_of(values), np.arange(6), seed=1, resamples=50)
+    first = bootstrap_interval(mean_of(values), ["a", "a", "b", "b", "c", "c"], seed=1, n_bootstrap=50)
+    assert first == bootstrap_interval(mean_of(values), [0, 0, 1, 1, 2, 2], seed=1, n_bootstrap=50)
+    assert first != bootstrap_interval(mean_of(values), np.arange(6), seed=1, n_bootstrap=50)
 
 
 def test_blocks_do_not_change_the_draws(monkeypatch):
     values = np.random.default_rng(0).normal(size=30)
-    whole = bootstrap_interval(mean_of(values), np.arange(30), seed=0, resamples=101)
+    whole = bootstrap_interval(mean_of(values), np.arange(30), seed=0, n_bootstrap=101)
     monkeypatch.setattr(module, "BLOCK", 200)
-    assert bootstrap_interval(mean_of(values), np.arange(30), seed=0, resamples=101) == pytest.approx(whole)
+    assert bootstrap_interval(mean_of(values), np.arange(30), seed=0, n_bootstrap=101) == pytest.approx(whole)
 
 
 def test_undefined_resamples_are_left_out():
     def sometimes(weights):
         return np.where(weights[:, 0] == 0, np.nan, 1.0)
 
-    assert bootstrap_interval(sometimes, np.arange(5), seed=0, resamples=50) == (1.0, 1.0)
+    assert bootstrap_interval(sometimes, np.arange(5), seed=0, n_bootstrap=50) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_undefined_resamples_are_left_out():
     [
         (["a", "a"], {}, "groups.*two"),
         ([0, 1], {"level": 95}, "level.*0.95"),
-        ([0, 1], {"resamples": 0}, "resamples"),
+        ([0, 1], {"n_bootstrap": 0}, "n_bootstrap"),
     ],
 )
 def test_refuses(groups, changes, names):
@@ -83,12 +83,12 @@ def test_the_interval_of_a_share_is_that_of_the_ratio():
     assert found == pytest.approx(same)
     of_all = bootstrap_interval(lambda weights: (weights @ hits) / weights.sum(axis=1), np.arange(200), seed=0)
     assert found.low > of_all.high
-    assert ratio_interval([1, 0, 0], [1, 0, 0], [0, 1, 2], seed=0, resamples=50) == (1.0, 1.0)
+    assert ratio_interval([1, 0, 0], [1, 0, 0], [0, 1, 2], seed=0, n_bootstrap=50) == (1.0, 1.0)
     with pytest.raises(InputError, match="NaN for all"):
         ratio_interval([0, 0], [0, 0], [0, 1], seed=0)
 
 
 def test_statistics_may_be_arrays():
     values = np.random.default_rng(0).normal(size=(2, 20))
-    drawn = cluster_bootstrap(lambda weights: weights @ values.T / 20, np.arange(20), seed=0, resamples=7)
+    drawn = cluster_bootstrap(lambda weights: weights @ values.T / 20, np.arange(20), seed=0, n_bootstrap=7)
     assert drawn.shape == (7, 2)

@@ -142,7 +142,7 @@ def test_intervals_of_a_league_hold_the_truth():
         second = (first + generator.integers(1, 3, 400)) % 3
         verdicts = np.where(generator.random(400) < expit(truth[first] - truth[second] + 0.5), 1.0, -1.0)
         verdicts[::10] = np.nan
-        league = rate_league(first, second, verdicts, players=3, ridge=0.01, position=True, seed=seed, resamples=200)
+        league = rate_league(first, second, verdicts, players=3, ridge=0.01, position=True, seed=seed, n_bootstrap=200)
         rows = np.column_stack([league.ratings, league.position])
         held.append((rows[1] <= [*truth, 0.5]) & ([*truth, 0.5] <= rows[2]))
         width.append(rows[2] - rows[1])
@@ -154,7 +154,7 @@ def test_intervals_of_a_league_hold_the_truth():
 def test_battles_of_a_group_are_drawn_together():
     first, second = np.tile([0, 1], 150), np.tile([1, 0], 150)
     verdicts = np.repeat(np.random.default_rng(0).choice([1.0, -1.0], 30), 10) * np.tile([1, -1], 150)
-    widths = [np.ptp(rate_league(first, second, verdicts, players=2, ridge=0.01, seed=0, resamples=200,
+    widths = [np.ptp(rate_league(first, second, verdicts, players=2, ridge=0.01, seed=0, n_bootstrap=200,
                                  groups=groups).ratings[1:, 0]) for groups in (None, np.arange(300) // 10)]
     assert widths[1] > 2 * widths[0]
 
@@ -164,7 +164,7 @@ def test_drawing_kinds_of_battles_is_drawing_battles():
     first = generator.integers(0, 3, 300)
     second = (first + generator.integers(1, 3, 300)) % 3
     verdicts = generator.choice([1.0, 0.0, -1.0, np.nan], 300, p=[0.5, 0.1, 0.3, 0.1])
-    kinds, single = (rate_league(first, second, verdicts, players=3, ridge=0.1, seed=0, tie=True, resamples=2000,
+    kinds, single = (rate_league(first, second, verdicts, players=3, ridge=0.1, seed=0, tie=True, n_bootstrap=2000,
                                  groups=groups) for groups in (None, np.arange(300)))
     np.testing.assert_allclose(kinds.ratings[0], single.ratings[0], atol=1e-9)
     np.testing.assert_allclose(kinds.ratings, single.ratings, atol=0.04)

@@ -55,7 +55,7 @@ def test_the_fit_is_scikit_learns(soft, with_difficulty):
     doubled, sides, weights = double(features, wins)
     model.fit(doubled, sides, sample_weight=weights)
     level = features * [0, 1][:features.shape[1]]
-    found = length_controlled_rate(wins, differences, difficulty=given, ridge=0.5, resamples=2)
+    found = length_controlled_rate(wins, differences, difficulty=given, ridge=0.5, n_bootstrap=2)
     assert found.rate == pytest.approx(model.predict_proba(level)[:, 1].mean(), abs=1e-8)
     assert [found.intercept, found.length] == pytest.approx([model.intercept_[0], model.coef_[0, 0]], abs=1e-7)
     assert found.difficulty == (pytest.approx(model.coef_[0, 1], abs=1e-7) if with_difficulty else None)
@@ -89,14 +89,14 @@ def test_length_is_taken_out():
     """A judge that likes length and a policy that writes longer: plain rates flatter it, controlled ones do not."""
     found = [(*draw(seed, pairs=2000, length=2.0), seed) for seed in range(3)]
     for wins, differences, difficulty, truth, seed in found:
-        controlled = length_controlled_rate(wins, differences, difficulty=difficulty, seed=seed, resamples=2)
+        controlled = length_controlled_rate(wins, differences, difficulty=difficulty, seed=seed, n_bootstrap=2)
         assert wins.mean() > truth + 0.1
         assert controlled.rate == pytest.approx(truth, abs=0.04)
         assert alpaca_rate(wins, differences, difficulty=difficulty) == pytest.approx(truth, abs=0.05)
     inside = 0
     for seed in range(20):
         wins, differences, difficulty, truth = draw(seed, pairs=400)
-        held = length_controlled_rate(wins, differences, difficulty=difficulty, seed=seed, resamples=100)
+        held = length_controlled_rate(wins, differences, difficulty=difficulty, seed=seed, n_bootstrap=100)
         inside += held.low < truth < held.high
     assert inside >= 16
 
@@ -104,7 +104,7 @@ def test_length_is_taken_out():
 def test_equal_lengths_give_the_plain_rate():
     wins, _, difficulty, _ = draw()
     for given in (None, difficulty):
-        found = length_controlled_rate(wins, np.zeros(len(wins)), difficulty=given, resamples=2)
+        found = length_controlled_rate(wins, np.zeros(len(wins)), difficulty=given, n_bootstrap=2)
         assert found.rate == pytest.approx(wins.mean(), abs=1e-12) and found.length == 0
 
 

@@ -37,7 +37,7 @@ def test_a_uniform_model_finds_every_token_equally_likely(model, tokenizer, tiny
 def test_the_slow_way_gives_the_same(model, tokenizer, tiny_samples):
     rows = list(tiny_samples)
     model.train()
-    found = measure_log_probs(model, tokenizer, rows, max_length=128, tokens_at_once=150)
+    found = measure_log_probs(model, tokenizer, rows, max_length=128, max_tokens_per_batch=150)
     assert model.training
     for row, values in zip(rows, found, strict=True):
         for response, value in zip(row["responses"], values, strict=True):

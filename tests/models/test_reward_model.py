@@ -69,7 +69,7 @@ def test_encoder_without_template(tiny_base, tiny_pairs, tmp_path):
     assert tokenizer.chat_template is not None
     model = load_reward_model(tmp_path, tokenizer, seed=0)
     together = score_pairs(model, tokenizer, tiny_pairs, max_length=MAX_LENGTH)
-    alone = score_pairs(model, tokenizer, tiny_pairs, max_length=MAX_LENGTH, tokens_at_once=1)
+    alone = score_pairs(model, tokenizer, tiny_pairs, max_length=MAX_LENGTH, max_tokens_per_batch=1)
     np.testing.assert_allclose(together, alone, atol=1e-5)
     assert find_head(model) is model.classifier
 

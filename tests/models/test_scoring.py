@@ -55,12 +55,12 @@ def score_slowly(model, tokenizer, rows, max_length=MAX_LENGTH):
 
 
 @pytest.mark.parametrize("kind", ["loaded", "encoder"])
-@pytest.mark.parametrize("tokens_at_once", [1, 150, 16384])
-def test_responses_have_the_rewards_that_each_has_by_itself(kind, tokens_at_once, tiny_pairs, request):
+@pytest.mark.parametrize("max_tokens_per_batch", [1, 150, 16384])
+def test_responses_have_the_rewards_that_each_has_by_itself(kind, max_tokens_per_batch, tiny_pairs, request):
     model, tokenizer = request.getfixturevalue(kind)
     rows = make_rows(tiny_pairs)
     expected = score_slowly(model, tokenizer, rows)
-    found = score_responses(model, tokenizer, rows, max_length=MAX_LENGTH, tokens_at_once=tokens_at_once)
+    found = score_responses(model, tokenizer, rows, max_length=MAX_LENGTH, max_tokens_per_batch=max_tokens_per_batch)
     assert [len(rewards) for rewards in found] == [1, 8, 0, 3, 2]
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
@@ -84,7 +84,7 @@ def test_pairs_are_rows_of_two_responses(kind, tiny_pairs, request):
     rows = Dataset.from_list([
         {"prompt": pair["prompt"], "responses": [pair["chosen"], pair["rejected"]]} for pair in tiny_pairs
     ])
-    chosen, rejected = score_pairs(model, tokenizer, tiny_pairs, max_length=MAX_LENGTH, tokens_at_once=500)
+    chosen, rejected = score_pairs(model, tokenizer, tiny_pairs, max_length=MAX_LENGTH, max_tokens_per_batch=500)
     expected = np.stack(score_responses(model, tokenizer, rows, max_length=MAX_LENGTH))
     np.testing.assert_allclose(np.stack([chosen, rejected], axis=1), expected, atol=1e-5)
 
@@ -136,7 +136,7 @@ def test_batches_share_prompts_and_keep_to_their_tokens(loaded, tiny_pairs, monk
     rows = make_rows(tiny_pairs, counts=(8, 8, 8))
     whole = sum(len(encode(tokenizer, row["prompt"], response, MAX_LENGTH).input_ids)
                 for row in rows for response in row["responses"])
-    score_responses(model, tokenizer, rows, max_length=MAX_LENGTH, tokens_at_once=150)
+    score_responses(model, tokenizer, rows, max_length=MAX_LENGTH, max_tokens_per_batch=150)
     tokens = [row["input_ids"].shape[1] for row in sizes]
     assert len(tokens) > 1 and max(tokens) <= 150
     assert sum(tokens) < 0.8 * whole

@@ -22,7 +22,7 @@ def simulate(rate, scorer, seed, pairs=4000):
 @pytest.mark.parametrize("scorer", SCORERS)
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.2, 0.3, 0.4])
 def test_finds_the_planted_rate(rate, scorer):
-    errors = [estimate_noise_rate(simulate(rate, scorer, seed), resamples=1).rate - rate for seed in range(5)]
+    errors = [estimate_noise_rate(simulate(rate, scorer, seed), n_bootstrap=1).rate - rate for seed in range(5)]
     assert abs(np.mean(errors)) < 0.015
     assert np.max(np.abs(errors)) < 0.05
 
@@ -30,12 +30,12 @@ def test_finds_the_planted_rate(rate, scorer):
 def test_the_share_of_disagreement_alone_would_not_do():
     gaps = simulate(0.1, "noisy", 0)
     assert (gaps <= 0).mean() > 0.2
-    assert estimate_noise_rate(gaps, resamples=1).rate < 0.13
+    assert estimate_noise_rate(gaps, n_bootstrap=1).rate < 0.13
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     truths = [rate for rate in (0.1, 0.2, 0.3, 0.4) for _ in range(8)]
-    estimates = [estimate_noise_rate(simulate(rate, "noisy", seed, 2000), resamples=60, seed=seed)
+    estimates = [estimate_noise_rate(simulate(rate, "noisy", seed, 2000), n_bootstrap=60, seed=seed)
                  for seed, rate in enumerate(truths)]
     covered = [found.low <= rate <= found.high for rate, found in zip(truths, estimates, strict=True)]
     assert np.mean(covered) >= 0.85
@@ -54,13 +54,13 @@ def test_clean_labels_on_an_ambiguous_world_read_zero():
 def test_a_weak_scorer_errs_upwards():
     generator = np.random.default_rng(0)
     gaps = np.abs(generator.normal(0, 2, 4000)) + generator.normal(0, 4, 4000)
-    assert estimate_noise_rate(gaps, resamples=1).rate > 0.05
+    assert estimate_noise_rate(gaps, n_bootstrap=1).rate > 0.05
 
 
 def test_only_signs_and_ranks_enter():
     gaps = simulate(0.2, "noisy", 0, 1000)
     squashed = np.sign(gaps) * np.log1p(np.abs(gaps))
-    assert estimate_noise_rate(gaps, resamples=5) == estimate_noise_rate(squashed, resamples=5)
+    assert estimate_noise_rate(gaps, n_bootstrap=5) == estimate_noise_rate(squashed, n_bootstrap=5)
 
 
 def test_pairs_of_one_prompt_are_drawn_together():
@@ -73,13 +73,13 @@ def test_pairs_of_one_prompt_are_drawn_together():
 
 def test_the_same_seed_gives_the_same_interval():
     gaps = simulate(0.2, "noisy", 0, 500)
-    assert estimate_noise_rate(gaps, seed=3, resamples=20) == estimate_noise_rate(gaps, seed=3, resamples=20)
-    assert estimate_noise_rate(gaps, seed=4, resamples=20).low != estimate_noise_rate(gaps, seed=3, resamples=20).low
+    assert estimate_noise_rate(gaps, seed=3, n_bootstrap=20) == estimate_noise_rate(gaps, seed=3, n_bootstrap=20)
+    assert estimate_noise_rate(gaps, seed=4, n_bootstrap=20).low != estimate_noise_rate(gaps, seed=3, n_bootstrap=20).low
 
 
 @pytest.mark.parametrize("gaps", [np.zeros(50), np.ones(50), -np.ones(50), np.array([1e4, -1e4])])
 def test_extreme_gaps_give_a_rate_within_bounds(gaps):
-    found = estimate_noise_rate(gaps, resamples=10)
+    found = estimate_noise_rate(gaps, n_bootstrap=10)
     assert 0 <= found.low <= found.high <= 0.5
     assert 0 <= found.rate <= 0.5
 
@@ -91,7 +91,7 @@ def test_extreme_gaps_give_a_rate_within_bounds(gaps):
         ({"gaps": [[1.0, 2.0]]}, "gaps"),
         ({"groups": ["a"]}, "groups.*shape"),
         ({"groups": ["a", "a"]}, "groups.*two"),
-        ({"resamples": 0}, "resamples"),
+        ({"n_bootstrap": 0}, "n_bootstrap"),
     ],
 )
 def test_refuses(changes, names):

@@ -30,7 +30,7 @@ def shrink(tiny_pairs, tiny_base, tmp_path):
 
     def list_words(path):
         recipe = read_yaml(path)
-        changes = {"output_dir": tmp_path / "out", "vote.members": 2, "evaluate.resamples": 20}
+        changes = {"output_dir": tmp_path / "out", "vote.members": 2, "evaluate.n_bootstrap": 20}
         changes |= {f"train.{name}": value for name, value in TRAINING.items()}
         if recipe.get("vote", {}).get("kind") == "full":
             changes |= {f"vote.train.{name}": value for name, value in TRAINING.items()}

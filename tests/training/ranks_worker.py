@@ -84,7 +84,7 @@ def cells(processes):
 
 
 # Without a bound that any batch would pass, a step takes all pairs, as two micro-batches of unlike numbers of them.
-ALL_PAIRS = {"micro": BATCH // 4, "token_budget": 10**6}
+ALL_PAIRS = {"micro": BATCH // 4, "max_tokens_per_batch": 10**6}
 META = {"max_steps": 20, "meta_learning_rate": 0.05, "meta_batch_size": 6}
 
 

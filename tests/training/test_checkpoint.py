@@ -32,7 +32,7 @@ class InterruptAt(TrainerCallback):
     {"deepspeed": default_config(2)},
     {"deepspeed": default_config(2), "contrastive": "swav", "gradient_accumulation_steps": 2},
     {"contrastive": "swav"},
-    {"token_budget": 200, "gradient_accumulation_steps": 2},
+    {"max_tokens_per_batch": 200, "gradient_accumulation_steps": 2},
 ])
 def test_resumed_run_is_the_uninterrupted_one_bitwise(build_trainer, tmp_path, settings):
     settings = {"num_train_epochs": 3, "per_device_train_batch_size": 2, "save_strategy": "steps", "save_steps": 4,

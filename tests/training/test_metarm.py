@@ -168,14 +168,14 @@ def test_an_exception_leaves_the_parameters_where_the_last_step_put_them(build_t
 
 def test_a_resumed_run_goes_on_with_the_same_prompts(build_trainer, tiny_samples, tmp_path):
     settings = {
-        "meta_learning_rate": RATE, "meta_batch_size": 3, "meta_every": 2, "contrastive": "simcse", "max_steps": 8,
+        "meta_learning_rate": RATE, "meta_batch_size": 3, "meta_steps": 2, "contrastive": "simcse", "max_steps": 8,
         "save_strategy": "steps", "save_steps": 3, "save_total_limit": None, "meta_dataset": tiny_samples,
     }
     expected = train(build_trainer(**settings))
     resumed = build_trainer(**settings)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
     assert all(torch.equal(value, expected[name]) for name, value in resumed.model.named_parameters())
-    other = train(build_trainer(**{**settings, "meta_every": 1}))
+    other = train(build_trainer(**{**settings, "meta_steps": 1}))
     assert not torch.equal(other["score.weight"], expected["score.weight"])
 
 
@@ -254,7 +254,7 @@ def test_an_ascent_keeps_to_the_token_budget(build_trainer, tiny_samples, packin
     settings = {"meta_dataset": tiny_samples, "meta_learning_rate": RATE, "meta_batch_size": 10, "packing": packing}
     whole = build_trainer(max_steps=1, **settings).meta
     budget = int(1.5 * whole.sizes.max())
-    trainer = build_trainer(max_steps=1, token_budget=budget, **settings)
+    trainer = build_trainer(max_steps=1, max_tokens_per_batch=budget, **settings)
     forwards = trainer.meta.draw(0)
     assert sorted(row for forward in forwards for row in forward) == list(range(10)) and len(forwards) > 2
     shapes = []
@@ -263,8 +263,8 @@ def test_an_ascent_keeps_to_the_token_budget(build_trainer, tiny_samples, packin
     )
     trainer.train()
     assert len(shapes) > len(forwards) and max(shapes) <= budget
-    with pytest.raises(InputError, match="token_budget: expected at least the [0-9]+ tokens of the meta set's longest"):
-        build_trainer(token_budget=int(whole.sizes.max()) - 1, **settings)
+    with pytest.raises(InputError, match="max_tokens_per_batch: expected at least the [0-9]+ tokens of the meta set's longest"):
+        build_trainer(max_tokens_per_batch=int(whole.sizes.max()) - 1, **settings)
 
 
 @pytest.mark.parametrize("bf16", [False, True])
@@ -289,7 +289,7 @@ def test_a_model_in_float16_is_refused(build_trainer, tiny_samples, tiny_base):
 
 
 @pytest.mark.parametrize("settings, match", [
-    ({"meta_every": 2}, "meta_learning_rate: expected MetaRM's step size"),
+    ({"meta_steps": 2}, "meta_learning_rate: expected MetaRM's step size"),
     ({"meta_batch_size": 8}, "meta_learning_rate: expected MetaRM's step size"),
     ({"meta_learning_rate": -1e-6}, "meta_learning_rate: expected a finite number"),
     ({"meta_learning_rate": 5e-6, "meta_batch_size": 0}, "meta_batch_size: expected at least 1"),

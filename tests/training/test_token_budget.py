@@ -63,15 +63,15 @@ def test_epochs_take_the_same_steps_in_orders_of_their_own():
 
 
 def test_a_pair_beyond_the_budget():
-    with pytest.raises(InputError, match="token_budget: expected at least the 70 tokens of the longest pair, got 64"):
+    with pytest.raises(InputError, match="max_tokens_per_batch: expected at least the 70 tokens of the longest pair, got 64"):
         TokenBudgetBatchSampler([10, 70], tokens=64, padded=False, seed=0)
 
 
 @pytest.mark.parametrize("settings, match", [
-    ({"token_budget": 0}, "token_budget: expected at least 1"),
-    ({"token_budget": 9, "train_sampling_strategy": "random"}, "train_sampling_strategy: expected group_by_length"),
-    ({"token_budget": 9, "dataloader_drop_last": True}, "dataloader_drop_last"),
-    ({"token_budget": 9, "meta_learning_rate": 0.1}, "meta_batch_size: expected a number of prompts"),
+    ({"max_tokens_per_batch": 0}, "max_tokens_per_batch: expected at least 1"),
+    ({"max_tokens_per_batch": 9, "train_sampling_strategy": "random"}, "train_sampling_strategy: expected group_by_length"),
+    ({"max_tokens_per_batch": 9, "dataloader_drop_last": True}, "dataloader_drop_last"),
+    ({"max_tokens_per_batch": 9, "meta_learning_rate": 0.1}, "meta_batch_size: expected a number of prompts"),
 ])
 def test_refused_settings(tmp_path, settings, match):
     with pytest.raises(InputError, match=match):
@@ -81,7 +81,7 @@ def test_refused_settings(tmp_path, settings, match):
 @pytest.mark.parametrize("contrastive", ["none", "simcse"])
 @pytest.mark.parametrize("packing", [True, False])
 def test_forwards_stay_within_the_budget(build_trainer, packing, contrastive):
-    trainer = build_trainer(token_budget=250, packing=packing, contrastive=contrastive)
+    trainer = build_trainer(max_tokens_per_batch=250, packing=packing, contrastive=contrastive)
     assert isinstance(trainer.data_collator, PairPacker) == packing
     views = 2 if contrastive == "simcse" else 1
     sizes = [views * batch["input_ids"].numel() for batch in trainer.get_train_dataloader()]
@@ -90,7 +90,7 @@ def test_forwards_stay_within_the_budget(build_trainer, packing, contrastive):
 
 def test_unlike_micro_batches_weigh_by_their_pairs(train_losses, tiny_pairs):
     """Accumulated over two micro-batches, of 11 and 12 pairs, or taken at once, a step and its loss are the same."""
-    settings = {"max_steps": 4, "token_budget": 10**6, "pairs": tiny_pairs.select(range(23))}
+    settings = {"max_steps": 4, "max_tokens_per_batch": 10**6, "pairs": tiny_pairs.select(range(23))}
     whole = train_losses(**settings)
     cut_in_two = train_losses(gradient_accumulation_steps=2, **settings)
     np.testing.assert_allclose(cut_in_two, whole, rtol=1e-5)

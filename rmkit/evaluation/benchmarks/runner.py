@@ -46,7 +46,7 @@ def measure_benchmark(
     rewordings: bool,
     scoring: Mapping[str, Any],
     seed: int,
-    resamples: int,
+    n_bootstrap: int,
 ) -> dict[str, Any]:
     """Everything about the models on a benchmark, ready for JSON; writes items, rewards and `benchmark.png`.
 
@@ -57,7 +57,7 @@ def measure_benchmark(
     """
     benchmark = BENCHMARKS[kind]
     reading = prepare(directory, benchmark, data, split, rewordings)
-    draws = {"seed": seed, "resamples": resamples}
+    draws = {"seed": seed, "n_bootstrap": n_bootstrap}
     by_model: dict[str, ScoredItems] = {}
     metrics: dict[str, Any] = {}
     for name, path in models.items():

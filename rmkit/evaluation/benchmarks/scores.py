@@ -82,7 +82,7 @@ def values_of(scores: Sequence[Score], weights: NDArray[np.float64]) -> NDArray[
 
 
 def find_intervals(
-    scores: Sequence[Score], groups: Sequence[str], *, minus: Sequence[Score] | None = None, seed: int, resamples: int
+    scores: Sequence[Score], groups: Sequence[str], *, minus: Sequence[Score] | None = None, seed: int, n_bootstrap: int
 ) -> list[tuple[float | None, float | None]]:
     """95 % percentile bootstrap interval of each score, drawing whole groups of items; None for fewer than two groups.
 
@@ -96,7 +96,7 @@ def find_intervals(
         found = values_of(scores, weights)
         return found if minus is None else found - values_of(minus, weights)
 
-    found = cluster_bootstrap(statistic, np.asarray(groups), seed=seed, resamples=resamples)
+    found = cluster_bootstrap(statistic, np.asarray(groups), seed=seed, n_bootstrap=n_bootstrap)
     intervals: list[tuple[float | None, float | None]] = []
     for column in found.T:
         known = column[~np.isnan(column)]
@@ -106,10 +106,10 @@ def find_intervals(
 
 
 def summarise(
-    scores: Mapping[str, Score], groups: Sequence[str], *, seed: int, resamples: int
+    scores: Mapping[str, Score], groups: Sequence[str], *, seed: int, n_bootstrap: int
 ) -> dict[str, dict[str, Any]]:
     """Each score by name: its value, the ends of its interval, and over how many items it is."""
-    intervals = find_intervals(list(scores.values()), groups, seed=seed, resamples=resamples)
+    intervals = find_intervals(list(scores.values()), groups, seed=seed, n_bootstrap=n_bootstrap)
     return {
         name: {"value": value_of(score), "low": low, "high": high, "items": count_items(score)}
         for (name, score), (low, high) in zip(scores.items(), intervals, strict=True)
@@ -125,7 +125,7 @@ Measure = Callable[[ScoredItems], BenchmarkResult]
 
 
 def compare_models(
-    models: Mapping[str, ScoredItems], measure: Measure, *, seed: int, resamples: int
+    models: Mapping[str, ScoredItems], measure: Measure, *, seed: int, n_bootstrap: int
 ) -> list[dict[str, Any]]:
     """`compare` for each two models, on the items that both have scored.
 
@@ -140,13 +140,13 @@ def compare_models(
             )
         both = [models[name].select(shared) for name in (first, second)]
         one, other = (measure(scored) for scored in both)
-        result = compare(one, other, both[0].groups, seed=seed, resamples=resamples)
+        result = compare(one, other, both[0].groups, seed=seed, n_bootstrap=n_bootstrap)
         found.append({"first": first, "second": second, **result})
     return found
 
 
 def compare(
-    first: BenchmarkResult, second: BenchmarkResult, groups: Sequence[str], *, seed: int, resamples: int
+    first: BenchmarkResult, second: BenchmarkResult, groups: Sequence[str], *, seed: int, n_bootstrap: int
 ) -> dict[str, Any]:
     """How far the first's headline is above the second's, with its 95 % interval, and McNemar's exact test.
 
@@ -154,7 +154,7 @@ def compare(
     """
     known = ~(np.isnan(first.credits) | np.isnan(second.credits))
     (low, high), = find_intervals(
-        [first.headline], groups, minus=[second.headline], seed=seed, resamples=resamples
+        [first.headline], groups, minus=[second.headline], seed=seed, n_bootstrap=n_bootstrap
     )
     test = mcnemar(first.credits[known], second.credits[known])
     difference = subtract(first.headline, second.headline)
@@ -168,7 +168,7 @@ def subtract(first: Score, second: Score) -> float | None:
 
 
 def measure_robustness(
-    by_rewording: Mapping[str, ScoredItems], measure: Measure, *, seed: int, resamples: int
+    by_rewording: Mapping[str, ScoredItems], measure: Measure, *, seed: int, n_bootstrap: int
 ) -> dict[str, Any]:
     """How much accuracy, the mean of the items' credits, a model loses by each rewording; the mean and the worst drop.
 
@@ -184,7 +184,7 @@ def measure_robustness(
             continue
         both = [by_rewording[kind].select(shared) for kind in (AS_GIVEN, name)]
         before, after = (mean_over(measure(part).credits) for part in both)
-        (low, high), = find_intervals([before], both[0].groups, minus=[after], seed=seed, resamples=resamples)
+        (low, high), = find_intervals([before], both[0].groups, minus=[after], seed=seed, n_bootstrap=n_bootstrap)
         drops[name] = {"items": len(shared), "accuracy": value_of(after), "drop": subtract(before, after),
                        "low": low, "high": high}
     known = {name: found["drop"] for name, found in drops.items() if found["drop"] is not None}

@@ -68,10 +68,10 @@ def test_failures_are_asked_again_or_accepted(appointed, write_pairs, tmp_path):
     generator = appointed(script)
     data = write_pairs([("1", "a", "b"), ("2", "c", "d"), ("3", "e", "f")])
     config = configure(data, tmp_path, *LANGUAGE)
-    with pytest.raises(InputError, match="got 2 failures, the first: status 500.*--accept_failures"):
+    with pytest.raises(InputError, match="got 2 failures, the first: status 500.*--allow_failures"):
         judge(config)
     assert len(generator.asked) == 6 and not (tmp_path / "out/report.json").exists()
-    report, judgments = run(configure(data, tmp_path, *LANGUAGE, "--accept_failures"))
+    report, judgments = run(configure(data, tmp_path, *LANGUAGE, "--allow_failures"))
     assert len(generator.asked) == 8 and report["answers"]["failed"] == 2
     assert report["answers"]["failed_reasons"] == {"status 500": 2} and report["answers"]["unparsed"] == 0
     assert report["agreement"]["unjudged"] == 2 and [row["kind"] for row in judgments].count("failed") == 2
@@ -133,7 +133,7 @@ def test_failures_that_were_accepted_are_asked_again_by_who_does_not(appointed, 
 
     appointed(script)
     with pytest.raises(KeyboardInterrupt):
-        judge(configure(data, tmp_path, *LANGUAGE, "--accept_failures", at_once=2))
+        judge(configure(data, tmp_path, *LANGUAGE, "--allow_failures", at_once=2))
     again = appointed(lambda parts, luck: Failure("down") if parts["response"] == "red 0" else "Score: 3")
     with pytest.raises(InputError, match="1 failures, the first: down"):
         judge(configure(data, tmp_path, *LANGUAGE, at_once=2))
@@ -193,13 +193,13 @@ def test_a_server_gets_what_it_needs(tmp_path):
 
 
 def test_a_model_in_this_process_gets_its_token_budget(tiny_base):
-    assert load_judge_generator(LLMJudgeConfig(str(tiny_base), token_budget=77), False).token_budget == 77
+    assert load_judge_generator(LLMJudgeConfig(str(tiny_base), max_tokens_per_batch=77), False).max_tokens_per_batch == 77
 
 
 def test_what_decides_the_answers_is_in_the_settings():
     """Pace is not, nor is `extra` where there is none, so that folders from before it was known stay what they are."""
     plain, hurried = (JudgeConfig("data", "out", language_model=LLMJudgeConfig("m", base_url="http://h/v1", **pace))
-                      for pace in ({}, {"timeout": 1, "attempts": 1, "token_budget": 1, "concurrency": 1}))
+                      for pace in ({}, {"timeout": 1, "attempts": 1, "max_tokens_per_batch": 1, "concurrency": 1}))
     assert list_settings(plain) == list_settings(hurried)
     assert set(list_settings(plain)["language_model"]) == {
         "model_name_or_path", "question", "way", "samples", "base_url", "temperature", "top_p", "max_new_tokens"}

@@ -90,7 +90,7 @@ def test_all_settings_are_checked_before_anything_starts(make, tmp_path):
         ({"reinforce": {"learning_rat": 1}}, "reinforce: learning_rat: expected a known key"),
         ({"meta": {"meta_learning_rate": -1}}, "meta_learning_rate"),
         ({"meta": {"learning_rate": 1}}, "^meta: learning_rate: expected a known key.* mean meta_learning_rate"),
-        ({"meta": {"meta_every": "x"}}, "^meta: meta_every: expected int"),
+        ({"meta": {"meta_steps": "x"}}, "^meta: meta_steps: expected int"),
         ({"meta": {"data": "x"}}, "^meta: data: expected a known key"),
         ({"meta": {"meta_data": "x"}}, "^meta: meta_data: expected a key of the stage alone"),
         ({"arms": ["plain"], "train": {"meta_data": "x"}}, "^train: meta_data: expected a key of the stage alone"),

@@ -10,4 +10,4 @@ def test_the_section_of_metarm_has_all_its_keys():
     known = {item.name for item in fields(TrainConfig) if item.name.startswith("meta_")}
     assert known == {item.name for item in fields(MetaRMSettings)}
     assert plan_meta({"meta_learning_rate": 0.1}, "s") == {
-        "meta_learning_rate": 0.1, "meta_data": "s", "meta_batch_size": None, "meta_every": 1}
+        "meta_learning_rate": 0.1, "meta_data": "s", "meta_batch_size": None, "meta_steps": 1}

@@ -19,7 +19,7 @@ def test_a_vote_in_blocks_is_the_vote_at_once(configure, tmp_path, monkeypatch, 
     def read(folder):
         splits = [pyarrow.parquet.read_table(folder / f"{split}.parquet") for split in ("train", "validation")]
         record = tallying.read_record(folder)
-        return [*splits, record["noise_rate"], record["planted_auroc"]]
+        return [*splits, record["noise_rate"], record["flip_auroc"]]
 
     settings = {"members": 4, "folds": folds, "heads": {"batch_size": 8, "epochs": 2}}
     whole = read(tallying.vote(configure(**settings)))

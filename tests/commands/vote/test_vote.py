@@ -34,7 +34,7 @@ def test_heads_write_every_pair_with_its_votes(configure, tiny_pairs, folds, vot
     np.testing.assert_allclose(train["strength_std"][:], gaps.std(axis=1, ddof=0))
     assert np.abs(np.array(train["strength_std"][:]) - gaps.std(axis=1, ddof=1)).min() > 0
     np.testing.assert_allclose(train["agreement"][:], (gaps > 0).mean(axis=1))
-    assert record["planted_auroc"] == pytest.approx(auroc(-gaps.mean(axis=1), np.array(train["planted"][:])))
+    assert record["flip_auroc"] == pytest.approx(auroc(-gaps.mean(axis=1), np.array(train["is_flipped"][:])))
     assert (record["noise_rate"] is None) == (folds == 0)
     if folds:
         assert 0 <= record["noise_rate"]["low"] <= record["noise_rate"]["rate"] <= record["noise_rate"]["high"] <= 0.5
@@ -67,7 +67,7 @@ def test_full_members_differ_and_are_the_models_in_their_folders(configure, pair
         votes = load_split(folder, split)
         for member, place in enumerate(members):
             expected = score_pairs_from_path(
-                place, load_split(pairs_folder, split), max_length=128, tokens_at_once=300)
+                place, load_split(pairs_folder, split), max_length=128, max_tokens_per_batch=300)
             for name, values in zip(("rewards_chosen", "rewards_rejected"), expected, strict=True):
                 np.testing.assert_allclose(np.array(votes[name][:])[:, member], values, atol=1e-5)
         rewards = np.array(votes["rewards_chosen"][:])
@@ -83,7 +83,7 @@ def test_full_members_differ_and_are_the_models_in_their_folders(configure, pair
     ({"heads": {"members": 1}}, "members: expected a key of this section alone"),
     ({"kind": "full", "train": {"seed": 1}}, "seed: expected a key of this section alone"),
     ({"kind": "full", "train": {"lr_scheduler_type": "cosin"}}, "training arguments"),
-    ({"tokens_at_once": 0}, "tokens_at_once"),
+    ({"max_tokens_per_batch": 0}, "max_tokens_per_batch"),
     ({"member": 0}, "member: expected members of kind full, got heads, which are trained together"),
     ({"merge": True}, "merge: expected members of kind full"),
     ({"kind": "full", "members": 10, "member": 10}, "member: expected one of 0 to 9, the members being 10, got 10"),

@@ -40,11 +40,11 @@ def test_weights_count_items_as_often_as_they_say():
 def test_the_interval_of_a_mean_is_that_of_the_bootstrap():
     known = ~np.isnan(VALUES)
     expected = bootstrap_interval(
-        lambda weights: weights[:, known] @ VALUES[known] / weights[:, known].sum(axis=1), GROUPS, seed=3, resamples=300
+        lambda weights: weights[:, known] @ VALUES[known] / weights[:, known].sum(axis=1), GROUPS, seed=3, n_bootstrap=300
     )
-    assert find_intervals([mean_over(VALUES)], GROUPS, seed=3, resamples=300) == [pytest.approx(tuple(expected))]
-    assert find_intervals([mean_over(VALUES)], ["one"] * 6, seed=3, resamples=300) == [(None, None)]
-    summary = summarise({"all": mean_over(VALUES)}, GROUPS, seed=3, resamples=300)
+    assert find_intervals([mean_over(VALUES)], GROUPS, seed=3, n_bootstrap=300) == [pytest.approx(tuple(expected))]
+    assert find_intervals([mean_over(VALUES)], ["one"] * 6, seed=3, n_bootstrap=300) == [(None, None)]
+    summary = summarise({"all": mean_over(VALUES)}, GROUPS, seed=3, n_bootstrap=300)
     assert summary == {"all": {"value": 0.55, "low": pytest.approx(expected.low), "high": pytest.approx(expected.high),
                                "items": 5}}
 
@@ -52,9 +52,9 @@ def test_the_interval_of_a_mean_is_that_of_the_bootstrap():
 def test_a_difference_is_drawn_for_both_at_once():
     """A model that is right on one item more everywhere differs by exactly that in every draw."""
     better = np.where(np.isnan(VALUES), np.nan, VALUES + 0.1)
-    (low, high), = find_intervals([mean_over(better)], GROUPS, minus=[mean_over(VALUES)], seed=0, resamples=100)
+    (low, high), = find_intervals([mean_over(better)], GROUPS, minus=[mean_over(VALUES)], seed=0, n_bootstrap=100)
     assert (low, high) == (pytest.approx(0.1), pytest.approx(0.1))
-    (low, high), = find_intervals([mean_over(better)], GROUPS, seed=0, resamples=100)
+    (low, high), = find_intervals([mean_over(better)], GROUPS, seed=0, n_bootstrap=100)
     assert high - low > 0.1
 
 
@@ -76,14 +76,14 @@ def measure(scored):
 def test_models_are_compared_on_what_both_have_scored():
     first, second = [1, 1, 1, 0, 1, 0.5, 1, 1, 1, 1], [1, 0, 0, 0, 0, 0, 1, 1, 0, 1]
     models = {"one": make_scored(first), "other": make_scored(second), "third": make_scored(first[4:], range(4, 10))}
-    both, with_third, _ = compare_models(models, measure, seed=0, resamples=200)
+    both, with_third, _ = compare_models(models, measure, seed=0, n_bootstrap=200)
     assert (both["first"], both["second"], both["items"]) == ("one", "other", 10)
     assert both["difference"] == pytest.approx(8.5 / 10 - 4 / 10)
     assert (both["better"], both["worse"], both["p"]) == (5, 0, pytest.approx(2 / 2**5))
     assert both["low"] <= both["difference"] <= both["high"]
     assert with_third["items"] == 6 and with_third["difference"] == 0 and with_third["p"] == 1
     with pytest.raises(InputError, match="models one and two: expected items that both have scored, got none"):
-        compare_models({"one": make_scored([1]), "two": make_scored([1], [5])}, measure, seed=0, resamples=20)
+        compare_models({"one": make_scored([1]), "two": make_scored([1], [5])}, measure, seed=0, n_bootstrap=20)
 
 
 def test_drops_by_hand():
@@ -91,7 +91,7 @@ def test_drops_by_hand():
     found = {AS_GIVEN: make_scored(as_given), "harmless": make_scored(as_given),
              "harmful": make_scored([0, 0, 0.5, 1, 1, 0, 1, 1, 1, 1]), "longer": make_scored([0, 0], [0, 9]),
              "too long": make_scored([], [])}
-    robustness = measure_robustness(found, measure, seed=0, resamples=100)
+    robustness = measure_robustness(found, measure, seed=0, n_bootstrap=100)
     drops = {name: entry["drop"] for name, entry in robustness["rewordings"].items()}
     assert drops == {"harmless": 0, "harmful": pytest.approx(0.15), "longer": 1, "too long": None}
     assert robustness["rewordings"]["longer"]["items"] == 2 and robustness["rewordings"]["harmful"]["accuracy"] == 0.65

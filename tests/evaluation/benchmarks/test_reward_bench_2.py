@@ -83,7 +83,7 @@ def test_a_tied_prompt_and_its_reference_are_drawn_together(score):
     scored = score(reward_bench_2.parse, TIES)
     assert scored.groups == [f"Ties:{number}" for number in (0, 0, 1, 1, 2, 2, 3, 3)]
     found = reward_bench_2.measure(scored)
-    (low, high), = find_intervals([found.scores["Ties"]], scored.groups, seed=0, resamples=200)
+    (low, high), = find_intervals([found.scores["Ties"]], scored.groups, seed=0, n_bootstrap=200)
     assert low < reference_score(TIES) < high
 
 
