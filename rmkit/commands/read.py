@@ -1,7 +1,6 @@
 """The stage `read`: preference data of any usual shape in, checked and split pairs out."""
 
 import functools
-import sqlite3
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,7 +82,7 @@ def read(config: ReadConfig) -> Path:
         if not stage.done:
             try:
                 read_splits(stage, config, list(sources.values()))
-            except (OSError, sqlite3.OperationalError) as error:
+            except OSError as error:
                 raise_input_error(
                     f"read: output_dir {config.output_dir}", "a disk that can be written", Verbatim(error), "Free it."
                 )

@@ -21,7 +21,7 @@ from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.config import as_dict
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import Stage, input_hash, open_stage, read_record
-from rmkit.data.memmap import release, scratch_array
+from rmkit.data.memmap import memmap_zeros
 from rmkit.data.parquet import PAIR_SIDES, load_split, prompt_ids, read_column, write_table
 from rmkit.data.splits import SPLITS
 from rmkit.evaluation.figures import draw_strength
@@ -90,12 +90,10 @@ def is_cached(directory: str, settings: Mapping[str, Any], inputs: Mapping[str, 
 def strength_in_blocks(rewards: EnsembleRewards) -> Strength:
     """`preference_strength`, some pairs at a time, since rewards need not fit into memory."""
     pairs = rewards.chosen.shape[1]
-    found = scratch_array((len(Strength._fields), pairs), np.float64)
+    found = memmap_zeros((len(Strength._fields), pairs), np.float64)
     for start in range(0, pairs, PAIRS_AT_ONCE):
         part = slice(start, start + PAIRS_AT_ONCE)
         found[:, part] = preference_strength(*(side[:, part] for side in rewards))
-        for array in (*rewards, found):
-            release(array)
     return Strength(*found)
 
 

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import shutil
-import sqlite3
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,13 @@ from numpy.typing import NDArray
 
 from rmkit.commands.train import train
 from rmkit.commands.vote_config import EnsembleRewards, VoteConfig, member_config
+from rmkit.core.arrays import text_key
 from rmkit.core.checks import InputError, Verbatim, raise_input_error
 from rmkit.core.config import as_dict
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import open_stage, read_json, read_record, sha256_text, write_json
 from rmkit.data.collators import LABELS
-from rmkit.data.memmap import release, scratch_array
+from rmkit.data.memmap import memmap_zeros
 from rmkit.data.parquet import BLOCK, PAIR_SIDES, prompt_ids, stream_blocks, stream_rows, write_table
 from rmkit.ensembles.folds import assign_folds
 from rmkit.models.scoring import score_pairs_from_path
@@ -188,17 +188,17 @@ def hash_pairs(pairs: Mapping[str, Dataset]) -> str:
     parts = []
     for split, rows in sorted(pairs.items()):
         columns = [name for name in ("id", *PAIR_SIDES, *LABELS) if name in rows.column_names]
-        total = distinct = 0
-        with contextlib.closing(sqlite3.connect("")) as ids:  # a temporary file: in memory it would grow with the data
-            ids.execute("CREATE TABLE ids (id PRIMARY KEY) WITHOUT ROWID")
-            for row in stream_rows(rows, columns):
-                distinct += ids.execute("INSERT OR IGNORE INTO ids VALUES (?)", (row["id"],)).rowcount
-                total += int(sha256_text(json.dumps(row, sort_keys=True, default=str)), 16)
-        if distinct < len(rows):
+        total = 0
+        ids: set[bytes] = set()
+        for row in stream_rows(rows, columns):
+            if row["id"] is not None:
+                ids.add(text_key(str(row["id"])))
+            total += int(sha256_text(json.dumps(row, sort_keys=True, default=str)), 16)
+        if len(ids) < len(rows):
             raise_input_error(
                 f"{split}: id",
                 "one of its own for each pair",
-                Verbatim(f"{distinct} ids of {len(rows)} pairs"),
+                Verbatim(f"{len(ids)} ids of {len(rows)} pairs"),
                 "`rmkit read` gives them.",
             )
         parts.append(f"{split} {len(rows)} {total % 2**256}")
@@ -258,12 +258,11 @@ def merge_votes(config: VoteConfig, pairs: Mapping[str, Dataset], voters: Sequen
     """Rewards by split: those of each of `voters`, in their order, in the order of `pairs`."""
     rewards = {}
     for split, rows in pairs.items():
-        rewards[split] = EnsembleRewards(*scratch_array((2, len(voters), len(rows)), np.float64))
+        rewards[split] = EnsembleRewards(*memmap_zeros((2, len(voters), len(rows)), np.float64))
         for row, member in enumerate(voters):
             scores = read_scores(find_folder(config, member) / SCORES / f"{split}.parquet", rows)
             for side, values in zip(rewards[split], scores, strict=True):
                 side[row] = values
-                release(side)
     return rewards
 
 

@@ -1,5 +1,7 @@
 """What a function over arrays asks of an array before it computes with it."""
 
+import hashlib
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -50,3 +52,24 @@ def group_indices(groups: ArrayLike) -> tuple[NDArray[np.integer], int]:
             return names, len(used)
     found, numbers = np.unique(names, return_inverse=True)
     return numbers.astype(np.int32), len(found)
+
+
+def text_key(text: str) -> bytes:
+    """16 bytes that identify a text: a set of them stays small where one of the texts would not."""
+    return hashlib.sha256(text.encode()).digest()[:16]
+
+
+def first_occurrences(keys: NDArray[np.uint64]) -> NDArray[np.int32]:
+    """The number of each row's key: `keys` [row, word] are numbered from 0 on, in the order of their first rows."""
+    order = np.lexsort(keys.T)  # stable: equal keys stay in the order of their rows
+    is_new = np.zeros(len(keys), dtype=np.bool_)
+    is_new[:1] = True
+    for words in keys.T:
+        ordered = words[order]
+        is_new[1:] |= ordered[1:] != ordered[:-1]
+    first_rows = order[is_new]
+    numbers = np.empty(len(first_rows), dtype=np.int32)
+    numbers[np.argsort(first_rows)] = np.arange(len(first_rows), dtype=np.int32)
+    number_of_row = np.empty(len(keys), dtype=np.int32)
+    number_of_row[order] = numbers[np.cumsum(is_new, dtype=np.int32) - 1]
+    return number_of_row

@@ -12,7 +12,6 @@ from transformers import PreTrainedTokenizerBase
 
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.data.chat_template import encode_rows, unwrap
-from rmkit.data.memmap import release_pages
 
 AT_ONCE = 32  # pairs whose texts are tokenised in one call
 LABELS = ("target", "margin")
@@ -41,7 +40,7 @@ def encode_pairs(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_lengt
 
 
 def encode_block(rows: Mapping[str, list], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list]:
-    """Token ids of a block of pairs; the memory that they were read into is given back."""
+    """Token ids of a block of pairs."""
     names = rows.get("id") or ["(without id)"] * len(rows["prompt"])
     pairs = list(zip(rows["prompt"], zip(rows["chosen"], rows["rejected"], strict=True), strict=True))
     encoded: dict[str, list] = {name: [] for name in ENCODED}
@@ -53,7 +52,6 @@ def encode_block(rows: Mapping[str, list], tokenizer: PreTrainedTokenizerBase, m
             encoded["input_ids_rejected"].append(rejected)
             encoded["length"].append(max(len(chosen), len(rejected)))
             encoded["tokens"].append(len(chosen) + len(rejected) - count_shared([chosen, rejected]))
-    release_pages()
     return encoded
 
 
@@ -76,7 +74,6 @@ class PairCollator:
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         sequences = [row["input_ids_chosen"] for row in rows] + [row["input_ids_rejected"] for row in rows]
         padded = pad_right(sequences, self.tokenizer)
-        release_pages()
         return {**padded, **collate_labels(rows)}
 
 
@@ -173,5 +170,4 @@ class PairPacker:
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         packed = pack([[row["input_ids_chosen"], row["input_ids_rejected"]] for row in rows])
         packed["last"] = packed["last"].view(-1, 2).T.flatten()
-        release_pages()
         return {**packed, **collate_labels(rows)}

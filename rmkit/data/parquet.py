@@ -1,20 +1,18 @@
 """Stage tables: the Parquet files that stages hand to each other, read and written a block of rows at a time."""
 
-import contextlib
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow
+import pyarrow.compute
 import pyarrow.dataset
 import pyarrow.parquet
-from datasets import Dataset
+from datasets import Dataset, Features, Value
 from numpy.typing import DTypeLike, NDArray
 
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.data.memmap import release, release_pages
 
 PAIR_SIDES = ("prompt", "chosen", "rejected")
 BLOCK = 4000  # rows held in memory at once, and written as one group
@@ -47,7 +45,6 @@ def load_split(data: str | Path, split: str, columns: Sequence[str] = PAIR_SIDES
     # as its row groups: each costs a few pages when the copy is opened.
     scanning = pyarrow.dataset.ParquetFragmentScanOptions(pre_buffer=False)
     pairs = Dataset.from_parquet(str(file), fragment_scan_options=scanning, writer_batch_size=BLOCK)
-    release_pages()  # of which opening the file reads some of every batch
     pyarrow.default_memory_pool().release_unused()
     missing = [name for name in columns if name not in pairs.column_names]
     if missing:
@@ -61,11 +58,10 @@ def load_split(data: str | Path, split: str, columns: Sequence[str] = PAIR_SIDES
 
 
 def stream_blocks(rows: Dataset, columns: Sequence[str]) -> Iterator[pyarrow.Table]:
-    """These columns of `rows` in order, a block at a time; the memory of what was read is given back."""
+    """These columns of `rows` in order, a block at a time."""
     part = rows.select_columns(list(columns)).with_format("arrow")
     for start in range(0, len(rows), BLOCK):
         yield part[start:start + BLOCK]
-        release_pages()
 
 
 def stream_rows(rows: Dataset, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -85,18 +81,17 @@ def read_column(rows: Dataset, name: str, dtype: DTypeLike) -> NDArray[Any]:
 
 
 def prompt_ids(rows: Dataset) -> NDArray[np.int32]:
-    """The number of each row's prompt [row], in the order of the prompts as text; memory does not hold them."""
-    with contextlib.closing(sqlite3.connect("")) as found:  # a temporary file
-        found.execute("CREATE TABLE prompts (text TEXT PRIMARY KEY) WITHOUT ROWID")
-        texts = ((str(row["prompt"]),) for row in stream_rows(rows, ["prompt"]))
-        found.executemany("INSERT OR IGNORE INTO prompts VALUES (?)", texts)
-        found.execute("CREATE TABLE numbered (text TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID")
-        found.execute("INSERT INTO numbered SELECT text, row_number() OVER (ORDER BY text) - 1 FROM prompts")
-        numbers = np.empty(len(rows), np.int32)
-        for place, row in enumerate(stream_rows(rows, ["prompt"])):
-            query = "SELECT number FROM numbered WHERE text = ?"
-            numbers[place] = found.execute(query, (str(row["prompt"]),)).fetchone()[0]
-    return numbers
+    """Numbers [row] from 0 on, the same for rows with the same prompt, in the order of the prompts' text."""
+    texts = rows.select_columns(["prompt"]).map(
+        lambda block: {"text": [str(prompt) for prompt in block["prompt"]]},
+        batched=True,
+        remove_columns=["prompt"],
+        features=Features({"text": Value("string")}),
+        load_from_cache_file=False,
+        desc="Numbering prompts",
+    )
+    column = texts.with_format("arrow")[:]["text"]
+    return (pyarrow.compute.rank(column, tiebreaker="dense").to_numpy() - 1).astype(np.int32)
 
 
 def write_table(rows: Dataset, path: Path, columns: Mapping[str, NDArray[Any]] | None = None) -> None:
@@ -116,8 +111,6 @@ def write_table(rows: Dataset, path: Path, columns: Mapping[str, NDArray[Any]] |
             more = [pyarrow.array(list(part) if part.ndim > 1 else part) for part in parts]
             file.write_table(pyarrow.table([*block.columns, *more], schema=schema))
             start += len(block)
-            for values in added.values():
-                release(values)
     draft.replace(path)
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import difflib
-import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow.parquet
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from rmkit.core.arrays import text_key
 from rmkit.core.checks import InputError, Verbatim, raise_input_error
 from rmkit.data.chat_template import ResponseTooLong, encode_rows
 from rmkit.data.parquet import BLOCK
@@ -83,7 +83,6 @@ def read_pairs(
         writers: dict[str, PairWriter] = {}
         quarantine = stack.enter_context(RejectedRows(directory / "quarantine.jsonl"))
         reader = RowParser(columns, tokenizer, max_length)
-        stack.callback(reader.ids.close)
         reading = ReadSummary(quarantined=quarantine.reasons, first_places=quarantine.first)
         for source in sources:
             before = sum(reading.rows_out.values())
@@ -118,8 +117,7 @@ class RowParser:
 
     def __init__(self, columns: Mapping[str, str], tokenizer: PreTrainedTokenizerBase | None, max_length: int) -> None:
         self.columns, self.tokenizer, self.max_length = columns, tokenizer, max_length
-        self.ids = sqlite3.connect("")  # a temporary file: a set of ids in memory would grow with the data
-        self.ids.execute("CREATE TABLE ids (id TEXT PRIMARY KEY) WITHOUT ROWID")
+        self.id_hashes: set[bytes] = set()
         self.names: dict[str, str] = {}
         self.columns_not_found = set(columns.values())
         self.first_columns: list[str] = []
@@ -128,7 +126,7 @@ class RowParser:
 
     def start_source(self) -> None:
         """Forget the last source's ids; the first usable row of each decides whether its rows carry a gold gap."""
-        self.ids.execute("DELETE FROM ids")
+        self.id_hashes.clear()
         self.has_gold_gap = None
 
     def read(self, row: Row) -> Pair | RowError:
@@ -151,8 +149,10 @@ class RowParser:
                     kind = "over-long response" if isinstance(encoded, ResponseTooLong) else "not encoded"
                     return RowError(kind, str(encoded))
                 cut = cut or encoded.prompt_tokens_cut > 0
-        if self.ids.execute("INSERT OR IGNORE INTO ids VALUES (?)", (pair["id"],)).rowcount == 0:
+        id_hash = text_key(pair["id"])
+        if id_hash in self.id_hashes:
             return RowError("duplicate id", pair["id"])
+        self.id_hashes.add(id_hash)
         self.has_gold_gap = "gold_gap" in pair
         self.prompts_cut += cut
         return pair

@@ -21,7 +21,6 @@ from rmkit.core.checks import InputError, Verbatim, raise_input_error
 from rmkit.core.stage import sha256_text
 from rmkit.data.chat_template import ResponseTooLong, encode_rows, unwrap
 from rmkit.data.collators import count_shared, pack, pad_right
-from rmkit.data.memmap import release_pages
 from rmkit.data.parquet import read_column
 from rmkit.data.reading import PairWriter
 from rmkit.data.rejected_rows import RejectedRows
@@ -159,7 +158,7 @@ def encode_samples(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_len
 
 
 def encode_block(rows: Mapping[str, list], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list]:
-    """Token ids of a block of prompts with their responses; the memory that they were read into is given back."""
+    """Token ids of a block of prompts with their responses."""
     encoded: dict[str, list] = {name: [] for name in ENCODED}
     for prompt, responses in zip(rows["prompt"], rows["responses"], strict=True):
         found = encode_rows(tokenizer, [(prompt, responses)], max_length)[0]
@@ -178,7 +177,6 @@ def encode_block(rows: Mapping[str, list], tokenizer: PreTrainedTokenizerBase, m
         encoded["tokens"].append(sum(lengths) - count_shared(sequences) * (len(sequences) - 1))
         encoded["responses"].append(len(sequences))
         encoded["equal"].append(len(every) - len(sequences))
-    release_pages()
     return encoded
 
 
@@ -192,7 +190,6 @@ def collate_samples(
     groups = [row["input_ids"] for row in rows]
     counts = torch.tensor([len(group) for group in groups])
     tokens = pack(groups) if packed else pad_right([sequence for group in groups for sequence in group], tokenizer)
-    release_pages()
     return {**tokens, "present": torch.arange(int(counts.max())) < counts[:, None]}
 
 

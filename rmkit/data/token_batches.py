@@ -9,7 +9,6 @@ from transformers import PreTrainedTokenizerBase
 
 from rmkit.data.chat_template import encode_rows, unwrap
 from rmkit.data.collators import AT_ONCE, Tokens, count_shared
-from rmkit.data.memmap import release_pages
 
 MAX_TOKENS = 16384  # read at once, enough to keep an accelerator busy
 UNIT_SCHEMA = Features({"input_ids": List(List(Value("int32"))), "tokens": Value("int32"), "sequences": Value("int32")})
@@ -42,7 +41,7 @@ def encode_block(
     max_length: int,
     max_tokens_per_batch: int | None,
 ) -> dict[str, list]:
-    """Units of a block of rows; the memory that they were read into is given back."""
+    """Units of a block of rows."""
     sides = rows["responses"] if "responses" in rows else zip(rows["chosen"], rows["rejected"], strict=True)
     names = [f"pair {name}" for name in rows["id"]] if "id" in rows else [f"row {number}" for number in numbers]
     prompts = list(zip(rows["prompt"], sides, strict=True))
@@ -51,7 +50,6 @@ def encode_block(
         found = encode_rows(tokenizer, prompts[start:start + AT_ONCE], max_length, starts=False)
         for name, group in zip(names[start:start + AT_ONCE], found, strict=True):
             groups.append([unwrap(encoded, name).input_ids for encoded in group])
-    release_pages()
     return split_into_units(groups, max_tokens_per_batch)
 
 

@@ -1,9 +1,6 @@
 """Conversations: the distinct ones in a set of pairs, encoded once each, their token ids kept in a temporary file."""
 
-import contextlib
-import hashlib
 import json
-import sqlite3
 import tempfile
 from array import array
 from itertools import islice
@@ -15,9 +12,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from rmkit.core.arrays import first_occurrences, text_key
 from rmkit.data.chat_template import encode_rows, unwrap
 from rmkit.data.collators import AT_ONCE
-from rmkit.data.memmap import release, store
+from rmkit.data.memmap import memmap_zeros, to_memmap
 from rmkit.data.parquet import PAIR_SIDES, stream_rows
 
 
@@ -28,19 +26,22 @@ class UniqueConversations:
     """
 
     def __init__(self, pairs: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
-        number = np.empty((2, len(pairs)), dtype=np.int32)  # of the conversation that stands there
+        keys = memmap_zeros((len(pairs), 2, 2), np.uint64)  # [pair, side, half of a text_key]
+        for index, row in enumerate(stream_rows(pairs, PAIR_SIDES)):
+            for side, name in enumerate(("chosen", "rejected")):
+                text = json.dumps([row["prompt"], row[name]], sort_keys=True)
+                keys[index, side] = np.frombuffer(text_key(text), np.uint64)
+        number = first_occurrences(keys.reshape(-1, 2)).reshape(-1, 2)  # [pair, side], of the conversation
         sizes = array("i")  # in the file, where each conversation is one number and its tokens
-        with tempfile.TemporaryFile() as file, contextlib.closing(sqlite3.connect("")) as known:
-            known.execute("CREATE TABLE known (text BLOB PRIMARY KEY, number INTEGER) WITHOUT ROWID")  # in a file too
+        with tempfile.TemporaryFile() as file:
             rows = iter(tqdm(stream_rows(pairs, ("id", *PAIR_SIDES)), "Tokenising pairs", len(pairs), unit="pair"))
             count = 0
             for start in range(0, len(pairs), AT_ONCE):
                 new = []
-                for place, row in enumerate(islice(rows, AT_ONCE), start):
+                for index, row in enumerate(islice(rows, AT_ONCE), start):
                     sides = []
                     for side, name in enumerate(("chosen", "rejected")):
-                        number[side, place] = lookup_or_insert(known, [row["prompt"], row[name]], count)
-                        if number[side, place] == count:  # a new one
+                        if number[index, side] == count:  # its first occurrence
                             sides.append(row[name])
                             count += 1
                     new.append((row, sides))
@@ -54,32 +55,22 @@ class UniqueConversations:
             self.file = np.memmap(file, np.int32, mode="r")
         numbers = np.frombuffer(sizes, np.int32)
         self.longest = int(numbers.max()) - 1  # tokens
-        self.ends = store(np.cumsum(numbers, dtype=np.int64))
+        self.ends = to_memmap(np.cumsum(numbers, dtype=np.int64))
         order = np.argsort(-numbers, kind="stable").astype(np.int32)
-        self.longest_first, self.tokens = store(order), store(numbers[order] - 1)  # their numbers, and of their tokens
-        del order
-        self.by_number = store(np.argsort(number.ravel(), kind="stable").astype(np.int32))
-        self.last_place = store(np.cumsum(np.bincount(number.ravel()), dtype=np.int32))
+        self.longest_first = to_memmap(order)  # numbers of conversations
+        self.tokens = to_memmap(numbers[order] - 1)  # their lengths
+        by_side = number.T.ravel()  # [side * pair]
+        self.by_number = to_memmap(np.argsort(by_side, kind="stable").astype(np.int32))
+        self.last_place = to_memmap(np.cumsum(np.bincount(by_side), dtype=np.int32))
 
     def read(self, numbers: NDArray[np.int32]) -> list[tuple[NDArray[np.int32], int]]:
         """Token ids of these conversations, each with the position where its response begins."""
-        found = [np.array(self.file[find_slice(self.ends, number)]) for number in numbers]
-        for mapped in (self.file, self.ends, self.longest_first, self.tokens, self.by_number, self.last_place):
-            release(mapped)
-        return [(tokens[1:], int(tokens[0])) for tokens in found]
+        parts = [np.array(self.file[find_slice(self.ends, number)]) for number in numbers]
+        return [(tokens[1:], int(tokens[0])) for tokens in parts]
 
     def find_places(self, number: int) -> NDArray[np.int32]:
         """Where in [side * pair] a conversation stands."""
         return self.by_number[find_slice(self.last_place, number)]
-
-
-def lookup_or_insert(known: sqlite3.Connection, conversation: list[Any], count: int) -> int:
-    """A conversation's number; one that is not known yet is given the number `count`."""
-    text = hashlib.sha256(json.dumps(conversation, sort_keys=True).encode()).digest()
-    found = known.execute("SELECT number FROM known WHERE text = ?", (text,)).fetchone()
-    if found is None:
-        known.execute("INSERT INTO known VALUES (?, ?)", (text, count))
-    return count if found is None else int(found[0])
 
 
 def find_slice(ends: NDArray[Any], number: int) -> slice:

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrained
 
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.stage import input_hash, sha256_text, write_json
-from rmkit.data.memmap import release, reserve
+from rmkit.data.memmap import preallocate
 from rmkit.data.parquet import PAIR_SIDES, stream_rows
 from rmkit.data.token_batches import MAX_TOKENS, token_batches
 from rmkit.ensembles.conversations import UniqueConversations
@@ -158,7 +158,6 @@ def fill(
             table = np.empty(shape, np.float32) if path is None else map_table(path, shape)
         for row, vector in zip(rows, vectors, strict=True):
             table[conversations.find_places(row)] = vector
-        release(table)
     assert table is not None
     if isinstance(table, np.memmap):
         table.flush()
@@ -169,7 +168,7 @@ def map_table(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
     """A new .npy file, the disk's room for it taken, mapped."""
     table = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
     with path.open("r+b") as file:
-        reserve(file.fileno(), path.stat().st_size)
+        preallocate(file.fileno(), path.stat().st_size)
     return table
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,11 +9,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.data.memmap import is_mapped, release, scratch_array
+from rmkit.data.memmap import memmap_zeros
 
 Features = NDArray[np.float32]
 READ_AT_ONCE = 4096  # rows
-TAKEN_AT_ONCE = 32  # rows in any order, each of which can bring 64 KiB of its file into memory
 
 
 @dataclass(frozen=True)
@@ -30,22 +28,9 @@ class PairFeatures:
         """Features [member, side * place, feature] of the pairs `rows` [member, place], the chosen sides first."""
         members, places = rows.shape
         sides = np.empty((members, 2 * places, self.chosen.shape[1]), dtype=np.float32)
-        gather_rows(self.chosen, rows, sides[:, :places])
-        gather_rows(self.rejected, rows, sides[:, places:])
+        sides[:, :places] = self.chosen[rows]
+        sides[:, places:] = self.rejected[rows]
         return sides
-
-
-def gather_rows(features: Features, rows: NDArray[Any], into: Features) -> None:
-    """Put `features` of `rows` [member, place] into an array [member, place, feature]."""
-    if not is_mapped(features):
-        into[...] = features[rows]
-        return
-    members = max(1, TAKEN_AT_ONCE // rows.shape[1])
-    for first in range(0, len(rows), members):
-        for start in range(0, rows.shape[1], TAKEN_AT_ONCE):
-            part = slice(first, first + members), slice(start, start + TAKEN_AT_ONCE)
-            into[part] = features[rows[part]]
-            release(features)
 
 
 def validate_pair_features(
@@ -115,7 +100,6 @@ def mean_and_std(lessons: PairFeatures) -> tuple[Tensor, Tensor]:
                 raise_input_error("features", "finite numbers", Verbatim("NaN or infinity"), "Check the backbone.")
             total += rows.sum(axis=0)
             squares += np.square(rows).sum(axis=0)
-            release(features)
     mean = total / (2 * len(lessons.chosen))
     deviation = np.sqrt(np.maximum(squares / (2 * len(lessons.chosen)) - mean**2, 0.0))
     deviation[deviation < 1e-6] = 1.0  # a constant feature says nothing; divided by its rounding it would speak
@@ -137,18 +121,15 @@ def iterate_batches(
     """
     counts = np.array([len(rows) for rows in rows_of])
     fewest, more = np.divmod(counts, per_epoch)  # the first `more` steps have a pair more than the others
-    drawn = scratch_array((len(counts), counts.max()), np.int32)
+    drawn = memmap_zeros((len(counts), counts.max()), np.int32)
     for _ in range(epochs):
         for line, (rows, order) in enumerate(zip(rows_of, orders, strict=True)):
             drawn[line, :len(rows)] = order.permutation(rows)
-            release(rows)
-            release(drawn)
         for step in range(per_epoch):
             starts, ends = (number * fewest + np.minimum(number, more) for number in (step, step + 1))
             sizes = ends - starts
             taken = np.zeros((len(counts), sizes.max()), dtype=np.intp)
             for line, (start, end) in enumerate(zip(starts, ends, strict=True)):
                 taken[line, :end - start] = drawn[line, start:end]
-                release(drawn)  # of each line the kernel can map two megabytes
             inside = np.arange(sizes.max()) < sizes[:, None]
             yield taken, torch.from_numpy((inside / np.maximum(sizes, 1)[:, None]).astype(np.float32))

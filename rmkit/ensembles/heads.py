@@ -19,12 +19,11 @@ from tqdm import tqdm
 
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.seeds import derive_seed
-from rmkit.data.memmap import release, scratch_array, store
+from rmkit.data.memmap import memmap_zeros, to_memmap
 from rmkit.ensembles.folds import assign_folds
 from rmkit.ensembles.head_data import (
     Features,
     PairFeatures,
-    gather_rows,
     iterate_batches,
     mean_and_std,
     select_kept,
@@ -111,7 +110,7 @@ class Heads:
 
     def score(self, features: Features) -> NDArray[np.float64]:
         """Rewards [member, pair] of `features` [pair, feature], in reward units, not rescaled between members."""
-        rewards = scratch_array((len(self.weight), len(features)), np.float64)
+        rewards = memmap_zeros((len(self.weight), len(features)), np.float64)
         self.score_rows(features, np.arange(len(features), dtype=np.int32), rewards)
         return rewards
 
@@ -127,12 +126,9 @@ class Heads:
         weight = self.weight.permute(1, 0, 2).reshape(width, members * hidden)  # one product serves all members
         for start in range(0, len(rows), SCORED_AT_ONCE):
             taken = rows[start:start + SCORED_AT_ONCE]
-            own = np.empty((1, len(taken), width), dtype=np.float32)  # not the caller's memory
-            gather_rows(features, taken[None], own)
-            units = gelu((standardize_(own[0], self.mean, self.deviation) @ weight).view(-1, members, hidden)
+            units = gelu((standardize_(features[taken], self.mean, self.deviation) @ weight).view(-1, members, hidden)
                          + self.bias[:, 0])
             into[:, taken] = torch.einsum("pmh,mh->mp", units, self.output[..., 0]).double().numpy()
-            release(into)
 
     def select(self, members: slice) -> "Heads":
         """Some of the members."""
@@ -192,9 +188,9 @@ def cross_val_rewards(
         raise_input_error(
             "groups", f"one name for each of {len(chosen)} pairs", Verbatim(f"{len(fold_of_pair)}"), "Pass all."
         )
-    parts = [store(np.flatnonzero(fold_of_pair != fold).astype(np.int32)) for fold in range(folds)]
+    parts = [to_memmap(np.flatnonzero(fold_of_pair != fold).astype(np.int32)) for fold in range(folds)]
     heads = fit(lessons, parts, config, seed)
-    rewards = scratch_array((2, config.members, len(chosen)), np.float64)
+    rewards = memmap_zeros((2, config.members, len(chosen)), np.float64)
     for fold in range(folds):
         held_out = np.flatnonzero(fold_of_pair == fold).astype(np.int32)
         members = heads.select(slice(fold * config.members, (fold + 1) * config.members))

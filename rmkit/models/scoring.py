@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.data.collators import pack, pad_right
-from rmkit.data.memmap import release, release_pages, scratch_array, store
+from rmkit.data.memmap import memmap_zeros, to_memmap
 from rmkit.data.parquet import PAIR_SIDES, read_column
 from rmkit.data.token_batches import MAX_TOKENS, encode_groups, token_batches
 from rmkit.models.packed_attention import ATTENTION, enable_packing, packing_unsupported_reason, unwrap
@@ -113,9 +113,9 @@ def score_units(
     """
     padded = prefix_sharing_budget(model, max_length, max_tokens_per_batch) is None
     sizes = read_column(units, "tokens", np.int32)
-    ends = store(np.cumsum(read_column(units, "sequences", np.int32), dtype=np.int64))
-    order = store(np.argsort(-sizes, kind="stable").astype(np.int32))  # longest first: it fails early
-    rewards = scratch_array((int(ends[-1]) if len(ends) else 0,), np.float64)
+    ends = to_memmap(np.cumsum(read_column(units, "sequences", np.int32), dtype=np.int64))
+    order = to_memmap(np.argsort(-sizes, kind="stable").astype(np.int32))  # longest first: it fails early
+    rewards = memmap_zeros((int(ends[-1]) if len(ends) else 0,), np.float64)
     with eval_mode(model, packed=not padded), tqdm(total=len(rewards), desc="Scoring", unit="response") as bar:
         for batch in token_batches(sizes[order], max_tokens_per_batch, padded=padded):
             numbers = order[batch]
@@ -137,9 +137,6 @@ def score_units(
             for start, group in zip(starts, groups, strict=True):
                 rewards[start:start + len(group)], found = found[:len(group)], found[len(group):]
             bar.update(len(sequences))
-            release_pages()
-            for mapped in (ends, order, rewards):
-                release(mapped)
     return rewards
 
 

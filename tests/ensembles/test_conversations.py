@@ -11,11 +11,11 @@ from rmkit.ensembles.conversations import UniqueConversations
 from rmkit.models.reward_model import load_tokenizer
 
 
-@pytest.mark.parametrize(("large", "at_once"), [(0, 4), (2**24, 32)])
+@pytest.mark.parametrize(("min_bytes", "at_once"), [(1, 4), (2**24, 32)])
 def test_every_place_has_its_tokens_and_every_conversation_its_places(
-    tiny_base, tiny_pairs, large, at_once, monkeypatch
+    tiny_base, tiny_pairs, min_bytes, at_once, monkeypatch
 ):
-    monkeypatch.setattr(pages, "LARGE", large)  # given back after each reading, or never
+    monkeypatch.setattr(pages, "MIN_BYTES", min_bytes)  # arrays in files or in memory
     monkeypatch.setattr(conversations, "AT_ONCE", at_once)
     rows = tiny_pairs.to_list()
     turned = [{**row, "id": f"turned {row['id']}", "chosen": row["rejected"], "rejected": row["chosen"]}

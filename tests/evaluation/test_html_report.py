@@ -274,10 +274,10 @@ def test_same_stages_same_page(run: Build) -> None:
 
 def test_finished_report_is_left_alone(run: Build) -> None:
     config = run()
-    report = report(config) / "report.html"
-    report.write_text("kept", encoding="utf-8")
-    assert report(config) == report.parent
-    assert report.read_text(encoding="utf-8") == "kept"
+    page = report(config) / "report.html"
+    page.write_text("kept", encoding="utf-8")
+    assert report(config) == page.parent
+    assert page.read_text(encoding="utf-8") == "kept"
 
 
 def test_suspects_come_in_order_with_what_was_done(run: Build) -> None:

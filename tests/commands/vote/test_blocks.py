@@ -7,7 +7,6 @@ import pytest
 from rmkit.commands import vote as tallying
 from rmkit.data import memmap as pages
 from rmkit.data import parquet as tables
-from rmkit.ensembles import head_data as lessons
 from rmkit.ensembles import heads
 from rmkit.preferences import noise as rate
 
@@ -23,11 +22,11 @@ def test_a_vote_in_blocks_is_the_vote_at_once(configure, tmp_path, monkeypatch, 
 
     settings = {"members": 4, "folds": folds, "heads": {"batch_size": 8, "epochs": 2}}
     whole = read(tallying.vote(configure(**settings)))
-    for module, name, value in ((tables, "BLOCK", 5), (pages, "LARGE", 0), (pages, "INTERVAL", 0.0),
-                                (lessons, "TAKEN_AT_ONCE", 3), (rate, "BLOCK", 4), (tallying, "PAIRS_AT_ONCE", 6)):
+    for module, name, value in ((tables, "BLOCK", 5), (pages, "MIN_BYTES", 1),
+                                (rate, "BLOCK", 4), (tallying, "PAIRS_AT_ONCE", 6)):
         monkeypatch.setattr(module, name, value)
     mapped = []
-    monkeypatch.setattr(heads, "scratch_array", lambda *given: mapped.append(pages.scratch_array(*given)) or mapped[-1])
+    monkeypatch.setattr(heads, "memmap_zeros", lambda *given: mapped.append(pages.memmap_zeros(*given)) or mapped[-1])
     in_blocks = read(tallying.vote(configure(**settings, output_dir=str(tmp_path / "blocks"))))
     assert mapped and all(isinstance(array, np.memmap) for array in mapped)
     assert all(one == other for one, other in zip(whole, in_blocks, strict=True))

@@ -35,7 +35,7 @@ def models(monkeypatch):
         return tuple(np.array([reward_of(row[side], member) for row in rows]) for side in ("chosen", "rejected"))
 
     monkeypatch.setattr(casting, "train", train)
-    monkeypatch.setattr(casting, "score_with", score_with)
+    monkeypatch.setattr(casting, "score_pairs_from_path", score_with)
     return orders
 
 
