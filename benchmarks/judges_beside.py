@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmkit.judges.metrics import evaluate_judge
-from rmkit.metrics import agreement, bootstrap_interval, fleiss_kappa, ratio_interval
+from rmkit.metrics import agreement, bootstrap_interval, ratio_interval
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -41,6 +41,15 @@ def compare_people(votes: NDArray[np.float64], prompts: NDArray[np.str_]) -> dic
         "fleiss_kappa": fleiss_kappa(several),
         "pairs": len(several),
     }
+
+
+def fleiss_kappa(answers: NDArray[np.float64]) -> float:
+    """Fleiss' kappa of verdicts [pair, person], NaN for none, with at least two verdicts on each pair."""
+    counts = np.stack([(answers == value).sum(axis=1) for value in np.unique(answers[~np.isnan(answers)])], axis=1)
+    total = counts.sum(axis=1)
+    observed = ((counts * (counts - 1)).sum(axis=1) / (total * (total - 1))).mean()
+    expected = np.square(counts.sum(axis=0) / counts.sum()).sum()
+    return float((observed - expected) / (1 - expected))
 
 
 def majority(verdicts: NDArray[np.float64]) -> float:

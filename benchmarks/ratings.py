@@ -1,10 +1,10 @@
-"""Ratings against scikit-learn for speed, and against known truth: weighted battles, planted biases, leagues.
+"""Ratings against scikit-learn for speed, and against known truth: weighted battles and planted biases.
 
-    python benchmarks/ratings.py [--seeds 5] [--leagues 500] [--work runs/ratings]
+    python benchmarks/ratings.py [--seeds 5] [--work runs/ratings]
 
 Speed: Bradley-Terry of 20,000 prompts with 11 judgments, in one call, and as a loop of 20,000 LogisticRegression fits;
-both sides in turns, in process CPU time. All else is simulated: judges whose biases are known, and leagues of 3,000
-battles in which some players are mostly shown first. Finished parts are kept in --work.
+both sides in turns, in process CPU time. All else is simulated: judges whose biases are known. Finished parts are kept
+in --work.
 """
 
 import json
@@ -17,7 +17,8 @@ import numpy as np
 from command_line import make_parser
 from numpy.typing import NDArray
 from results import keep, summarise, write_results
-from scipy.special import expit, logit
+from scipy.sparse import csr_array
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
@@ -29,11 +30,8 @@ from rmkit.metrics import (
     position_bias,
     position_weights,
     prompt_correlation,
-    rate_league,
     ratio_interval,
     win_matrix,
-    wins_from_list,
-    wins_from_verdicts,
 )
 
 RIDGE = 0.01
@@ -43,9 +41,6 @@ LONGER = 0.65  # planted: so often wins the longer one
 TURNS = 10
 LEANING = {"leans to the first": True, "takes the first unread": False}  # the judges whose ratings are compared
 JUDGES = 200  # simulated, for the coverage of the biases' intervals
-BATTLES = 3000
-PLAYERS = (4, 6, 8)
-CHUNK = 50  # leagues
 EVEN = PositionWeights(np.array(0.5), np.array(0.5))
 
 
@@ -127,14 +122,25 @@ def measure_order(seed: int, leaning: bool) -> dict[str, dict[str, float]]:
     for name, asked in schedules.items():
         seen = np.where(asked, verdicts, np.nan)
         ways = {
-            "unweighted": bradley_terry(win_matrix(seen, EVEN), ridge=RIDGE),
-            "weighted": bradley_terry(win_matrix(seen, position_weights(seen)), ridge=RIDGE),
-            "position term": bradley_terry(wins_from_verdicts(seen), ridge=RIDGE, position=True),
+            "unweighted": bradley_terry(win_matrix(seen, EVEN), ridge=RIDGE).ratings,
+            "weighted": bradley_terry(win_matrix(seen, position_weights(seen)), ridge=RIDGE).ratings,
+            "position term": fit_position_term(seen),
         }
         found[name] = {  # rounded, so that equal ratings stay equal whatever the last digits of arithmetic
-            way: float(prompt_correlation(rated.ratings.round(6), truth).mean or 0) for way, rated in ways.items()
+            way: float(prompt_correlation(ratings.round(6), truth).mean or 0) for way, ratings in ways.items()
         }
     return found
+
+
+def fit_position_term(verdicts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ratings [prompt, judgment] by scikit-learn, with a term for being shown first that all prompts share."""
+    prompt, first, second = np.nonzero(~np.isnan(verdicts))
+    size, battles = verdicts.shape[0] * JUDGMENTS, len(prompt)
+    columns = np.concatenate([prompt * JUDGMENTS + first, prompt * JUDGMENTS + second, np.full(battles, size)])
+    cells = np.repeat([1.0, -1.0, 1.0], battles), (np.tile(np.arange(battles), 3), columns)
+    model = LogisticRegression(C=1 / RIDGE, fit_intercept=False, solver="newton-cg", tol=1e-10, max_iter=1000)
+    model.fit(csr_array(cells, shape=(battles, size + 1)), verdicts[prompt, first, second] > 0)
+    return np.asarray(model.coef_[0, :-1]).reshape(-1, JUDGMENTS)
 
 
 def measure_biases(seed: int) -> dict[str, dict[str, float]]:
@@ -161,41 +167,9 @@ def measure_biases(seed: int) -> dict[str, dict[str, float]]:
         hits[name], np.ones(2000), groups, seed=seed)._asdict()} for name in found}
 
 
-def measure_leagues(players: int, seeds: range) -> dict[str, list[float]]:
-    """Errors and coverage of ratings, a value per league."""
-    figures: dict[str, list[float]] = {name: [] for name in (
-        "error", "largest_error", "plain_error", "plain_largest_error", "covered", "position_error", "position_covered"
-    )}
-    place = float(logit(FIRST))
-    for seed in seeds:
-        generator = np.random.default_rng(derive_seed(seed, "league", players))
-        truth = generator.normal(0, 1, players)
-        truth -= truth.mean()
-        pairs = np.array(np.nonzero(np.triu(np.ones((players, players)), 1)))
-        one, other = pairs[:, generator.integers(0, pairs.shape[1], BATTLES)]
-        eager = generator.normal(0, 2, players)  # how soon each player stands first
-        ahead = generator.random(BATTLES) < expit(eager[one] - eager[other])
-        first, second = np.where(ahead, one, other), np.where(ahead, other, one)
-        verdicts = np.where(generator.random(BATTLES) < expit(truth[first] - truth[second] + place), 1.0, -1.0)
-        league = rate_league(first, second, verdicts, players=players, ridge=RIDGE, position=True, seed=seed)
-        plain = bradley_terry(wins_from_list(first, second, verdicts, players=players), ridge=RIDGE).ratings
-        error, off = np.abs(league.ratings[0] - truth), np.abs(plain - truth)
-        assert league.position is not None
-        for name, value in (
-            ("error", error.mean()), ("largest_error", error.max()),
-            ("plain_error", off.mean()), ("plain_largest_error", off.max()),
-            ("covered", ((league.ratings[1] <= truth) & (truth <= league.ratings[2])).mean()),
-            ("position_error", league.position[0] - place),
-            ("position_covered", league.position[1] <= place <= league.position[2]),
-        ):
-            figures[name].append(float(value))
-    return figures
-
-
 def main() -> None:
     """Compute what is missing and write benchmarks/results/ratings.json."""
     parser = make_parser(__doc__, "ratings", seeds=5)
-    parser.add_argument("--leagues", type=int, default=500, help="simulated leagues of each size")
     parser.add_argument("--prompts", type=int, default=20000, help="prompts whose rating is timed")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -205,14 +179,6 @@ def main() -> None:
                          lambda seed=seed, leaning=leaning: measure_order(seed, leaning)) for seed in seeds]
              for name, leaning in tqdm(LEANING.items(), desc="Order", unit="judge")}
     judges = keep(options.work / "biases.json", lambda: [measure_biases(seed) for seed in tqdm(range(JUDGES))])
-    leagues: dict[str, dict[str, Any]] = {}
-    cells = [(players, start) for players in PLAYERS for start in range(0, options.leagues, CHUNK)]
-    for players, start in tqdm(cells, desc="Leagues", unit="chunk"):
-        chunk = range(start, min(start + CHUNK, options.leagues))
-        part = keep(options.work / f"leagues-{players}-{chunk.start}-{chunk.stop}.json",
-                    lambda players=players, chunk=chunk: measure_leagues(players, chunk))
-        for name, values in part.items():
-            leagues.setdefault(str(players), {}).setdefault(name, []).extend(values)
     planted = {"position": FIRST, "length": LONGER}
     figures = {
         "speed": speed,
@@ -225,9 +191,6 @@ def main() -> None:
             "covered": statistics.fmean(judge[name]["low"] <= true <= judge[name]["high"] for judge in judges),
             "judges": len(judges),
         } for name, true in planted.items()},
-        "leagues": {size: {name: {"mean": statistics.fmean(values), "std": statistics.stdev(values)}
-                           for name, values in found.items()} for size, found in leagues.items()},
-        "league_count": options.leagues,
     }
     print(json.dumps({name: value for name, value in figures.items() if name != "biases"}, indent=1))
     print(write_results("ratings", figures, seeds=seeds))

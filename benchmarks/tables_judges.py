@@ -9,7 +9,7 @@ from tables import origin, read_results, show_gain
 
 
 def format_ratings() -> str:
-    """Ratings: speed, weighted battles against unweighted, planted biases, leagues."""
+    """Ratings: speed, weighted battles against unweighted, planted biases."""
     results = read_results("ratings")
     figures = results["figures"]
     speed = figures["speed"]
@@ -18,13 +18,6 @@ def format_ratings() -> str:
     order = [f"| a judge that | rated | {' | '.join(schedules)} |", "|---" * (len(schedules) + 2) + "|"]
     order += [f"| {judge} | {way} | {' | '.join(show(found[schedule][way], 1, 3) for schedule in schedules)} |"
               for judge, found in figures["order"].items() for way in found[schedules[0]]]
-    leagues = ["| players | mean error | without the term | largest error | without the term | intervals that hold the "
-               "truth | position term's |", "|---" * 7 + "|"]
-    for size, found in figures["leagues"].items():
-        cells = [*(f"{found[name]['mean']:.3f}" for name in (
-            "error", "plain_error", "largest_error", "plain_largest_error")),
-            *(f"{100 * found[name]['mean']:.1f} %" for name in ("covered", "position_covered"))]
-        leagues.append(f"| {size} | {' | '.join(cells)} |")
     biases = []
     for name, found in figures["biases"].items():
         first = found["first_judges"][0]
@@ -39,9 +32,6 @@ def format_ratings() -> str:
         f"not read; rank correlation with the truth, means over {count} seeds ± standard deviation. {origin(results)}",
         "\n".join(order),
         f"Planted biases, 1,000 pairs in both orders: {'; '.join(biases)}.",
-        f"{figures['league_count']} simulated leagues of each size, 3,000 battles each, some players mostly shown "
-        "first. Errors in logits; 95 % bootstrap intervals.",
-        "\n".join(leagues),
     ])
 
 

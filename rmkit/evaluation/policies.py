@@ -133,8 +133,9 @@ def arena_scores(
 
     def rate(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Scores [resample, policy]."""
-        battles = wins_from_list(first, second, verdicts.ravel(), players=policies, weights=weights)
-        found = bradley_terry(battles.matrix(), ridge=RIDGE)
+        found = bradley_terry(
+            wins_from_list(first, second, verdicts.ravel(), n_items=policies, weights=weights), ridge=RIDGE
+        )
         joined = found.components == found.components[:, [baseline]]
         return np.where(joined, expit(found.ratings - found.ratings[:, [baseline]]), np.nan)
 

@@ -17,7 +17,7 @@ from rmkit.judges.meta_judge import compare_ensemble_members
 from rmkit.judges.metrics import evaluate_judge, scores_to_preferences, to_verdicts
 from rmkit.judges.results import PairwiseResults, collect_results
 from rmkit.judges.reward_model import ensemble_score
-from rmkit.metrics import Battles, agreement, bradley_terry, wins_from_verdicts
+from rmkit.metrics import agreement, bradley_terry, wins_from_verdicts
 
 COLUMNS = pyarrow.schema([
     ("task", pyarrow.string()), ("kind", pyarrow.string()), ("sample", pyarrow.int32()), ("seed", pyarrow.int64()),
@@ -125,8 +125,8 @@ def measure_ensemble(evidence: PairwiseResults, config: JudgeConfig) -> dict[str
 
 def rate_members(names: list[str], verdicts: NDArray[np.float64]) -> dict[str, float]:
     """Bradley-Terry ratings in logits from members' verdicts [pair, member, member]."""
-    counted = Battles(*(part.sum(axis=0) for part in wins_from_verdicts(verdicts)))
-    return dict(zip(names, bradley_terry(counted, ridge=RIDGE).ratings.tolist(), strict=True))
+    wins = wins_from_verdicts(verdicts).sum(axis=0)
+    return dict(zip(names, bradley_terry(wins, ridge=RIDGE).ratings.tolist(), strict=True))
 
 
 def format_report(report: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
-"""Ratings as arrays: battles to ratings, agreement, biases, accuracy, calibration, ranking and intervals.
+"""Metrics over arrays: ratings from comparisons, agreement, biases, accuracy, calibration, correlation, intervals.
 
-numpy, scipy and scikit-learn alone. Verdicts are 1 (the first), -1 (the second), 0 (a tie) or NaN (none: not asked,
-or an answer no one could read), and what is NaN is left out and counted, never taken for a tie.
+They need numpy, scipy and scikit-learn. Verdicts are 1 (the first), -1 (the second), 0 (a tie) or NaN (none: not asked
+for, or not parsed); NaN is left out and counted, and never a tie.
 """
 
 from rmkit.metrics.accuracy import PairAccuracy, pair_accuracy
@@ -11,19 +11,11 @@ from rmkit.metrics.agreement import (
     SelfConsistency,
     agreement,
     cohen_kappa,
-    fleiss_kappa,
     score_saturation,
     self_consistency,
-    show_percent,
 )
-from rmkit.metrics.battles import (
-    Battles,
-    PositionWeights,
-    position_weights,
-    win_matrix,
-    wins_from_list,
-    wins_from_verdicts,
-)
+from rmkit.metrics.battles import PositionWeights, position_weights, win_matrix, wins_from_list, wins_from_verdicts
+from rmkit.metrics.best_of_n import best_of_n
 from rmkit.metrics.bias import LengthBias, PositionBias, length_bias, position_bias
 from rmkit.metrics.bradley_terry import Ratings, bradley_terry
 from rmkit.metrics.calibration import (
@@ -33,47 +25,15 @@ from rmkit.metrics.calibration import (
     log_loss,
     preference_calibration,
 )
-from rmkit.metrics.correlation import PromptCorrelation, auroc, kendall_tau, prompt_correlation, rank_correlation
-from rmkit.metrics.leaderboard import League, rate_league
-from rmkit.metrics.significance import Interval, bootstrap_interval, ratio_interval
+from rmkit.metrics.correlation import PromptCorrelation, auroc, prompt_correlation, rank_correlation
+from rmkit.metrics.length_control import ControlledRate, alpaca_rate, length_controlled_rate
+from rmkit.metrics.significance import Interval, bootstrap_interval, mcnemar, ratio_interval
 
 __all__ = [
-    "Agreement",
-    "Battles",
-    "Interval",
-    "League",
-    "LengthBias",
-    "PairAccuracy",
-    "PositionBias",
-    "PositionWeights",
-    "PreferenceCalibration",
-    "PromptCorrelation",
-    "Ratings",
-    "Saturation",
-    "SelfConsistency",
-    "agreement",
-    "auroc",
-    "win_matrix",
-    "bootstrap_interval",
-    "bradley_terry",
-    "brier_score",
-    "calibration_error",
-    "cohen_kappa",
-    "wins_from_list",
-    "wins_from_verdicts",
-    "fleiss_kappa",
-    "kendall_tau",
-    "length_bias",
-    "log_loss",
-    "pair_accuracy",
-    "position_bias",
-    "position_weights",
-    "preference_calibration",
-    "prompt_correlation",
-    "rank_correlation",
-    "rate_league",
-    "score_saturation",
-    "self_consistency",
-    "ratio_interval",
-    "show_percent",
+    "Agreement", "ControlledRate", "Interval", "LengthBias", "PairAccuracy", "PositionBias", "PositionWeights",
+    "PreferenceCalibration", "PromptCorrelation", "Ratings", "Saturation", "SelfConsistency", "agreement",
+    "alpaca_rate", "auroc", "best_of_n", "bootstrap_interval", "bradley_terry", "brier_score", "calibration_error",
+    "cohen_kappa", "length_bias", "length_controlled_rate", "log_loss", "mcnemar", "pair_accuracy", "position_bias",
+    "position_weights", "preference_calibration", "prompt_correlation", "rank_correlation", "ratio_interval",
+    "score_saturation", "self_consistency", "win_matrix", "wins_from_list", "wins_from_verdicts",
 ]

@@ -9,22 +9,21 @@ from rmkit.core.arrays import finite_array
 
 
 class PairAccuracy(NamedTuple):
-    """Share of pairs ordered as labelled, a tie counting half, and the share of ties; both in [0, 1]."""
+    """Share of pairs with a positive gap, a tie counting half, and the share of ties; both in [0, 1]."""
 
     accuracy: float
     tie_rate: float
 
 
 def pair_accuracy(gaps: ArrayLike) -> PairAccuracy:
-    """Accuracy over all pairs, with its tie rate: mean of `pair_credits(gaps)`, and mean of (gap == 0).
+    """Accuracy, mean of `pair_correct(gaps)`, and tie rate, mean of (gap == 0).
 
-    `gaps` over [pair], reward(chosen) - reward(rejected). Every pair weighs the same, however it was batched.
-    Raises `InputError` for an empty or wrongly shaped array, or NaN.
+    `gaps`: [pair], reward(chosen) - reward(rejected). Raises `InputError` for an empty or wrongly shaped array, or NaN.
     """
     array = finite_array("gaps", gaps, ("pair",))
     return PairAccuracy(float(pair_correct(array).mean()), float((array == 0).mean()))
 
 
 def pair_correct(gaps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What each pair adds to accuracy, over [pair]: 1 for a positive gap, 1/2 for a tie, 0 for a negative one."""
+    """Correctness of each pair, in the shape of `gaps`: 1 for a positive gap, 1/2 for a tie, 0 for a negative one."""
     return (np.sign(gaps) + 1) / 2

@@ -1,21 +1,23 @@
-"""Agreement of judges with labels, with each other, and with themselves. What is missing is left out and counted."""
+"""Agreement of verdicts with labels and with each other; consistency and saturation of scores.
 
-import math
+Missing values (NaN) are left out and counted; they are never ties.
+"""
+
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import cohen_kappa_score
 
-from rmkit.core.arrays import finite_array
+from rmkit.core.arrays import finite_array, same_shape
 from rmkit.core.checks import Verbatim, raise_input_error
 
 
 class Agreement(NamedTuple):
-    """Shares in [0, 1], None where nothing is counted, and the pairs behind them.
+    """Agreement of verdicts with labels: shares in [0, 1], None where nothing is counted, and counts of pairs.
 
-    with_ties = (wins + ties / 2) / (wins + ties + losses), without_ties = wins / (wins + losses); `unjudged` pairs
-    have no verdict, and `unlabelled` ones a verdict but no label, or a tie for label.
+    with_ties = (wins + ties / 2) / (wins + ties + losses), without_ties = wins / (wins + losses). `unjudged` pairs have
+    no verdict; `unlabelled` pairs have a verdict, but no label or a tie as label.
     """
 
     with_ties: float | None
@@ -28,107 +30,63 @@ class Agreement(NamedTuple):
 
 
 def agreement(verdicts: ArrayLike, labels: ArrayLike) -> Agreement:
-    """How often verdicts take the labels' side, a judge's tie counting half, or left out.
+    """Share of pairs on which verdicts agree with labels; a tied verdict counts half, or is left out.
 
-    `verdicts`, `labels` over [pair]: 1, 0, -1, NaN. Raises `InputError` for other values or different shapes.
+    `verdicts`, `labels`: [pair], 1, 0, -1 or NaN. Raises `InputError` for other values or different shapes.
 
-    Source: inferred from the counts behind arXiv 2407.19594, Tables of judge agreement: all 20 rows are such shares of
-    whole numbers, cut (not rounded) to two decimals of a percent, as `show_percent` does.
+    Source: inferred from the counts in arXiv 2407.19594, tables of judge agreement: all 20 rows are such shares, in
+    percent, truncated (not rounded) to two decimals.
     """
     verdict, label = verdict_array("verdicts", verdicts, ("pair",)), verdict_array("labels", labels, ("pair",))
-    if verdict.shape != label.shape:
-        raise_input_error(
-            "labels", f"one per verdict, shape {verdict.shape}", Verbatim(f"shape {label.shape}"), "Pass all of them."
-        )
+    same_shape("labels", label, "verdicts", verdict)
     judged, labelled = ~np.isnan(verdict), np.abs(label) == 1
-    side = (verdict * label)[judged & labelled]
-    wins, ties, losses = (int(np.count_nonzero(side == outcome)) for outcome in (1, 0, -1))
+    agrees = (verdict * label)[judged & labelled]
+    wins, ties, losses = (int(np.count_nonzero(agrees == outcome)) for outcome in (1, 0, -1))
     return Agreement(
-        (wins + ties / 2) / len(side) if len(side) else None,
-        wins / (wins + losses) if wins + losses else None,
-        wins, ties, losses,
-        int(np.count_nonzero(~judged)), int(np.count_nonzero(judged & ~labelled)),
+        with_ties=(wins + ties / 2) / len(agrees) if len(agrees) else None,
+        without_ties=wins / (wins + losses) if wins + losses else None,
+        wins=wins,
+        ties=ties,
+        losses=losses,
+        unjudged=int(np.count_nonzero(~judged)),
+        unlabelled=int(np.count_nonzero(judged & ~labelled)),
     )
-
-
-def show_percent(share: float) -> str:
-    """A share as a percentage cut to two decimals, as the paper prints it: 0.559523 is 55.95; for display alone."""
-    return f"{math.floor(share * 1e4 + 1e-7) / 100:.2f}"
 
 
 def cohen_kappa(
     first: ArrayLike, second: ArrayLike, *, weights: Literal["linear", "quadratic"] | None = None
 ) -> float:
-    """Cohen's kappa of two judges, (observed - expected) / (1 - expected) agreement; scikit-learn's.
+    """Cohen's kappa of two judges, (observed - expected) / (1 - expected) agreement, by scikit-learn.
 
-    `first`, `second` over [item]: verdicts or scores; items that one of them left out (NaN) are left out. `weights`
-    count a disagreement by its distance between the values that occur, in their order.
+    `first`, `second`: [item], verdicts or scores; items where either is NaN are left out. With `weights`, a
+    disagreement counts by its distance in the sorted list of values that occur.
 
-    Raises `InputError` for different shapes, no common item, and where both give one and the same answer throughout.
+    Raises `InputError` for different shapes, no common item, and where all values are equal (0 / 0).
     """
-    left, right = (np.asarray(side, dtype=np.float64) for side in (first, second))
+    left, right = (np.asarray(values, dtype=np.float64) for values in (first, second))
     if left.shape != right.shape or left.ndim != 1:
         raise_input_error(
             "second", f"one per item, shape {left.shape}", Verbatim(f"shape {right.shape}"), "Pass all of them."
         )
     both = ~(np.isnan(left) | np.isnan(right))
-    found, codes = np.unique(np.concatenate([left[both], right[both]]), return_inverse=True)
-    if len(found) < 2:
+    values, codes = np.unique(np.concatenate([left[both], right[both]]), return_inverse=True)
+    if len(values) < 2:
         raise_input_error(
             "first and second",
-            "at least two different answers",
-            Verbatim(f"the answers {found}"),
-            "Where all agree by chance too, kappa is 0 / 0.",
+            "at least two different values",
+            Verbatim(f"the values {values}"),
+            "Kappa is 0 / 0 where chance agreement is complete.",
         )
     return float(cohen_kappa_score(*np.split(codes, 2), weights=weights))
-
-
-def fleiss_kappa(answers: ArrayLike) -> float:
-    """Fleiss' kappa of many judges, (P - P_e) / (1 - P_e): P from pairs of judges of an item, P_e from all answers.
-
-    `answers` over [item, judge], NaN where a judge gave none; items may have different numbers of answers, each item
-    counting once in P, and each answer once in P_e. Items with fewer than two answers are left out.
-
-    Raises `InputError` for another shape, no item with two answers, and the same answer throughout.
-
-    Source: Fleiss 1971, Measuring Nominal Scale Agreement Among Many Raters, there with equal numbers of answers.
-    """
-    array = np.asarray(answers, dtype=np.float64)
-    if array.ndim != 2:
-        raise_input_error(
-            "answers", "an array over [item, judge]", Verbatim(f"shape {array.shape}"), "One column per judge."
-        )
-    array = array[(~np.isnan(array)).sum(axis=1) >= 2]
-    if not len(array):
-        raise_input_error(
-            "answers", "an item with two answers", Verbatim("none"), "Without such items no one can agree."
-        )
-    counts = np.stack([(array == value).sum(axis=1) for value in np.unique(array[~np.isnan(array)])], axis=1)
-    if counts.shape[1] < 2:
-        raise_input_error(
-            "answers",
-            "two different answers among items answered twice",
-            Verbatim(f"{counts.shape[1]} on {len(array)} such items"),
-            "Where all agree by chance too, kappa is 0 / 0.",
-        )
-    observed, expected = agree_by_pairs(counts).mean(), np.square(counts.sum(axis=0) / counts.sum()).sum()
-    return float((observed - expected) / (1 - expected))
-
-
-def agree_by_pairs(counts: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Chance that two answers drawn from an item, without replacement, are alike; over [item], from [item, value]."""
-    total = counts.sum(axis=1)
-    return np.asarray((counts * (counts - 1)).sum(axis=1) / (total * (total - 1)), dtype=np.float64)
 
 
 class SelfConsistency(NamedTuple):
     """Agreement of a judge's N judgments of one response with each other; None where undefined.
 
-    equal: chance that two judgments of a response, drawn at random, give the same score; mean over responses.
-    spread: standard deviation (population) of a response's scores, in score units; mean over responses.
-    reliability: share of a single score's variance that lies between responses, ICC(1); 1 where judgments repeat
-        exactly, 0 or less where a response's scores are no more alike than any.
-    responses: those with two scores or more, which alone are counted; missing: judgments without a score.
+    equal: probability that two judgments of a response, drawn at random, give the same score; mean over responses.
+    spread: population standard deviation of a response's scores, in score units; mean over responses.
+    reliability: share of a single score's variance that lies between responses, ICC(1).
+    responses: number of responses with at least two scores; only these are counted. missing: judgments without score.
     """
 
     equal: float | None
@@ -139,11 +97,11 @@ class SelfConsistency(NamedTuple):
 
 
 def self_consistency(scores: ArrayLike) -> SelfConsistency:
-    """How well N judgments of the same response agree, over [response, judgment], NaN for those without a score.
+    """Consistency of repeated judgments, from scores [response, judgment] with NaN for a missing score.
 
         reliability = (MSB - MSW) / (MSB + (n - 1) MSW),   n = (sum N_r - sum N_r^2 / sum N_r) / (responses - 1)
 
-    with MSB and MSW the mean squares between and within responses of N_r scores each.
+    MSB and MSW are the mean squares between and within responses, which have N_r scores each.
 
     Raises `InputError` for another shape and infinite scores.
 
@@ -156,36 +114,36 @@ def self_consistency(scores: ArrayLike) -> SelfConsistency:
         return SelfConsistency(None, None, None, 0, missing)
     count = (~np.isnan(array)).sum(axis=1)
     means, variances = np.nanmean(array, axis=1), np.nanvar(array, axis=1)
-    alike = (array[:, :, None] == array[:, None, :]).sum(axis=(1, 2)) - count
+    equal = (array[:, :, None] == array[:, None, :]).sum(axis=(1, 2)) - count
     return SelfConsistency(
-        float((alike / (count * (count - 1))).mean()),
-        float(np.sqrt(variances).mean()),
-        find_reliability(count, means, variances),
-        len(array),
-        missing,
+        equal=float((equal / (count * (count - 1))).mean()),
+        spread=float(np.sqrt(variances).mean()),
+        reliability=intraclass_correlation(count, means, variances),
+        responses=len(array),
+        missing=missing,
     )
 
 
-def find_reliability(
+def intraclass_correlation(
     count: NDArray[np.integer], means: NDArray[np.float64], variances: NDArray[np.float64]
 ) -> float | None:
-    """ICC(1) from numbers, means and population variances of each response's scores; None where it is undefined."""
+    """ICC(1) from each response's number of scores, their mean and population variance; None where undefined."""
     total, responses = count.sum(), len(count)
     if responses < 2:
         return None
     between = (count * np.square(means - (count * means).sum() / total)).sum() / (responses - 1)
     within = (count * variances).sum() / (total - responses)
     size = (total - np.square(count).sum() / total) / (responses - 1)
-    whole = between + (size - 1) * within
-    return float((between - within) / whole) if whole > 0 else None
+    denominator = between + (size - 1) * within
+    return float((between - within) / denominator) if denominator > 0 else None
 
 
 class Saturation(NamedTuple):
     """How much of its scale a judge uses.
 
-    top: share of scores at the top of the scale; entropy: of the scores' distribution in nats, so that exp(entropy)
-    equally frequent scores would tell as much; ties: chance that two responses to one prompt get the same score, mean
-    over prompts with two scores or more, None without any; missing: judgments without a score.
+    top: share of scores at the top of the scale. entropy: of the distribution of scores, in nats. ties: probability
+    that two responses to one prompt get the same score, mean over prompts with at least two scores, None without any.
+    missing: judgments without a score.
     """
 
     top: float
@@ -195,49 +153,53 @@ class Saturation(NamedTuple):
 
 
 def score_saturation(scores: ArrayLike, *, top: float) -> Saturation:
-    """Do scores crowd at the top? `scores` over [prompt, response], NaN for none; `top` is the scale's highest.
+    """How far scores crowd at the top of the scale.
+
+    `scores`: [prompt, response], NaN for a missing score; `top`: the highest score of the scale.
 
     Raises `InputError` for another shape, infinite scores, scores above `top`, and where there is no score at all.
     """
     array = score_array(scores, ("prompt", "response"))
     given = array[~np.isnan(array)]
     if not len(given):
-        raise_input_error("scores", "at least one score", Verbatim("NaN throughout"), "Look at the judge's answers.")
+        raise_input_error("scores", "at least one score", Verbatim("only NaN"), "Look at the judge's answers.")
     if given.max() > top:
         raise_input_error(
-            "scores", f"none above the top, {top:g}", Verbatim(f"{given.max():g}"), "Name the scale's highest score."
+            "scores", f"none above the top, {top:g}", Verbatim(f"{given.max():g}"), "Pass the scale's highest score."
         )
     _, counts = np.unique(given, return_counts=True)
     shares = counts / len(given)
-    rows = array[(~np.isnan(array)).sum(axis=1) >= 2]
-    tied = [float(agree_by_pairs(np.unique(row[~np.isnan(row)], return_counts=True)[1][None])[0]) for row in rows]
+    ties = []
+    for row in array[(~np.isnan(array)).sum(axis=1) >= 2]:
+        _, equal = np.unique(row[~np.isnan(row)], return_counts=True)
+        ties.append((equal * (equal - 1)).sum() / (equal.sum() * (equal.sum() - 1)))
     return Saturation(
-        float((given == top).mean()),
-        float(-(shares * np.log(shares)).sum()),
-        float(np.mean(tied)) if tied else None,
-        array.size - len(given),
+        top=float((given == top).mean()),
+        entropy=float(-(shares * np.log(shares)).sum()),
+        ties=float(np.mean(ties)) if ties else None,
+        missing=array.size - len(given),
     )
 
 
 def score_array(scores: ArrayLike, axes: tuple[str, ...]) -> NDArray[np.float64]:
-    """Scores as float64 over `axes`, finite or NaN."""
+    """`scores` as float64 over `axes`, finite or NaN; raises `InputError` otherwise."""
     array = np.asarray(scores, dtype=np.float64)
     finite_array("scores", np.where(np.isnan(array), 0.0, array), axes)
     return array
 
 
 def verdict_array(name: str, values: ArrayLike, axes: tuple[str, ...]) -> NDArray[np.float64]:
-    """`values` as float64 of 1, 0, -1 and NaN, with one dimension per name in `axes`; a leading "..", any before.
+    """`values` as float64 of 1, 0, -1 and NaN, with one dimension per name in `axes`; a leading ".." allows more.
 
-    NaN stands for a verdict that was not asked for, or whose text no one could read: it is no tie. Raises
-    `InputError` for other numbers, other shapes and an empty array.
+    NaN is a missing verdict: not asked for, or not parsed. Raises `InputError` for other values, other shapes and an
+    empty array.
     """
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise_input_error(name, "verdicts 1, 0, -1 or NaN", Verbatim(error), "Write NaN where there is no verdict.")
-    least = len(axes) - (axes[0] == "..")
-    if array.ndim < least or (axes[0] != ".." and array.ndim > least) or 0 in array.shape:
+    ndim = len(axes) - (axes[0] == "..")
+    if array.ndim < ndim or (axes[0] != ".." and array.ndim > ndim) or 0 in array.shape:
         raise_input_error(
             name, f"a filled array over [{', '.join(axes)}]", Verbatim(f"shape {array.shape}"), "Check its axes."
         )

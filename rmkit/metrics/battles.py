@@ -1,135 +1,123 @@
-"""Battles: who beat whom, who was shown first, and what a win in either position is worth."""
+"""Matrices of wins from pairwise verdicts, and weights that correct them for position bias."""
 
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rmkit.core.arrays import finite_array
+from rmkit.core.arrays import finite_array, same_shape
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.metrics.agreement import verdict_array
 
 
-class Battles(NamedTuple):
-    """Weight of each outcome, over [.., player shown first, player shown second], or [.., set, player, player]."""
-
-    first_wins: NDArray[np.float64]
-    ties: NDArray[np.float64]
-    second_wins: NDArray[np.float64]
-
-    def matrix(self) -> NDArray[np.float64]:
-        """Weight with which the row beat the column, wherever it was shown, a tie being half a win for both."""
-        halves = self.ties / 2
-        return self.first_wins + halves + np.swapaxes(self.second_wins + halves, -1, -2)
-
-
 class PositionWeights(NamedTuple):
-    """What a win of the one shown first, and of the one shown second, is worth; their sum is 1. Numbers or [..]."""
+    """Weight of a win by the item shown first, and by the item shown second; they sum to 1. Scalars or [..]."""
 
     first: NDArray[np.float64]
     second: NDArray[np.float64]
 
 
 def position_weights(verdicts: ArrayLike, *, scope: Literal["all", "prompt"] = "all") -> PositionWeights:
-    """Weights that make the wins of both positions count alike: a position that wins often is believed less.
+    """Weights under which wins in both positions have the same total: wins of a favoured position count less.
 
         first = wins_second / (wins_first + wins_second),   second = wins_first / (wins_first + wins_second)
 
-    `verdicts` over [.., player, player]: 1 where the row, shown first, was preferred, -1 where the column was, 0 for
-    a tie, NaN for no verdict; the diagonal is not read. `scope`: "all" counts wins over all prompts (one judge, one
-    bias), "prompt" over each prompt of its own. Without any win both weights are 1/2. A judge that always takes the
-    first gets weights (0, 1), and so no battle: it has said nothing.
+    Args:
+        verdicts: [.., item, item], 1 where the row, shown first, was preferred, -1 where the column was, 0 for a tie,
+            NaN for no verdict; the diagonal is ignored.
+        scope: "all" counts wins over all prompts, "prompt" separately for each matrix.
+
+    Without any win both weights are 1/2. A judge that always prefers the first position gets weights (0, 1), so none
+    of its wins count.
 
     Raises `InputError` for other values or shapes.
 
     Source: arXiv 2407.19594, Section 2.3 (Meta-Rewarding), which leaves the scope open.
     """
-    array = square(verdicts)
+    array = square_verdicts(verdicts)
     axes = tuple(range(array.ndim)) if scope == "all" else (-2, -1)
-    first, second = (np.count_nonzero(array == side, axis=axes) for side in (1, -1))
+    first, second = (np.count_nonzero(array == outcome, axis=axes) for outcome in (1, -1))
     wins = np.maximum(first + second, 1)
     empty = (first + second == 0) / 2
     return PositionWeights(second / wins + empty, first / wins + empty)
 
 
 def win_matrix(verdicts: ArrayLike, weights: PositionWeights) -> NDArray[np.float64]:
-    """Battles from verdicts in both orders, B_mn = first [r_mn = 1] + second [r_nm = -1], over [.., player, player].
+    """Weighted wins B [.., item, item] from verdicts in both orders, B_mn = first [r_mn = 1] + second [r_nm = -1].
 
-    `verdicts` r as in `position_weights`, whose answer is `weights` ((1/2, 1/2) leaves positions alike). Verdicts
-    that contradict each other count for both sides; ties and missing verdicts for none.
+    `verdicts` r as in `position_weights`; `weights` is its result, or (1/2, 1/2) for no correction. Contradicting
+    verdicts count once for each side; ties and missing verdicts do not count.
 
     Raises `InputError` for other values or shapes.
 
-    Source: arXiv 2407.19594, Section 2.3.
+    Source: arXiv 2407.19594, Section 2.3, "battle matrix".
     """
-    array = square(verdicts)
+    array = square_verdicts(verdicts)
     first, second = (np.asarray(weight, dtype=np.float64)[..., None, None] for weight in weights)
     return first * (array == 1) + second * np.swapaxes(array == -1, -1, -2)
 
 
-def wins_from_verdicts(verdicts: ArrayLike) -> Battles:
-    """Verdicts over [.., player, player], as in `position_weights`, as battles of weight 1, the missing left out."""
-    array = square(verdicts)
-    return Battles(*((array == outcome).astype(np.float64) for outcome in (1, 0, -1)))
+def wins_from_verdicts(verdicts: ArrayLike) -> NDArray[np.float64]:
+    """Wins [.., item, item] of row over column from verdicts as in `position_weights`; a tie is half a win for both."""
+    array = square_verdicts(verdicts)
+    wins = np.nan_to_num((array + 1) / 2)
+    losses = np.nan_to_num((1 - array) / 2)
+    return np.asarray(wins + np.swapaxes(losses, -1, -2))
 
 
 def wins_from_list(
-    first: ArrayLike, second: ArrayLike, verdicts: ArrayLike, *, players: int, weights: ArrayLike | None = None
-) -> Battles:
-    """A list of battles as `Battles` over [player, player], or over [.., player, player] for weights over [.., battle].
+    first: ArrayLike, second: ArrayLike, verdicts: ArrayLike, *, n_items: int, weights: ArrayLike | None = None
+) -> NDArray[np.float64]:
+    """Wins [item, item] of row over column from a list of comparisons; a tie is half a win for both.
 
-    `first`, `second` over [battle]: numbers in [0, players) of the player shown first and of the other; `verdicts`
-    over [battle]: 1, 0, -1, or NaN for those to leave out; `weights` 1 where not given.
+    Args:
+        first, second: [battle], indices in [0, n_items) of the two items.
+        verdicts: [battle], 1 (first), 0 (tie), -1 (second), or NaN, which is left out.
+        weights: [.., battle], not negative, 1 by default; the result then has shape [.., item, item].
 
-    Raises `InputError` for other values or shapes, and a player against itself.
+    Raises `InputError` for other values or shapes, and an item compared with itself.
     """
     outcomes = verdict_array("verdicts", verdicts, ("battle",))
-    sides = [item_array(name, side, outcomes, players) for name, side in (("first", first), ("second", second))]
-    if (sides[0] == sides[1]).any():
+    left, right = item_array("first", first, outcomes, n_items), item_array("second", second, outcomes, n_items)
+    if (left == right).any():
         raise_input_error(
-            "second", "another player than the first", Verbatim("a player against itself"), "Leave such battles out."
+            "second", "another item than the first", Verbatim("an item against itself"), "Leave such comparisons out."
         )
-    counted = np.ones_like(outcomes) if weights is None else np.asarray(weights, dtype=np.float64)
-    if counted.shape[-1:] != outcomes.shape or not np.isfinite(counted).all() or counted.min() < 0:
+    weight = np.ones_like(outcomes) if weights is None else np.asarray(weights, dtype=np.float64)
+    if weight.shape[-1:] != outcomes.shape or not np.isfinite(weight).all() or weight.min() < 0:
         raise_input_error(
             "weights",
             f"finite numbers, none negative, over [.., {len(outcomes)} battles]",
-            Verbatim(f"shape {counted.shape}"),
-            "Pass one weight per battle.",
+            Verbatim(f"shape {weight.shape}"),
+            "Pass one weight per comparison.",
         )
-    cell = sides[0] * players + sides[1]
-    shape = (*counted.shape[:-1], players, players)
-
-    lines = counted.reshape(-1, len(outcomes))
-
-    def add_up(outcome: int) -> NDArray[np.float64]:
-        """The weight of one outcome in each cell."""
-        chosen = np.flatnonzero(outcomes == outcome)
-        return np.stack([np.bincount(cell[chosen], line[chosen], players**2) for line in lines]).reshape(shape)
-
-    return Battles(add_up(1), add_up(0), add_up(-1))
+    judged = ~np.isnan(outcomes)
+    cells = np.concatenate([left * n_items + right, right * n_items + left])[np.tile(judged, 2)]
+    shares = np.concatenate([(1 + outcomes) / 2, (1 - outcomes) / 2])[np.tile(judged, 2)]
+    rows = weight.reshape(-1, len(outcomes))[:, judged]
+    wins = np.stack([np.bincount(cells, np.tile(row, 2) * shares, n_items**2) for row in rows])
+    return wins.reshape(*weight.shape[:-1], n_items, n_items)
 
 
-def square(verdicts: ArrayLike) -> NDArray[np.float64]:
-    """Verdicts over [.., player, player] with nothing on the diagonal."""
-    array = verdict_array("verdicts", verdicts, ("..", "player", "player"))
+def square_verdicts(verdicts: ArrayLike) -> NDArray[np.float64]:
+    """Verdicts over [.., item, item] with NaN on the diagonal."""
+    array = verdict_array("verdicts", verdicts, ("..", "item", "item"))
     if array.shape[-1] != array.shape[-2]:
         raise_input_error(
-            "verdicts", "as many rows as columns", Verbatim(f"shape {array.shape}"), "Both axes name the same players."
+            "verdicts", "as many rows as columns", Verbatim(f"shape {array.shape}"), "Both axes name the same items."
         )
     return np.where(np.eye(array.shape[-1], dtype=np.bool_), np.nan, array)
 
 
-def item_array(
-    name: str, values: ArrayLike, like: NDArray[np.float64], players: int
-) -> NDArray[np.intp]:
-    """Players over [battle] as whole numbers in [0, players)."""
+def item_array(name: str, values: ArrayLike, verdicts: NDArray[np.float64], n_items: int) -> NDArray[np.intp]:
+    """Item indices over [battle], whole numbers in [0, n_items)."""
     array = finite_array(name, values, ("battle",))
-    if array.shape != like.shape or (array % 1).any() or array.min() < 0 or array.max() >= players:
+    same_shape(name, array, "verdicts", verdicts)
+    if (array % 1).any() or array.min() < 0 or array.max() >= n_items:
         raise_input_error(
             name,
-            f"a number from 0 to {players - 1} for each of {len(like)} battles",
-            Verbatim(f"{array.min():g} to {array.max():g}, shape {array.shape}"),
-            "Number the players from 0.",
+            f"indices from 0 to {n_items - 1}",
+            Verbatim(f"{array.min():g} to {array.max():g}"),
+            "Number the items from 0.",
         )
     return array.astype(np.intp)

@@ -1,7 +1,7 @@
-"""Calibration: is sigmoid(gap) the probability with which labels agree with the model?
+"""Calibration: is sigmoid(gap) the probability that the label agrees with the model?
 
-Those of gaps take them over [pair], reward(chosen) - reward(rejected), hold for any finite gap, weigh every pair the
-same, and raise `InputError` for an empty or wrongly shaped array, or NaN.
+Functions of gaps take them over [pair], reward(chosen) - reward(rejected). They hold for any finite gap, weigh every
+pair the same, and raise `InputError` for an empty or wrongly shaped array, or NaN.
 """
 
 from typing import NamedTuple
@@ -16,33 +16,33 @@ from rmkit.metrics.accuracy import pair_correct
 
 
 def log_loss(gaps: ArrayLike) -> float:
-    """Mean negative log-likelihood of the labels in nats, -log sigmoid(gap); log 2 for a model that knows nothing."""
+    """Mean negative log-likelihood of the labels in nats, -log sigmoid(gap); log 2 for constant rewards."""
     return float(np.logaddexp(0.0, -finite_array("gaps", gaps, ("pair",))).mean())
 
 
 def brier_score(gaps: ArrayLike) -> float:
-    """Mean squared error of the predicted probability, (1 - sigmoid(gap))^2; 1/4 for a model that knows nothing."""
+    """Mean squared error of the predicted probability, (1 - sigmoid(gap))^2; 1/4 for constant rewards."""
     return float(np.square(expit(-finite_array("gaps", gaps, ("pair",)))).mean())
 
 
 def calibration_error(gaps: ArrayLike, *, bins: int = 10) -> float:
-    """Expected calibration error: mean over pairs of |accuracy - confidence| of the bin the pair falls in.
+    """Expected calibration error: mean over pairs of |accuracy - confidence| of the bin that holds the pair.
 
-    Confidence is sigmoid(|gap|), what the model gives the response it prefers, in `bins` equal bins over [1/2, 1];
-    accuracy is the bin's share of pairs ordered as labelled, ties half. Binning sigmoid(gap) itself would be
-    meaningless: the first response is `chosen` in every pair, so the outcome would be 1 in every bin.
+    Confidence is sigmoid(|gap|), the probability of the preferred response, in `bins` equal bins over [1/2, 1];
+    accuracy is the bin's share of pairs ordered as labelled, ties half. Binning sigmoid(gap) itself would be meaningless: the
+    first response is `chosen` in every pair, so the outcome would be 1 in every bin.
 
     Source: Guo et al. 2017 (arXiv 1706.04599), Eq. (3), for two classes.
     """
     array = finite_array("gaps", gaps, ("pair",))
-    return bin_error(expit(np.abs(array)), pair_correct(array), bins)
+    return expected_error(expit(np.abs(array)), pair_correct(array), bins)
 
 
 class PreferenceCalibration(NamedTuple):
-    """Calibration of stated preferences: error and brier in [0, 1], and the pairs they are of.
+    """Calibration of stated preferences: error and brier in [0, 1].
 
-    confidence, outcome, size: over [bin], those without a pair left out: mean confidence, the mean outcome in favour
-    of the one preferred, and the number of pairs; missing: pairs without a stated preference.
+    confidence, outcome, size: [bin], without empty bins: mean confidence, mean outcome in favour of the preferred
+    response, and number of pairs. missing: pairs without a stated preference.
     """
 
     error: float
@@ -54,39 +54,45 @@ class PreferenceCalibration(NamedTuple):
 
 
 def preference_calibration(stated: ArrayLike, outcomes: ArrayLike, *, bins: int = 10) -> PreferenceCalibration:
-    """Is the preference that a judge states the share of people (or labels) that share it?
+    """Does the probability that a judge states match the share of people (or labels) that agree?
 
-    `stated` over [pair]: probability in [0, 1] that the first is the better one, NaN where the judge states none;
-    `outcomes` over [pair]: share in [0, 1] of votes for the first, ties half, or labels 1, 1/2 and 0. error: expected
-    calibration error as in `calibration_error`, of confidence max(stated, 1 - stated), outcomes turned alike; which
-    of two a judge prefers that states 1/2 is arbitrary, and its outcome 1/2. brier: mean of (stated - outcome)^2.
+    Args:
+        stated: [pair], probability in [0, 1] that the first response is the better one, NaN where not stated.
+        outcomes: [pair], share in [0, 1] of votes for the first response, ties half, or labels 1, 1/2 and 0.
+        bins: number of equal bins over [1/2, 1].
+
+    error: expected calibration error as in `calibration_error`, of confidence max(stated, 1 - stated), with outcomes
+    turned alike; for a stated 1/2 the outcome is 1/2. brier: mean of (stated - outcome)^2.
 
     Raises `InputError` for different shapes, values out of range, fewer than one bin, and where nothing is stated.
     """
-    said, came = np.asarray(stated, dtype=np.float64), finite_array("outcomes", outcomes, ("pair",))
-    same_shape("stated", said, "outcomes", came)
-    given = ~np.isnan(said)
-    for name, array in (("stated", said[given]), ("outcomes", came)):
+    probability, outcome = np.asarray(stated, dtype=np.float64), finite_array("outcomes", outcomes, ("pair",))
+    same_shape("stated", probability, "outcomes", outcome)
+    given = ~np.isnan(probability)
+    for name, array in (("stated", probability[given]), ("outcomes", outcome)):
         if not len(array) or array.min() < 0 or array.max() > 1:
-            seen = f"{array.min():g} to {array.max():g}" if len(array) else "none"
+            got = f"{array.min():g} to {array.max():g}" if len(array) else "none"
             raise_input_error(
-                name, "probabilities in [0, 1]", Verbatim(seen), "A score is no probability: take its sigmoid."
+                name, "probabilities in [0, 1]", Verbatim(got), "A score is no probability: take its sigmoid."
             )
-    said, came = said[given], came[given]
-    confidence = np.maximum(said, 1 - said)
-    favour = np.where(said > 0.5, came, np.where(said < 0.5, 1 - came, 0.5))
-    error = bin_error(confidence, favour, bins)
-    places, size = np.unique(bin_indices(confidence, bins), return_counts=True)
-    inside = bin_indices(confidence, bins) == places[:, None]
+    probability, outcome = probability[given], outcome[given]
+    confidence = np.maximum(probability, 1 - probability)
+    agreed = np.where(probability > 0.5, outcome, np.where(probability < 0.5, 1 - outcome, 0.5))
+    used, size = np.unique(bin_indices(confidence, bins), return_counts=True)
+    inside = bin_indices(confidence, bins) == used[:, None]
     return PreferenceCalibration(
-        error, float(np.square(said - came).mean()), inside @ confidence / size, inside @ favour / size, size,
-        int(np.count_nonzero(~given)),
+        error=expected_error(confidence, agreed, bins),
+        brier=float(np.square(probability - outcome).mean()),
+        confidence=inside @ confidence / size,
+        outcome=inside @ agreed / size,
+        size=size,
+        missing=int(np.count_nonzero(~given)),
     )
 
 
-def bin_error(confidence: NDArray[np.float64], credits: NDArray[np.float64], bins: int) -> float:
-    """Mean over pairs of |mean credit - mean confidence| of the bin the pair falls in."""
-    error = np.bincount(bin_indices(confidence, bins), weights=credits - confidence)
+def expected_error(confidence: NDArray[np.float64], correct: NDArray[np.float64], bins: int) -> float:
+    """Mean over pairs of |mean correctness - mean confidence| of the bin that holds the pair."""
+    error = np.bincount(bin_indices(confidence, bins), weights=correct - confidence)
     return float(np.abs(error).sum() / len(confidence))
 
 

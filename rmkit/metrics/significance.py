@@ -1,4 +1,4 @@
-"""Bootstrap intervals that respect which pairs belong together."""
+"""Bootstrap intervals that draw whole groups of pairs, and McNemar's test."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -30,42 +30,42 @@ def bootstrap_interval(
 ) -> Interval:
     """Percentile bootstrap interval of a statistic, drawing whole groups with replacement.
 
-    `groups` over [pair] names the group (the prompt) of each pair: pairs that share a prompt are no independent
-    observations, so they are drawn together. `statistic` takes weights over [resample, pair] (how often each pair
-    was drawn) and returns one value per resample; for a mean of `values` that is
-    `lambda weights: weights @ values / weights.sum(axis=1)`. Resamples for which it returns NaN are left out.
+    Args:
+        statistic: takes weights [resample, pair], how often each pair was drawn, and returns one value per resample;
+            for a mean, `lambda weights: weights @ values / weights.sum(axis=1)`. NaN values are left out.
+        groups: [pair], name of each pair's group (the prompt): pairs that share a prompt are not independent.
 
-    Raises `InputError` where there are fewer than two groups, for a level outside (0, 1), for less than one
-    resample, and where no resample gives a finite value.
+    Raises `InputError` for fewer than two groups, a level outside (0, 1), fewer than one resample, and where no
+    resample gives a finite value.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), Section 13.3.
     """
-    found = cluster_bootstrap(statistic, groups, seed=seed, n_bootstrap=n_bootstrap)
-    found = found[~np.isnan(found)]
-    if not len(found):
+    values = cluster_bootstrap(statistic, groups, seed=seed, n_bootstrap=n_bootstrap)
+    values = values[~np.isnan(values)]
+    if not len(values):
         raise_input_error(
             "statistic", "a value for some resample", Verbatim("NaN for all"), "Look at what it divides by."
         )
-    low, high = np.quantile(found, quantiles(level))
+    low, high = np.quantile(values, quantiles(level))
     return Interval(float(low), float(high))
 
 
 def ratio_interval(
     hits: ArrayLike, counted: ArrayLike, groups: ArrayLike, *, seed: int, n_bootstrap: int = 1000
 ) -> Interval:
-    """95 % interval of sum(hits) / sum(counted), both over [pair], as in `bootstrap_interval`; no hit where uncounted.
+    """95 % interval of sum(hits) / sum(counted), both [pair]; `hits` must be 0 where `counted` is.
 
-    Raises `InputError` as there, so too where nothing is counted.
+    Raises `InputError` as `bootstrap_interval` does, also where nothing is counted.
     """
-    above, below = finite_array("hits", hits, ("pair",)), finite_array("counted", counted, ("pair",))
-    same_shape("counted", below, "hits", above)
+    numerator, denominator = finite_array("hits", hits, ("pair",)), finite_array("counted", counted, ("pair",))
+    same_shape("counted", denominator, "hits", numerator)
 
-    def divide(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The share in each resample, NaN where it counts nothing."""
-        total = weights @ below
-        return np.where(total > 0, (weights @ above) / np.where(total > 0, total, 1.0), np.nan)
+    def ratio(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The ratio in each resample, NaN where it is 0 / 0."""
+        total = weights @ denominator
+        return np.where(total > 0, (weights @ numerator) / np.where(total > 0, total, 1.0), np.nan)
 
-    return bootstrap_interval(divide, groups, seed=seed, n_bootstrap=n_bootstrap)
+    return bootstrap_interval(ratio, groups, seed=seed, n_bootstrap=n_bootstrap)
 
 
 def cluster_bootstrap(
@@ -74,51 +74,43 @@ def cluster_bootstrap(
     *,
     seed: int,
     n_bootstrap: int,
-    copies: NDArray[np.integer] | None = None,
 ) -> NDArray[np.float64]:
-    """The statistic over [resample, ..], for groups drawn with replacement; arguments as in `bootstrap_interval`.
-
-    `copies` over [group], in the order of their names: how many groups that are all alike each stands for; as many
-    are drawn as there are in all.
-    """
+    """Statistic [resample, ..] for groups drawn with replacement; arguments as in `bootstrap_interval`."""
     names, group_of_pair = np.unique(np.asarray(groups), return_inverse=True)
-    size = np.ones(len(names), dtype=np.int64) if copies is None else np.asarray(copies)
-    total = int(size.sum())
+    total = len(names)
     if total < 2:
-        raise_input_error(
-            "groups", "at least two groups", Verbatim(f"{total}"), "One prompt alone says nothing about spread."
-        )
+        raise_input_error("groups", "at least two groups", Verbatim(f"{total}"), "One prompt alone has no spread.")
     if n_bootstrap < 1:
         raise_input_error("n_bootstrap", "at least one", n_bootstrap, "1000 is customary.")
     generator = np.random.default_rng(seed)
     block = max(1, BLOCK // len(group_of_pair))
     values = []
     for start in range(0, n_bootstrap, block):
-        draws = generator.multinomial(total, size / total, size=min(block, n_bootstrap - start))
+        draws = generator.multinomial(total, np.ones(total) / total, size=min(block, n_bootstrap - start))
         values.append(np.asarray(statistic(draws[:, group_of_pair].astype(np.float64))))
     return np.concatenate(values)
 
 
 def quantiles(level: float) -> tuple[float, float]:
-    """The two quantiles between which an interval of this level lies."""
+    """The two quantiles that bound an interval of this level."""
     if not 0 < level < 1:
         raise_input_error("level", "a probability between 0 and 1", level, "Write 0.95 for a 95 % interval.")
     return (1 - level) / 2, (1 + level) / 2
 
 
 def mcnemar(first: ArrayLike, second: ArrayLike) -> dict[str, Any]:
-    """McNemar's exact test of two models' credits [item], 1 for an item that is right and 0 for one that is wrong.
+    """McNemar's exact test of two models from their correctness [item], 1 for a right item and 0 for a wrong one.
 
-    `better`, `worse`: items on which the first has more credit than the second, and less; `p`: two-sided, the chance
-    of a split at least as uneven if each of them fell to either side like a coin; 1 where there is none. With credits
-    between 0 and 1 (ties, several comparisons in an item) it is the sign test.
+    `better`, `worse`: items on which the first is more correct than the second, and less; `p`: two-sided exact p-value
+    under a binomial with probability 1/2, and 1 where they never differ. With values between 0 and 1 (ties, several
+    comparisons per item) it is the sign test.
 
     Raises `InputError` for wrong or different shapes, and NaN.
 
     Source: McNemar, Psychometrika 12 (1947); exact by the binomial distribution.
     """
-    one, other = finite_array("first", first, ("item",)), finite_array("second", second, ("item",))
-    same_shape("second", other, "first", one)
-    better, worse = int((one > other).sum()), int((one < other).sum())
+    left, right = finite_array("first", first, ("item",)), finite_array("second", second, ("item",))
+    same_shape("second", right, "first", left)
+    better, worse = int((left > right).sum()), int((left < right).sum())
     p = float(binomtest(better, better + worse, 0.5).pvalue) if better + worse else 1.0
     return {"better": better, "worse": worse, "p": p}

@@ -12,14 +12,7 @@ from rmkit.generation import Sampling
 from rmkit.judges.base import Failed, Judgment, Unparsed
 from rmkit.judges.language_model import JudgeSampler
 from rmkit.judges.meta_judge import MetaJudge, find_verdict
-from rmkit.metrics import (
-    PositionWeights,
-    bradley_terry,
-    position_weights,
-    prompt_correlation,
-    win_matrix,
-    wins_from_verdicts,
-)
+from rmkit.metrics import PositionWeights, bradley_terry, position_weights, prompt_correlation, win_matrix
 
 PROMPT = [{"role": "user", "content": "What colour?"}]
 RESPONSE = [{"role": "assistant", "content": "Blue."}]
@@ -113,5 +106,3 @@ def test_weighted_by_position_the_battles_are_truer(scripted):
 
     even, wrong = (PositionWeights(np.array(first), np.array(1 - first)) for first in (0.5, 0.75))
     assert find_truth(weights) > find_truth(even) + 0.05 > find_truth(wrong) + 0.1
-    fitted = bradley_terry(wins_from_verdicts(verdicts), ridge=0.01, position=True)
-    assert fitted.position > 0.5

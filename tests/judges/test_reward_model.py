@@ -107,6 +107,5 @@ def test_the_better_members_are_rated_higher(rule):
     gaps = truth + draw.normal(size=(5, 800)) * noise[:, None]
     labels = {"target": (truth > 0).astype(float)} if rule == "agreement" else {}
     verdicts = compare_ensemble_members(gaps, np.zeros_like(gaps), rule=rule, **labels)
-    counted = wins_from_verdicts(verdicts)
-    ratings = bradley_terry(type(counted)(*(part.sum(axis=0) for part in counted)), ridge=0.01).ratings
+    ratings = bradley_terry(wins_from_verdicts(verdicts).sum(axis=0), ridge=0.01).ratings
     assert (np.argsort(-ratings) == np.arange(5)).all()

@@ -1,4 +1,4 @@
-"""Length-controlled win rates (METHODS 2.6), against scikit-learn's own fits."""
+"""Length-controlled win rates, against scikit-learn's own fits."""
 
 import numpy as np
 import pytest
@@ -13,13 +13,13 @@ from rmkit.metrics.length_control import alpaca_rate, length_controlled_rate
 
 
 def draw(seed=0, pairs=300, length=1.0, shift=300.0, soft=False):
-    """Preferences, differences and difficulty of pairs of a judge that likes length; the true rate at equal length."""
+    """Preferences, differences and difficulty for a judge that likes length, and the true rate at equal length."""
     generator = np.random.default_rng(seed)
     differences, difficulty = generator.normal(shift, 400, pairs), generator.normal(size=pairs)
     level = 0.3 + 0.6 * difficulty
-    chance = expit(level + length * np.tanh(differences / differences.std(ddof=1)))
-    wins = (generator.random(pairs) < chance).astype(float)
-    return (chance if soft else wins), differences, difficulty, float(expit(level).mean())
+    probability = expit(level + length * np.tanh(differences / differences.std(ddof=1)))
+    wins = (generator.random(pairs) < probability).astype(float)
+    return (probability if soft else wins), differences, difficulty, float(expit(level).mean())
 
 
 def double(features, wins):
@@ -32,14 +32,14 @@ def make_features(differences, difficulty):
     return np.stack([scaled] if difficulty is None else [scaled, difficulty], axis=1)
 
 
-def test_a_case_by_hand():
+def test_closed_form():
     """Four pairs longer by 1, three of them won; four shorter by 1, one of them won: the model has its rates exactly.
 
     tanh(1 / std), with std = sqrt(8 / 7); logits are +- ln 3, so that a = 0 and b = ln 3 / tanh(1 / std).
     """
-    found = length_controlled_rate([1, 1, 1, 0, 1, 0, 0, 0], [1] * 4 + [-1] * 4, ridge=1e-9)
-    assert found.rate == pytest.approx(0.5) and found.intercept == pytest.approx(0, abs=1e-9)
-    assert found.length == pytest.approx(np.log(3) / np.tanh(np.sqrt(7 / 8)))
+    result = length_controlled_rate([1, 1, 1, 0, 1, 0, 0, 0], [1] * 4 + [-1] * 4, ridge=1e-9)
+    assert result.rate == pytest.approx(0.5) and result.intercept == pytest.approx(0, abs=1e-9)
+    assert result.length == pytest.approx(np.log(3) / np.tanh(np.sqrt(7 / 8)))
     # Six of eight won by the longer, always longer: 3 of 4 at one length, 3 of 4 at twice that.
     alike = length_controlled_rate([1, 1, 1, 0, 1, 1, 1, 0], [1] * 4 + [2] * 4, ridge=1e-9)
     assert alike.rate == pytest.approx(0.75) and alike.length == pytest.approx(0, abs=1e-9)
@@ -47,7 +47,7 @@ def test_a_case_by_hand():
 
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("with_difficulty", [False, True])
-def test_the_fit_is_scikit_learns(soft, with_difficulty):
+def test_the_fit_equals_scikit_learn(soft, with_difficulty):
     wins, differences, difficulty, _ = draw(soft=soft)
     given = difficulty if with_difficulty else None
     features = make_features(differences, given)
@@ -55,40 +55,40 @@ def test_the_fit_is_scikit_learns(soft, with_difficulty):
     doubled, sides, weights = double(features, wins)
     model.fit(doubled, sides, sample_weight=weights)
     level = features * [0, 1][:features.shape[1]]
-    found = length_controlled_rate(wins, differences, difficulty=given, ridge=0.5, n_bootstrap=2)
-    assert found.rate == pytest.approx(model.predict_proba(level)[:, 1].mean(), abs=1e-8)
-    assert [found.intercept, found.length] == pytest.approx([model.intercept_[0], model.coef_[0, 0]], abs=1e-7)
-    assert found.difficulty == (pytest.approx(model.coef_[0, 1], abs=1e-7) if with_difficulty else None)
+    result = length_controlled_rate(wins, differences, difficulty=given, ridge=0.5, n_bootstrap=2)
+    assert result.rate == pytest.approx(model.predict_proba(level)[:, 1].mean(), abs=1e-8)
+    assert [result.intercept, result.length] == pytest.approx([model.intercept_[0], model.coef_[0, 0]], abs=1e-7)
+    assert result.difficulty == (pytest.approx(model.coef_[0, 1], abs=1e-7) if with_difficulty else None)
 
 
-def lose(truth, chance, true_chance):
-    """Log loss with preferences in the place of labels, however often a pair stands there."""
-    likely = np.where(truth == 1, true_chance, 1 - true_chance)
-    return -np.mean(likely * np.log(chance) + (1 - likely) * np.log(1 - chance))
+def log_loss(truth, probability, true_probability):
+    """Log loss with preferences as labels; each pair is there twice."""
+    likely = np.where(truth == 1, true_probability, 1 - true_probability)
+    return -np.mean(likely * np.log(probability) + (1 - likely) * np.log(1 - probability))
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_alpacas_penalty_is_its_definition(seed):
+def test_alpaca_rate_equals_its_definition(seed):
     """liblinear's L1 without intercept, C by five folds of whole pairs, scored by log loss on the preferences."""
     wins, differences, difficulty, _ = draw(seed, pairs=150, soft=seed % 2 == 1)
     features = np.insert(make_features(differences, difficulty), 0, 1.0, axis=1)
     doubled, sides, weights = double(features, wins)
     with sklearn.config_context(enable_metadata_routing=True):
-        score = make_scorer(lose, response_method="predict_proba", greater_is_better=False)
+        score = make_scorer(log_loss, response_method="predict_proba", greater_is_better=False)
         model = LogisticRegressionCV(
             l1_ratios=(1,), solver="liblinear", fit_intercept=False, cv=GroupKFold(5), random_state=123, tol=1e-9,
-            max_iter=10_000, scoring=score.set_score_request(true_chance=True), use_legacy_attributes=False,
+            max_iter=10_000, scoring=score.set_score_request(true_probability=True), use_legacy_attributes=False,
         ).set_fit_request(sample_weight=True)
         groups = np.tile(np.arange(len(wins)), 2)
-        model.fit(doubled, sides, sample_weight=weights, groups=groups, true_chance=weights)
+        model.fit(doubled, sides, sample_weight=weights, groups=groups, true_probability=weights)
     expected = model.predict_proba(features * [1, 0, 1])[:, 1].mean()
     assert alpaca_rate(wins, differences, difficulty=difficulty) == pytest.approx(expected, abs=1e-6)
 
 
-def test_length_is_taken_out():
-    """A judge that likes length and a policy that writes longer: plain rates flatter it, controlled ones do not."""
-    found = [(*draw(seed, pairs=2000, length=2.0), seed) for seed in range(3)]
-    for wins, differences, difficulty, truth, seed in found:
+def test_length_is_controlled():
+    """A judge that likes length overrates a policy that writes longer; the controlled rate does not."""
+    result = [(*draw(seed, pairs=2000, length=2.0), seed) for seed in range(3)]
+    for wins, differences, difficulty, truth, seed in result:
         controlled = length_controlled_rate(wins, differences, difficulty=difficulty, seed=seed, n_bootstrap=2)
         assert wins.mean() > truth + 0.1
         assert controlled.rate == pytest.approx(truth, abs=0.04)
@@ -104,11 +104,11 @@ def test_length_is_taken_out():
 def test_equal_lengths_give_the_plain_rate():
     wins, _, difficulty, _ = draw()
     for given in (None, difficulty):
-        found = length_controlled_rate(wins, np.zeros(len(wins)), difficulty=given, n_bootstrap=2)
-        assert found.rate == pytest.approx(wins.mean(), abs=1e-12) and found.length == 0
+        result = length_controlled_rate(wins, np.zeros(len(wins)), difficulty=given, n_bootstrap=2)
+        assert result.rate == pytest.approx(wins.mean(), abs=1e-12) and result.length == 0
 
 
-def test_to_exchange_the_two_gives_the_rest():
+def test_exchanging_policy_and_baseline():
     wins, differences, difficulty, _ = draw(soft=True)
     there, back = (length_controlled_rate(side, sign * differences, difficulty=difficulty)
                    for side, sign in ((wins, 1), (1 - wins, -1)))
@@ -117,21 +117,21 @@ def test_to_exchange_the_two_gives_the_rest():
     assert alpaca_rate(wins, differences) + alpaca_rate(1 - wins, -differences) == pytest.approx(1, abs=1e-6)
 
 
-def test_one_sided_pairs_have_their_plain_rate():
-    found = length_controlled_rate([1, 1, 1], [5, -3, 40])
-    assert found[:4] == (1.0, 1.0, 1.0, None)
+def test_one_sided_pairs_give_the_plain_rate():
+    result = length_controlled_rate([1, 1, 1], [5, -3, 40])
+    assert result[:4] == (1.0, 1.0, 1.0, None)
     assert length_controlled_rate([0.0, 0.0], [5, -3]).rate == 0
     assert alpaca_rate(np.ones(10), np.arange(10)) > 0.99
     always_longer = length_controlled_rate([1, 0, 1, 0], [7, -7, 7, -7])  # length tells all: nothing is left
     assert always_longer.rate == pytest.approx(0.5) and np.isfinite(always_longer.length)
 
 
-def test_a_constant_difference_tells_nothing():
-    found = length_controlled_rate([1, 1, 0, 1], [10, 10, 10, 10])
-    assert (found.rate, found.length) == (pytest.approx(0.75), pytest.approx(0, abs=1e-9))
+def test_a_constant_difference_has_no_effect():
+    result = length_controlled_rate([1, 1, 0, 1], [10, 10, 10, 10])
+    assert (result.rate, result.length) == (pytest.approx(0.75), pytest.approx(0, abs=1e-9))
 
 
-def test_prompts_are_drawn_whole():
+def test_the_bootstrap_draws_whole_prompts():
     wins, differences, _, _ = draw(pairs=100)
     alone = length_controlled_rate(wins, differences, seed=0)
     four = length_controlled_rate(np.tile(wins, 4), np.tile(differences, 4), groups=np.tile(np.arange(100), 4), seed=0)
@@ -140,18 +140,15 @@ def test_prompts_are_drawn_whole():
 
 
 @pytest.mark.parametrize(
-    ("changes", "names"),
+    ("changes", "message"),
     [
         ({"preferences": [1.5, 0]}, "preferences"), ({"preferences": [np.nan, 0]}, "preferences"),
         ({"differences": [1, 2, 3]}, "differences"), ({"difficulty": [1]}, "difficulty"), ({"groups": [1]}, "groups"),
         ({"ridge": 0}, "ridge"), ({"level": 1}, "level"),
     ],
 )
-def test_length_control_refuses(changes, names):
-    with pytest.raises(InputError, match=names):
+def test_invalid_arguments(changes, message):
+    with pytest.raises(InputError, match=message):
         length_controlled_rate(**({"preferences": [1, 0], "differences": [1, 2]} | changes))
-
-
-def test_alpacas_penalty_needs_five_prompts():
     with pytest.raises(InputError, match="groups"):
         alpaca_rate([1, 0, 1, 0], [1, 2, 3, 4])
