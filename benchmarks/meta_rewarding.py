@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from rmkit.commands.read import ReadConfig, read
 from rmkit.commands.synthetic import BASE_MODEL, EVALUATION, PROMPTS, WORLD, SyntheticLMConfig, make_synthetic_lm
-from rmkit.core.config import build_config
+from rmkit.core.legacy_config import build_config
 from rmkit.core.stage import read_record
 from rmkit.judges.config import LLMJudgeConfig
 from rmkit.meta_rewarding import MetaRewardConfig, meta_reward

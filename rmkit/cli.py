@@ -1,36 +1,60 @@
-"""The `rmkit` command: one subcommand per stage, each a dataclass filled from YAML and flags."""
+"""The `rmkit` command line: each command is a function of one configuration, filled from YAML and flags.
 
-import dataclasses
-import importlib
-import inspect
+Command modules import torch and the like inside their functions, so that help and every error come at once.
+"""
+
+import difflib
+import json
 import os
+import shutil
 import sys
-import typing
-from collections.abc import Mapping, Sequence
-from typing import Any
+import textwrap
+from collections.abc import Sequence
+from typing import NamedTuple
 
+import rmkit
 from rmkit.core.checks import InputError, Verbatim, raise_input_error
-from rmkit.core.config import load_config, section_class, spell
+from rmkit.core.config import Entry, format_field, import_object, list_entries
+
+
+class Command(NamedTuple):
+    """A command's purpose, and where its function and its configuration are: "module:name"."""
+
+    purpose: str
+    function: str
+    config: str
+
+
+def _in_commands(name: str, purpose: str) -> Command:
+    module = f"rmkit.commands.{name}"
+    return Command(purpose, f"{module}:{name}", f"{module}:{name.capitalize()}Config")
+
 
 COMMANDS = {
-    "read": "check a preference set, set bad rows aside, split it",
-    "vote": "score every pair with an ensemble of reward models",
-    "repair": "flip, smooth, soften or drop the labels to distrust",
-    "train": "train a reward model with DeepSpeed",
-    "evaluate": "measure reward models on unrepaired pairs or a benchmark",
-    "score": "give rewards to any number of responses to each prompt",
-    "sft": "fine-tune a language model on completions",
-    "dpo": "optimise a policy on pairs, by direct preference optimisation",
-    "sample": "draw a policy's responses to prompts",
-    "reinforce": "optimise a policy against a reward model",
-    "meta-reward": "the meta-rewarding loop: a policy learns from its own judgments",
-    "iterate": "rounds of sampling, MetaRM and policy optimisation",
-    "judge": "put pairs or samples to a judge, and measure it",
-    "compare": "win rates of policies against one of them, by any judge",
-    "audit": "write the report as one HTML file",
-    "run": "all of these, from one YAML file",
+    name: _in_commands(name, purpose) for name, purpose in {
+        "read": "check a preference set, set invalid rows aside, split it",
+        "vote": "score every pair with an ensemble of reward models",
+        "repair": "flip, smooth, soften or drop labels that are likely wrong",
+        "train": "train a reward model",
+        "evaluate": "measure reward models on unrepaired pairs or a benchmark",
+        "score": "give rewards to any number of responses to each prompt",
+        "sft": "fine-tune a language model on completions",
+        "dpo": "optimise a policy on pairs, by direct preference optimisation",
+        "rl": "optimise a policy against a reward model",
+        "sample": "sample a policy's responses to prompts",
+        "iterate": "rounds of sampling, MetaRM and policy optimisation",
+        "judge": "judge pairs or samples by a model, and measure the judge",
+        "compare": "win rates of policies against one of them, by any judge",
+        "report": "write the results as one HTML file",
+        "synthetic": "make synthetic preference data and a small base model",
+        "run": "read, vote, repair, train, evaluate and report, from one YAML file",
+    }.items()
 }
-LOOPS = ("meta-reward",)  # of rmkit.meta_rewarding; all others are stages
+COMMANDS["meta-reward"] = Command(
+    "the meta-rewarding loop: a policy learns from its own judgments",
+    "rmkit.meta_rewarding.loop:meta_reward", "rmkit.meta_rewarding.config:MetaRewardConfig",
+)
+FILE_FIRST = ("run", "meta-reward")  # their YAML file may come without --config
 # The deepspeed launcher passes this, before or behind the command; the same number is in the environment.
 LAUNCHER_WORDS = ("--local_rank=", "--local-rank=")
 
@@ -40,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TQDM_DELAY", "2")  # seconds; every library's bars are for long work only
     words = [word for word in (sys.argv[1:] if arguments is None else arguments) if not word.startswith(LAUNCHER_WORDS)]
     try:
-        return dispatch(words)
+        dispatch(words)
+        return 0
     except InputError as error:
         print(f"rmkit: error: {error}", file=sys.stderr)
         return 2
@@ -52,76 +77,78 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def dispatch(words: list[str]) -> int:
+def dispatch(words: list[str]) -> None:
     """Find the command, build its configuration, call it."""
     if not words or words[0] in ("-h", "--help"):
-        print(list_commands(COMMANDS))
-        return 0
+        print(list_commands())
+        return
+    if words[0] == "--version":
+        print(f"rmkit {rmkit.__version__}")
+        return
     name, *rest = words
     if name not in COMMANDS:
-        raise_input_error("rmkit", f"a command ({', '.join(COMMANDS)})", name, "See rmkit --help.")
-    verb = name.replace("-", "_")
-    home = "meta_rewarding" if name in LOOPS else f"commands.{verb}"
-    room: Any = importlib.import_module(f"rmkit.{home}")
-    config_class = getattr(room, f"{''.join(map(str.capitalize, verb.split('_')))}Config")
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"Did you mean `rmkit {near[0]}`?" if near else "See rmkit --help."
+        raise_input_error("rmkit", "a command", name, hint)
     if "-h" in rest or "--help" in rest:
-        print(describe(name, COMMANDS[name], config_class))
-        return 0
-    path, overrides = split_config(rest, positional=name in ("run", *LOOPS))
-    getattr(room, verb)(load_config(config_class, path, overrides))
-    return 0
+        print(describe_command(name))
+        return
+    path, overrides = split_config(rest, file_first=name in FILE_FIRST)
+    from rmkit.core import legacy_config
+
+    config = legacy_config.load_config(import_object(COMMANDS[name].config), path, overrides)
+    import_object(COMMANDS[name].function)(config)
 
 
-def split_config(words: list[str], positional: bool) -> tuple[str | None, list[str]]:
-    """Take the YAML file out of the words: `--config FILE` anywhere, or, for `run` and loops, the first word."""
-    path: str | None = None
-    if positional and words and not words[0].startswith("--"):
-        path, words = words[0], words[1:]
-    overrides: list[str] = []
+def split_config(words: Sequence[str], file_first: bool) -> tuple[str | None, list[str]]:
+    """Take the YAML file out of the words: `--config FILE` anywhere or, with `file_first`, the first word."""
+    path = None
+    overrides = []
     remaining = iter(words)
-    for word in remaining:
-        if word == "--config":
-            path = next(remaining, None)
+    for number, word in enumerate(remaining):
+        if word == "--config" or word.startswith("--config="):
+            path = word.partition("=")[2] or next(remaining, None)
             if path is None:
                 raise_input_error("--config", "a YAML file", Verbatim("nothing"), "Write --config FILE.")
-        elif word.startswith("--config="):
-            path = word.partition("=")[2]
+        elif number == 0 and file_first and not word.startswith("--"):
+            path = word
         else:
             overrides.append(word)
     return path, overrides
 
 
-def list_commands(purposes: Mapping[str, str]) -> str:
+def list_commands() -> str:
     """The commands, a line each."""
     lines = ["usage: rmkit COMMAND [--config FILE.yaml] [--key value ...]", ""]
-    lines += [f"  {name:<12}{purpose}" for name, purpose in purposes.items()]
-    return "\n".join([*lines, "", "rmkit COMMAND --help lists a command's keys."])
+    lines += [f"  {name:<13}{command.purpose}" for name, command in COMMANDS.items()]
+    return "\n".join([*lines, "", "rmkit COMMAND --help lists a command's keys, rmkit --version the version."])
 
 
-def describe(name: str, purpose: str, config_class: type) -> str:
-    """A command's keys with their types and defaults, and the text of its dataclass."""
-    place = "CONFIG.yaml" if name == "run" else "[--config FILE.yaml]"
-    usage = f"usage: rmkit {name} {place} [--key value ...]"
-    lines = [usage, "", purpose, "", inspect.cleandoc(config_class.__doc__ or ""), ""]
-    return "\n".join(lines + list_keys(config_class, ""))
+def describe_command(name: str) -> str:
+    """A command's usage, purpose and keys: those that are required, the usual ones, the advanced ones."""
+    file = "[FILE.yaml]" if name in FILE_FIRST else "[--config FILE.yaml]"
+    purpose = COMMANDS[name].purpose
+    lines = [f"usage: rmkit {name} {file} [--key value ...]", "", f"{purpose[0].upper()}{purpose[1:]}."]
+    groups: dict[str, list[Entry]] = {"required:": [], "keys:": [], "advanced:": []}
+    for entry in list_entries(import_object(COMMANDS[name].config)):
+        required = entry.field.is_required() and "." not in entry.name  # a nested one only with the rest of its mapping
+        groups["required:" if required else "advanced:" if entry.advanced else "keys:"].append(entry)
+    width = min(max(shutil.get_terminal_size((100, 24)).columns, 80), 120)
+    for title, entries in groups.items():
+        if entries:
+            lines += ["", title]
+        for entry in entries:
+            lines += textwrap.wrap(describe_entry(entry), width, initial_indent="  ", subsequent_indent=" " * 8,
+                                   break_long_words=False, break_on_hyphens=False)
+    return "\n".join([*lines, "", "A file has the same keys, with mappings for the dots; null restores a default."])
 
 
-def list_keys(config_class: type, prefix: str) -> list[str]:
-    """One line per key, those of nested sections with their dotted names."""
-    hints = typing.get_type_hints(config_class)
-    lines = []
-    for field in dataclasses.fields(config_class):
-        if not field.init or field.name.startswith("_"):
-            continue
-        section = section_class(hints[field.name])
-        if section is not None:
-            lines += list_keys(section, f"{prefix}{field.name}.")
-            continue
-        if field.default is not dataclasses.MISSING:
-            default = f"default {field.default!r}"
-        elif field.default_factory is not dataclasses.MISSING:
-            default = f"default {field.default_factory()!r}"
-        else:
-            default = "required"
-        lines.append(f"  --{prefix}{field.name} ({spell(hints[field.name])}, {default})")
-    return lines
+def describe_entry(entry: Entry) -> str:
+    """A key with its type, its default and its sentence of help."""
+    if entry.field.is_required():
+        default = "required"
+    else:
+        value = entry.field.get_default(call_default_factory=True)
+        plain = value if isinstance(value, str) and value else json.dumps(value, default=lambda _: {})
+        default = f"default {plain}"
+    return f"--{entry.name} ({format_field(entry.field)}, {default})  {entry.field.description or ''}"

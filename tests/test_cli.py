@@ -1,65 +1,140 @@
-"""The command line: exit codes, one line for what is refused, help that lists the keys."""
+"""The command line: exit codes, one line for what is refused, help that lists the keys, and nothing slow."""
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
-from rmkit.cli import COMMANDS, main
+import rmkit
+from rmkit import cli
+from rmkit.core.config import configuration, option, section
+
+HEAVY = ("torch", "transformers", "datasets", "numpy", "scipy", "sklearn", "deepspeed", "matplotlib")
+CALLS: list[Any] = []
 
 
-@pytest.mark.parametrize("words, match", [
-    (["vot"], "rmkit: expected a command"),
-    (["vote"], "expected a value for data, model_name_or_path, output_dir"),
-    (["vote", "--data", "d", "--model_name_or_path", "m", "--output_dir", "o", "--membres", "3"],
-     "Did you mean members?"),
-    (["vote", "--config"], "--config: expected a YAML file"),
-    (["run", "no.yaml"], "no.yaml: expected a readable YAML file"),
-    (["evaluate", "--config=no.yaml"], "no.yaml: expected a readable YAML file"),
-    (["repair", "--votes", "no/where", "--output_dir", "o"], "data no/where"),
-    (["audit", "--votes", "no/where", "--output_dir", "o"], "votes no/where"),
-    (["train", "--data", "d", "--model_name_or_path", "m", "--output_dir", "o"], "data d: expected"),
-    (["evaluate", "--data", "d", "--models.a", "m", "--output_dir", "o"], "data d: expected"),
-])
-def test_what_is_refused_is_one_line_and_exit_code_2(words, match, capsys, tmp_path, monkeypatch):
+@configuration
+class HeadsConfig:
+    data: str = option(help="Features.")
+    epochs: int = option(20, "Passes over the pairs.", ge=1)
+
+
+@configuration
+class ToyConfig:
+    data: str = option(help="Pairs to score.")
+    members: int = option(10, "Reward models that vote.", ge=2)
+    dropout: float | None = option(None, "Dropout of " + "very " * 30 + "many layers.", advanced=True, ge=0, lt=1)
+    heads: dict[str, Any] = section(f"{__name__}:HeadsConfig", "Keys of the heads.", fixed=("data",))
+
+
+def toy(config: ToyConfig) -> None:
+    CALLS.append(config)
+
+
+@pytest.fixture(autouse=True)
+def toy_commands(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert main(words) == 2
+    CALLS.clear()
+    for name in ("vote", "run"):
+        command = cli.Command("score every pair", f"{__name__}:toy", f"{__name__}:ToyConfig")
+        monkeypatch.setitem(cli.COMMANDS, name, command)
+
+
+def test_a_command_is_called_with_its_configuration(tmp_path):
+    (tmp_path / "a.yaml").write_text("data: pairs\nmembers: 4\n")
+    for words in (["vote", "--config", "a.yaml"], ["vote", "--heads.epochs=2", "--config=a.yaml"], ["run", "a.yaml"],
+                  ["--local_rank=1", "run", "--local-rank=0", "--config", "a.yaml", "--members", "3"]):
+        assert cli.main(words) == 0
+    assert [(call.members, call.heads) for call in CALLS] == [(4, {}), (4, {"epochs": 2}), (4, {}), (3, {})]
+
+
+@pytest.mark.parametrize("words, message", [
+    (["vot"], "rmkit: expected a command, got 'vot'. Did you mean `rmkit vote`?"),
+    (["xyzzy"], "rmkit: expected a command, got 'xyzzy'. See rmkit --help."),
+    (["vote"], "command line: data: expected a value, got none."),
+    (["vote", "--data", "d", "--membres", "3"], "Did you mean members?"),
+    (["vote", "--data", "d", "--epochs", "3"], "Did you mean heads.epochs?"),
+    (["vote", "a.yaml"], "command line: expected --key value, got 'a.yaml'"),
+    (["vote", "--config"], "--config: expected a YAML file, got nothing"),
+    (["run", "no.yaml"], "no.yaml: expected a readable YAML file"),
+    (["vote", "--config=no.yaml"], "no.yaml: expected a readable YAML file"),
+])
+def test_what_is_refused_is_one_line_and_exit_code_2(words, message, capsys):
+    assert cli.main(words) == 2
     printed = capsys.readouterr()
     assert printed.err.startswith("rmkit: error: ") and printed.err.count("\n") == 1 and not printed.out
-    assert match in printed.err
-    assert not list(tmp_path.iterdir())
+    assert message in printed.err and not CALLS
 
 
-def test_help_lists_commands_and_keys(capsys):
-    assert main([]) == main(["--help"]) == 0
+def test_the_help_of_rmkit_lists_the_commands(capsys):
+    assert cli.main([]) == cli.main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert all(text.count(f"\n  {name} ") == 2 for name in COMMANDS)
-    for name, purpose in COMMANDS.items():
-        assert main([name, "--help"]) == 0
-        text = capsys.readouterr().out
-        assert purpose in text and "--output_dir (str, required)" in text
-    main(["read", "-h"])
-    assert "--label_noise.rate (float, required)" in capsys.readouterr().out
-    main(["train", "-h"])
-    assert "--learning_rate (float, default 1e-05)" in capsys.readouterr().out
+    assert all(text.count(f"\n  {name} ") == 2 for name in cli.COMMANDS)
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"rmkit {rmkit.__version__}\n"
 
 
-def test_the_launchers_words_are_not_ours(capsys):
-    assert main(["--local_rank=1", "vote", "--local-rank=0", "--help"]) == 0
-    assert "rmkit vote" in capsys.readouterr().out
+def test_the_help_of_a_command_groups_its_keys(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")  # 80 is the least
+    assert cli.main(["vote", "--help"]) == 0
+    assert capsys.readouterr().out == """\
+usage: rmkit vote [--config FILE.yaml] [--key value ...]
+
+Score every pair.
+
+required:
+  --data (str, required)  Pairs to score.
+
+keys:
+  --members (int >= 2, default 10)  Reward models that vote.
+  --heads (mapping, default {})  Keys of the heads.
+  --heads.epochs (int >= 1, default 20)  Passes over the pairs.
+
+advanced:
+  --dropout (float >= 0 and < 1 or null, default null)  Dropout of very very
+        very very very very very very very very very very very very very very
+        very very very very very very very very very very very very many layers.
+
+A file has the same keys, with mappings for the dots; null restores a default.
+"""
 
 
 def test_an_interrupt_says_how_to_go_on(capsys, monkeypatch):
     def stop(words):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rmkit.cli.dispatch", stop)
-    assert main(["run"]) == 130
+    monkeypatch.setattr(cli, "dispatch", stop)
+    assert cli.main(["run"]) == 130
     assert capsys.readouterr().err == "rmkit: stopped; the same command goes on from here\n"
 
 
-def test_the_module_is_the_command():
-    command = [sys.executable, "-m", "rmkit", "rn"]
-    refused = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert refused.returncode == 2
-    assert refused.stderr.count("\n") == 1 and "Traceback" not in refused.stderr
+def test_a_reader_that_has_seen_enough():
+    piped = subprocess.run(f"{sys.executable} -c 'import time; time.sleep(1)' < /dev/null | true; "
+                           f"{sys.executable} -u -m rmkit --help | true", shell=True, capture_output=True, text=True,
+                           check=False, timeout=60)
+    assert "Traceback" not in piped.stderr
+
+
+@pytest.mark.parametrize("words, code", [
+    *((f"{name} --help", 0) for name in cli.COMMANDS), *((f"{name} --no_such_key", 2) for name in cli.COMMANDS),
+    ("--version", 0), ("rn", 2),
+])
+def test_help_and_errors_come_at_once(words, code):
+    """Within a second of processor time, and without the libraries that take seconds to import."""
+    program = ("import sys, time; from rmkit.cli import main; code = main(sys.argv[1:]); "
+               f"print([name for name in {HEAVY} if name in sys.modules], time.process_time()); sys.exit(code)")
+    done = subprocess.run([sys.executable, "-c", program, *words.split()], capture_output=True, text=True, check=False,
+                          timeout=60)
+    assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
+    imported, seconds = done.stdout.splitlines()[-1].rsplit(" ", 1)
+    assert imported == "[]" and float(seconds) < 1
+
+
+def test_public_names_are_imported_on_use():
+    program = "import sys, rmkit; print(sorted(name for name in sys.modules if name.startswith(('rmkit', 'importlib.m'))))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "['rmkit']\n"
+    assert rmkit.InputError.__name__ == "InputError" and set(rmkit.PUBLIC) < set(dir(rmkit))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        rmkit.nothing

@@ -11,7 +11,7 @@ import numpy as np
 from datasets import Dataset
 
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.core.config import as_dict
+from rmkit.core.legacy_config import as_dict
 from rmkit.core.stage import open_stage, read_record, write_json
 from rmkit.data.parquet import PAIR_SIDES, load_split, write_table
 from rmkit.data.sources import find_files

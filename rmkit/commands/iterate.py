@@ -14,7 +14,7 @@ from rmkit.commands.sample import SampleConfig, sample
 from rmkit.commands.synthetic import BASE_MODEL, SyntheticConfig, synthetic
 from rmkit.commands.train import TrainConfig, train
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.core.config import as_dict
+from rmkit.core.legacy_config import as_dict
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import open_stage, write_json
 from rmkit.data.parquet import split_path

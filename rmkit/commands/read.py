@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.core.config import as_dict
+from rmkit.core.legacy_config import as_dict
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import Stage, open_stage
 from rmkit.data.label_noise import inject_flips

@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from rmkit.commands.repair_selection import Candidate, choose
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.core.config import as_dict
+from rmkit.core.legacy_config import as_dict
 from rmkit.core.stage import open_stage, read_record
 from rmkit.data.parquet import PAIR_SIDES, load_split, read_column, write_table
 from rmkit.preferences import RECIPES, Repair, calibrate_scale

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from rmkit.commands.vote_config import VoteConfig, extract_voter_features
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.core.config import build_config
+from rmkit.core.legacy_config import build_config
 from rmkit.core.seeds import derive_seed
 from rmkit.data.parquet import load_split
 from rmkit.ensembles.features import Features

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as parquet
 
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.core.config import as_dict
+from rmkit.core.legacy_config import as_dict
 from rmkit.core.stage import open_stage, read_record
 from rmkit.evaluation.html_report import ReportInputs, render_report
 

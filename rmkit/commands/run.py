@@ -14,7 +14,7 @@ from rmkit.commands.train import TrainConfig, train
 from rmkit.commands.vote import vote
 from rmkit.commands.vote_config import VoteConfig
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.core.config import build_config
+from rmkit.core.legacy_config import build_config
 from rmkit.data.splits import SPLITS
 from rmkit.training.zero import under_launcher
 

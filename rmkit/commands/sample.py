@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.core.config import as_dict
+from rmkit.core.legacy_config import as_dict
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import PARTIAL_SUFFIX, Stage, open_stage
 from rmkit.data.rejected_rows import RejectedRows

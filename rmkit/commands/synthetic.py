@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rmkit.core.checks import raise_input_error
-from rmkit.core.config import as_dict
+from rmkit.core.legacy_config import as_dict
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import open_stage
 from rmkit.data.synthetic import draw_demonstrations, write_dataset

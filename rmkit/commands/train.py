@@ -12,7 +12,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from rmkit.core.checks import InputError, Verbatim, raise_input_error
-from rmkit.core.config import as_dict
+from rmkit.core.legacy_config import as_dict
 from rmkit.core.seeds import seed_everything
 from rmkit.core.stage import Stage, read_record, versions
 from rmkit.data.collators import encode_pairs

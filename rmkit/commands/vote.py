@@ -18,7 +18,7 @@ from rmkit.commands.vote_members import (
     run_member,
 )
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.core.config import as_dict
+from rmkit.core.legacy_config import as_dict
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import Stage, input_hash, open_stage, read_record
 from rmkit.data.memmap import memmap_zeros

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rmkit.commands.train import TrainConfig
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.core.config import build_config
+from rmkit.core.legacy_config import build_config
 from rmkit.core.seeds import derive_seed
 from rmkit.data.parquet import prompt_ids
 from rmkit.data.token_batches import MAX_TOKENS

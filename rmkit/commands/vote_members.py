@@ -18,7 +18,7 @@ from rmkit.commands.train import train
 from rmkit.commands.vote_config import EnsembleRewards, VoteConfig, member_config
 from rmkit.core.arrays import text_key
 from rmkit.core.checks import InputError, Verbatim, raise_input_error
-from rmkit.core.config import as_dict
+from rmkit.core.legacy_config import as_dict
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import open_stage, read_json, read_record, sha256_text, write_json
 from rmkit.data.collators import LABELS

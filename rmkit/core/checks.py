@@ -1,4 +1,4 @@
-"""One shape for every complaint about input: what, expected, seen, remedy."""
+"""One form for every error about input: what, expected, got, hint."""
 
 from typing import NoReturn
 
@@ -7,18 +7,17 @@ class InputError(ValueError):
     """Input that rmkit refuses. The command line prints it as one line and exits with code 2."""
 
 
-def raise_input_error(what: str, expected: str, seen: object, remedy: str) -> NoReturn:
-    """Raise `InputError` naming the argument (or file and line), the requirement, the value seen and the remedy.
+class Verbatim(str):
+    """A description of a value, printed as it stands instead of as a quoted value."""
 
-    The message is one line. `seen` is shown by `repr`, cut at 200 characters; pass text that already describes the
-    value through `Verbatim`.
+
+def raise_input_error(what: str, expected: str, got: object, hint: str) -> NoReturn:
+    """Raise `InputError` with the argument (or file and line), the requirement, the value and what to do about it.
+
+    The message is one line. `got` is shown by `repr`, cut at 200 characters; pass text that already describes the
+    value as `Verbatim`.
     """
-    shown = str(seen) if isinstance(seen, Verbatim) else repr(seen)
+    shown = str(got) if isinstance(got, Verbatim) else repr(got)
     if len(shown) > 200:
         shown = shown[:197] + "..."
-    message = f"{what}: expected {expected}, got {shown}. {remedy}"
-    raise InputError(" ".join(message.splitlines()))
-
-
-class Verbatim(str):
-    """A description of what was seen, printed as it stands instead of as a quoted value."""
+    raise InputError(" ".join(f"{what}: expected {expected}, got {shown}. {hint}".splitlines()))

@@ -1,191 +1,313 @@
-"""Configuration: a dataclass, filled from YAML, overridden from the command line.
-
-Every key is checked against the dataclass's fields and every value against its annotation, so that a misspelt
-key or a word where a number belongs stops the run before it starts, with the place named.
-"""
+"""Configurations: pydantic dataclasses, built from YAML and command-line words, with every key and value checked."""
 
 import dataclasses
 import difflib
-import re
+import functools
+import importlib
+import os
+import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar, dataclass_transform
 
-import pydantic
-import yaml
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
+from pydantic.fields import FieldInfo
+from pydantic_core import ArgsKwargs
 
 from rmkit.core.checks import InputError, Verbatim, raise_input_error
+from rmkit.core.yaml import YAML_ERRORS, format_yaml, parse_yaml, read_yaml
 
 Config = TypeVar("Config")
+BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "min_length": "of length >=", "max_length": "of length <="}
+
+
+def option(
+    default: Any = ..., help: str = "", *, advanced: bool = False, affects_output: bool = True, **constraints: Any
+) -> Any:
+    """A key of a configuration: its default (without one it is required), a sentence of help, pydantic's constraints.
+
+    `affects_output=False`: the same output comes with any value, so the stage key leaves it out. `repr=False`: a
+    secret, which is neither printed nor passed on as a command-line word.
+    """
+    if "default_factory" not in constraints:
+        constraints["default"] = default
+    extra = {"advanced": advanced, "affects_output": affects_output}
+    return Field(description=help, json_schema_extra=extra, **constraints)
+
+
+def section(
+    config: str, help: str, *, fixed: Sequence[str] = (), optional: bool = False, advanced: bool = False
+) -> Any:
+    """A `dict[str, Any]` of settings of the configuration "module:Class"; the owner sets the `fixed` ones itself.
+
+    `optional`: the default is None instead of no settings.
+    """
+    extra: dict[str, Any] = {"section": config, "fixed": list(fixed), "advanced": advanced}
+    factory: Any = types.NoneType if optional else dict
+    return Field(default_factory=factory, description=help, json_schema_extra=extra)
+
+
+@dataclass_transform(kw_only_default=True)
+def configuration(cls: type[Config]) -> type[Config]:
+    """Make a class with `option` and `section` fields a keyword-only dataclass whose faults are `InputError`s.
+
+    Checks across fields go into `__post_init__`, which runs after every single value was checked.
+    """
+    checked = dataclass(kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))(cls)
+
+    @functools.wraps(checked.__init__)
+    def __init__(self: Any, /, **settings: Any) -> None:
+        _fill(self, settings, "")
+
+    checked.__init__ = __init__  # type: ignore[method-assign]
+    return checked
 
 
 def load_config(cls: type[Config], path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
     """Build `cls` from its defaults, then the YAML file at `path`, then `overrides` (`--key value`, `--a.b value`).
 
-    Raises `InputError` for an unreadable file, an unknown key (naming the nearest one), a missing required key or
-    a value of the wrong type.
+    `null` restores the default of a key that cannot be null. Raises `InputError`, which names the file or the command
+    line, for an unreadable file, an unknown or missing key, or a value that is refused.
     """
-    settings = read_yaml(path) if path is not None else {}
-    where = str(path) if path is not None else "command line"
-    if overrides:
-        merge(settings, parse_overrides(overrides))
-        where = f"{where} and command line" if path is not None else where
-    return build_config(cls, settings, where)
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file."""
+    settings, sources = {}, {}
+    if path is not None:
+        settings = read_yaml(path)
+        sources[str(path)] = list(_flatten(settings))
+    changes = parse_overrides(overrides)
+    if changes or path is None:
+        sources["command line"] = [key for key, _ in changes]
+    for key, value in changes:
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        settings = merge(settings, value)
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise_input_error(str(path), "a readable YAML file", Verbatim(error), "Check the path.")
-    try:
-        settings = yaml.load(text, Loader=StrictLoader)
-    except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise_input_error(f"{path}{line}", "valid YAML", Verbatim(problem), "Mend the line.")
-    if settings is None:
-        return {}
-    if not isinstance(settings, dict):
-        raise_input_error(str(path), "keys with values", settings, "Write `key: value` lines.")
-    return settings
+        return cls(**settings)
+    except InputError as error:
+        what = str(error).partition(":")[0] + "."
+        named = [name for name, keys in sources.items()
+                 if any(what.startswith(f"{key}.") or f"{key}.".startswith(what) for key in keys)]
+        raise InputError(f"{named[-1] if named else ' and '.join(sources)}: {error}") from None
 
 
-def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
-    """Nested settings from `--key value`, `--key=value` and dotted `--a.b value`; a flag without value is true."""
-    settings: dict[str, Any] = {}
-    position = 0
-    while position < len(arguments):
-        word = arguments[position]
-        position += 1
+def parse_overrides(words: Sequence[str]) -> list[tuple[str, Any]]:
+    """Dotted keys and values from `--key value`, `--key=value` or, for true, `--key` alone."""
+    changes = []
+    remaining = list(words)
+    while remaining:
+        word = remaining.pop(0)
         if not word.startswith("--") or word == "--":
             raise_input_error("command line", "--key value", word, "Options start with two dashes.")
         key, equals, text = word[2:].partition("=")
         if not equals:
-            if position < len(arguments) and not arguments[position].startswith("--"):
-                text = arguments[position]
-                position += 1
-            else:
-                text = "true"
+            text = remaining.pop(0) if remaining and not remaining[0].startswith("--") else "true"
         try:
-            value = yaml.load(text, Loader=StrictLoader)
-        except yaml.YAMLError:
-            value = text
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        merge(settings, value)
-    return settings
+            changes.append((key, parse_yaml(text)))
+        except YAML_ERRORS:
+            changes.append((key, text))
+    return changes
 
 
-def merge(settings: dict[str, Any], changes: Mapping[str, Any]) -> None:
-    """Lay `changes` over `settings` in place, section by section."""
+def merge(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`settings` with `changes` in their place, mapping by mapping."""
+    merged = dict(settings)
     for key, value in changes.items():
-        if isinstance(value, Mapping) and isinstance(settings.get(key), dict):
-            merge(settings[key], value)
-        else:
-            settings[key] = dict(value) if isinstance(value, Mapping) else value
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
 
 
-def build_config(cls: type[Config], settings: Mapping[str, Any], where: str) -> Config:
-    """An instance of the dataclass `cls` from `settings`, every key and value checked."""
-    checked = check(cls, settings, where)
-    required = {
-        field.name
-        for field in dataclasses.fields(cls)  # type: ignore[arg-type]
-        if field.init and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    }
-    missing = sorted(required - set(checked))
-    if missing:
-        raise_input_error(
-            where, f"a value for {', '.join(missing)}", Verbatim("none"), "Set it in the file or as --key value."
-        )
-    try:
-        return cls(**checked)
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
-
-
-def check(cls: type, settings: Mapping[str, Any], where: str, prefix: str = "") -> dict[str, Any]:
-    """`settings` as keyword arguments for the dataclass `cls`, with nested dataclasses built."""
-    hints = typing.get_type_hints(cls)
-    names = [field.name for field in dataclasses.fields(cls) if field.init]
-    checked: dict[str, Any] = {}
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The dotted keys of nested settings."""
     for key, value in settings.items():
-        if key not in names:
-            nearest = difflib.get_close_matches(str(key), names, n=1, cutoff=0.0)
-            remedy = f"Did you mean {prefix}{nearest[0]}?" if nearest else "Remove it."
-            raise_input_error(f"{where}: {prefix}{key}", "a known key", Verbatim("an unknown one"), remedy)
-        section = section_class(hints[key])
-        if section is not None and isinstance(value, Mapping):
-            checked[key] = build_config(section, value, f"{where}: {prefix}{key}")
-            continue
-        accepted = {hints[key], *typing.get_args(hints[key])}
-        if isinstance(value, bool) and accepted & {int, float} and bool not in accepted:  # a flag without its number
-            raise_input_error(f"{where}: {prefix}{key}", spell(hints[key]), value, "Give the number.")
-        try:
-            checked[key] = pydantic.TypeAdapter(hints[key]).validate_python(value)
-        except pydantic.ValidationError as error:
-            problem = error.errors()[0]["msg"]
-            raise_input_error(f"{where}: {prefix}{key}", spell(hints[key]), value, f"({problem})")
-        except pydantic.errors.PydanticSchemaGenerationError:
-            checked[key] = value  # a type of another library's own, which checks it itself
-    return checked
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
 
 
-def section_class(hint: Any) -> type | None:
-    """The dataclass that a field's annotation holds, bare or optional, if any."""
-    for candidate in (hint, *typing.get_args(hint)):
-        if isinstance(candidate, type) and dataclasses.is_dataclass(candidate):
-            return candidate
-    return None
+def build_config(cls: type[Config], settings: Mapping[str, Any], prefix: str = "") -> Config:
+    """`cls(**settings)`, where errors put `prefix` before the key, such as "heads."."""
+    config = cls.__new__(cls)
+    _fill(config, settings, prefix)
+    return config
 
 
-def spell(hint: Any) -> str:
-    """An annotation as a person would say it."""
-    if typing.get_origin(hint) is typing.Literal:
-        return "one of " + ", ".join(str(choice) for choice in typing.get_args(hint))
-    return getattr(hint, "__name__", None) or str(hint).replace("typing.", "")
+def build_section(
+    cls: type[Config], settings: Mapping[str, Any], shared: Mapping[str, Any], name: str, **fixed: Any
+) -> Config:
+    """The configuration of section `name`: `shared` keys that `cls` has, then `settings`, then the `fixed` keys."""
+    for key in settings.keys() & fixed.keys():
+        raise_input_error(f"{name}.{key}", "no value, as it is set already", settings[key], "Remove it.")
+    passed = {key: value for key, value in shared.items() if key in config_fields(cls)}
+    return build_config(cls, {**passed, **settings, **fixed}, f"{name}.")
+
+
+def _fill(config: Any, settings: Mapping[str, Any], prefix: str) -> None:
+    """Initialise `config` with `settings`, every key and value checked."""
+    fields = config_fields(type(config))
+    _check_keys(type(config), settings, prefix)
+    values: dict[str, Any] = {}
+    for key, value in settings.items():
+        nested = nested_class(fields[key])
+        if nested is not None and isinstance(value, Mapping):
+            values[key] = build_config(nested, value, f"{prefix}{key}.")
+        elif value is not None or _admits_none(fields[key].annotation):
+            values[key] = os.fspath(value) if isinstance(value, os.PathLike) else value
+    missing = [f"{prefix}{key}" for key, field in fields.items() if field.is_required() and key not in values]
+    if missing:
+        raise_input_error(", ".join(missing), "a value", Verbatim("none"), "Set it in the file or as --key value.")
+    for key, value in values.items():
+        if _is_flag_for_number(fields[key].annotation, value):  # pydantic would take true for 1
+            raise_input_error(f"{prefix}{key}", format_field(fields[key]), value, "Give the number.")
+    try:
+        config.__pydantic_validator__.validate_python(ArgsKwargs((), values), self_instance=config)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        reason = fault.get("ctx", {}).get("error")
+        if isinstance(reason, InputError):  # of __post_init__
+            raise InputError(f"{prefix}{reason}") from None
+        key = str(fault["loc"][0])
+        field = fields[key]
+        raise_input_error(f"{prefix}{key}", format_field(field), values[key], field.description or fault["msg"])
+
+
+def _check_keys(cls: type, settings: Mapping[str, Any], prefix: str, fixed: Sequence[str] = (), by: str = "") -> None:
+    """Refuse keys that `cls` lacks or `by` sets itself, here and in nested settings."""
+    fields = config_fields(cls)
+    for key, value in settings.items():
+        if key in fixed:
+            raise_input_error(f"{prefix}{key}", f"no value, as {by} sets it", value, "Remove it.")
+        if key not in fields:
+            own = [f"{prefix}{name}" for name in difflib.get_close_matches(key, fields.keys() - set(fixed), n=1)]
+            dotted = (entry.name for entry in list_entries(cls, prefix, fixed))
+            near = own or difflib.get_close_matches(f"{prefix}{key}", dotted, n=1, cutoff=0.0)
+            hint = f"Did you mean {near[0]}?" if near else "Remove it."
+            raise_input_error(f"{prefix}{key}", "a known key", Verbatim("an unknown one"), hint)
+        inner = inner_class(fields[key])
+        if inner is not None and isinstance(value, Mapping):
+            _check_keys(inner, value, f"{prefix}{key}.", get_extra(fields[key], "fixed", ()), cls.__name__)
+
+
+class Entry(NamedTuple):
+    """A key as the command line spells it."""
+
+    name: str
+    field: FieldInfo
+    advanced: bool
+
+
+def list_entries(cls: type, prefix: str = "", fixed: Sequence[str] = (), advanced: bool = False) -> Iterator[Entry]:
+    """The keys of a configuration without the `fixed` ones, those of nested ones and sections with dotted names."""
+    for key, field in config_fields(cls).items():
+        if key not in fixed:
+            entry = Entry(prefix + key, field, advanced or get_extra(field, "advanced", False))
+            yield entry
+            inner = inner_class(field)
+            if inner is not None:
+                yield from list_entries(inner, f"{entry.name}.", get_extra(field, "fixed", ()), entry.advanced)
+
+
+def config_fields(cls: type) -> dict[str, FieldInfo]:
+    """The fields of a configuration by name."""
+    return cls.__pydantic_fields__  # type: ignore[attr-defined,no-any-return]
+
+
+def get_extra(field: FieldInfo, name: str, default: Any) -> Any:
+    """What `option` or `section` noted about a field beside pydantic's own facts."""
+    extra = field.json_schema_extra
+    return extra.get(name, default) if isinstance(extra, dict) else default
+
+
+def nested_class(field: FieldInfo) -> type | None:
+    """The configuration that a field holds, bare or optional, if any."""
+    candidates = (field.annotation, *typing.get_args(field.annotation))
+    return next((kind for kind in candidates if isinstance(kind, type) and hasattr(kind, "__pydantic_fields__")), None)
+
+
+def inner_class(field: FieldInfo) -> type | None:
+    """The configuration whose keys a field holds, nested or as a section, if any."""
+    reference = get_extra(field, "section", None)
+    return import_object(reference) if reference else nested_class(field)
+
+
+def import_object(reference: str) -> Any:
+    """The object that "module:name" stands for."""
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def format_field(field: FieldInfo) -> str:
+    """A field's type with its constraints, such as "int >= 2 or null"."""
+    return format_type(field.annotation, field.metadata)
+
+
+def format_type(hint: Any, metadata: Sequence[Any] = ()) -> str:
+    """An annotation with its constraints, in words."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    bounds = [f"{sign} {getattr(item, name)}" for item in metadata for name, sign in BOUNDS.items()
+              if getattr(item, name, None) is not None]
+    if origin is typing.Annotated:
+        return format_type(args[0], [part for item in args[1:] for part in getattr(item, "metadata", [item])])
+    if origin in (typing.Union, types.UnionType):
+        kinds = [format_type(kind) for kind in args if kind is not types.NoneType]
+        return " ".join([" or ".join(kinds), " and ".join(bounds)]).strip() + " or null" * _admits_none(hint)
+    if origin is typing.Literal:
+        text = f"one of {', '.join(map(str, args))}" if len(args) > 1 else str(args[0])
+    elif origin is list:
+        text = f"list of {format_type(args[0])}"
+    elif dict in (hint, origin) or hasattr(hint, "__pydantic_fields__"):
+        text = "mapping"
+    else:
+        text = "any value" if hint is Any else getattr(hint, "__name__", str(hint))
+    return f"{text} {' and '.join(bounds)}".strip()
+
+
+def _admits_none(hint: Any) -> bool:
+    """Whether None is a value of its own for an annotation."""
+    return hint is Any or types.NoneType in typing.get_args(hint)
+
+
+def _parts(hint: Any) -> list[Any]:
+    """An annotation and all that it is made of."""
+    return [hint, *(part for inner in typing.get_args(hint) for part in _parts(inner))]
+
+
+def _is_flag_for_number(hint: Any, value: Any) -> bool:
+    """Whether `value` is true or false, or a list with one of them, where a number belongs."""
+    parts = _parts(hint)
+    number = (int in parts or float in parts) and bool not in parts and Any not in parts
+    return number and any(isinstance(item, bool) for item in (value if isinstance(value, list) else [value]))
 
 
 def as_dict(config: Any) -> dict[str, Any]:
-    """The resolved configuration as plain data, to store with the output."""
+    """The resolved configuration as plain data."""
     return dataclasses.asdict(config)
 
 
-class StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice (YAML would silently keep the last) or one that is not a word.
-
-    Only `true` and `false` are truth values: YAML 1.1 would also read the `no` of `save_strategy: no` as one.
-    """
-
-    yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            return super().construct_object(node, deep)
-        except (ValueError, AttributeError) as error:  # what looks like a date or a number and is none
-            problem = f"{getattr(node, 'value', '')!s:.40} cannot be read ({error})"
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *name` lays another mapping under this one
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not a word", key_node.start_mark)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+def output_settings(config: Any) -> dict[str, Any]:
+    """The settings that the output depends on: `as_dict` without what is marked `affects_output=False`."""
+    return _keep_output(type(config), as_dict(config))
 
 
-TRUTH = re.compile("^(?:true|false)$", re.IGNORECASE)
-StrictLoader.add_implicit_resolver("tag:yaml.org,2002:bool", TRUTH, list("tTfF"))
+def _keep_output(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {}
+    for key, value in settings.items():
+        field = config_fields(cls)[key]
+        if get_extra(field, "affects_output", True):
+            inner = inner_class(field) if isinstance(value, Mapping) else None
+            kept[key] = value if inner is None else _keep_output(inner, value)
+    return kept
+
+
+def non_default_settings(config: Any) -> dict[str, Any]:
+    """The settings that differ from their default, as plain data, without secrets (`repr=False`)."""
+    plain = as_dict(config)
+    return {key: plain[key] for key, field in config_fields(type(config)).items()
+            if field.repr and getattr(config, key) != field.get_default(call_default_factory=True)}
+
+
+def to_cli_args(config: Any) -> list[str]:
+    """Command-line words from which `load_config` builds an equal configuration."""
+    return [f"--{key}={format_yaml(value)}" for key, value in non_default_settings(config).items()]

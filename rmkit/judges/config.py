@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.core.config import as_dict
+from rmkit.core.legacy_config import as_dict
 from rmkit.core.stage import read_json, write_json
 from rmkit.data.token_batches import MAX_TOKENS
 from rmkit.generation import Generator, Sampling, TransformersGenerator, choose_generator

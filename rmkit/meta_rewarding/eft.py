@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rmkit.core.arrays import finite_array
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.core.config import as_dict
+from rmkit.core.legacy_config import as_dict
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import open_stage
 from rmkit.data.completions import COMPLETION, read_completions

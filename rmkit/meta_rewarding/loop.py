@@ -18,7 +18,7 @@ from rmkit.commands.sample import sample
 from rmkit.commands.sft import sft
 from rmkit.commands.synthetic import make_synthetic_lm
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.core.config import as_dict, build_config
+from rmkit.core.legacy_config import as_dict, build_config
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import open_stage, read_record
 from rmkit.data.rejected_rows import RejectedRows

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmkit.core.config import as_dict
+from rmkit.core.legacy_config import as_dict
 from rmkit.core.stage import open_stage
 from rmkit.data.samples import is_first_occurrence
 from rmkit.evaluation.policy_metrics import Values, gold_rewards, is_synthetic, load_policy_samples, measure_divergence

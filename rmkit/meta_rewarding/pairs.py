@@ -11,7 +11,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.core.config import as_dict, build_config
+from rmkit.core.legacy_config import as_dict, build_config
 from rmkit.core.stage import open_stage, read_record
 from rmkit.data.parquet import load_split, write_table
 from rmkit.judges.results import JudgedSamples, read_judged

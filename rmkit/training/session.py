@@ -11,7 +11,7 @@ from datasets import Dataset
 from transformers import Trainer
 
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.core.config import as_dict
+from rmkit.core.legacy_config import as_dict
 from rmkit.core.seeds import seed_everything
 from rmkit.core.stage import Stage
 from rmkit.data.parquet import read_column

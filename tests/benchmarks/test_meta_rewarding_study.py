@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rmkit.core.config import build_config
+from rmkit.core.legacy_config import build_config
 from rmkit.meta_rewarding import MetaRewardConfig
 from rmkit.meta_rewarding.plan import plan_loop
 

@@ -7,7 +7,7 @@ import re
 import pytest
 import yaml
 
-from rmkit.core.config import load_config
+from rmkit.core.legacy_config import load_config
 from rmkit.core.seeds import derive_seed
 from rmkit.generation import Completion, Generator
 

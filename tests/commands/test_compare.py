@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from rmkit.commands.compare import CompareConfig, compare
 from rmkit.core.checks import InputError
-from rmkit.core.config import load_config
+from rmkit.core.legacy_config import load_config
 from rmkit.core.stage import write_json
 from rmkit.data.synthetic import gold_reward, write_response
 from rmkit.data.synthetic.dataset import draw_prompts, read_request

@@ -13,7 +13,7 @@ import yaml
 
 from rmkit.commands.run import RunConfig, check_plan, make_plan, run
 from rmkit.core.checks import InputError
-from rmkit.core.config import build_config
+from rmkit.core.legacy_config import build_config
 from rmkit.core.stage import read_record
 
 pytestmark = pytest.mark.filterwarnings(

@@ -19,7 +19,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rmkit.commands.train import TrainConfig, load_model, to_cli_args, train
 from rmkit.core.checks import InputError
-from rmkit.core.config import load_config
+from rmkit.core.legacy_config import load_config
 from rmkit.core.stage import read_record
 from rmkit.data.parquet import load_split
 from rmkit.models.scoring import score_pairs
@@ -191,7 +191,7 @@ def test_refuses_what_the_model_has_no_positions_for(words, labelled_folder, tin
 
 def test_configuration_starts_nothing(words):
     code = (
-        "import sys; from rmkit.core.config import load_config; from rmkit.commands.train import TrainConfig\n"
+        "import sys; from rmkit.core.legacy_config import load_config; from rmkit.commands.train import TrainConfig\n"
         "load_config(TrainConfig, None, sys.argv[1:])\n"
         "import torch; assert not torch.distributed.is_initialized()\n"
         "from accelerate.state import PartialState; assert not PartialState._shared_state"

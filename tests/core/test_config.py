@@ -1,39 +1,54 @@
-"""Configuration: every key and every value is checked, and a fault is told with its place."""
+"""Configurations: every key and every value is checked, and an error names its place."""
 
-import random
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import pytest
-import yaml
+from hypothesis import given, settings as limits, strategies as st
+from pydantic import Field
 
-from rmkit.commands.run import RunConfig, make_plan
 from rmkit.core.checks import InputError, raise_input_error
-from rmkit.core.config import as_dict, load_config, parse_overrides
+from rmkit.core.config import (
+    as_dict, build_section, configuration, format_field, list_entries, load_config, non_default_settings, option,
+    output_settings, section, to_cli_args,
+)
 
 
-@dataclass
-class Noise:
-    kind: Literal["uniform", "longer"]
-    rate: float = 0.3
+@configuration
+class NoiseConfig:
+    kind: Literal["uniform", "longer"] = option(help="Which labels are flipped.")
+    rate: float = option(0.3, "Share of labels flipped.", ge=0, le=1)
+    workers: int = option(1, "Processes.", affects_output=False)
 
-    def __post_init__(self):
-        if self.rate > 1:
-            raise_input_error("rate", "at most 1", self.rate, "Write 0.3 for 30 %.")
-
-
-@dataclass
-class Settings:
-    data: str
-    steps: int = 10
-    share: float | Literal["estimated"] = 0.1
-    noise: Noise | None = None
-    names: dict[str, str] = field(default_factory=dict)
-    strategy: str = "steps"
-    more: dict[str, Any] = field(default_factory=dict)
+    def __post_init__(self) -> None:
+        if self.kind == "longer" and self.rate == 0:
+            raise_input_error("rate", "a rate above 0 with kind longer", self.rate, "0.3 is usual.")
 
 
-def write(tmp_path, text):
+@configuration
+class TrainConfig:
+    data: str = option(help="Pairs.")
+    steps: int = option(10, "Optimiser steps.", ge=1)
+    fraction: Annotated[float, Field(ge=0, lt=1)] | Literal["estimated"] = option(0.1, "Share of labels changed.")
+    limit: int | None = option(5, "Most checkpoints.", ge=2)
+    rho: list[float | Literal["hold"]] = option([0.0, 0.5], "A value an iteration.", min_length=1)
+    noise: NoiseConfig | None = option(None, "Noise to add.")
+    names: dict[str, str] = option(default_factory=dict, help="Columns.")
+    strategy: str = option("steps", "When to save.")
+    push: bool = option(False, "Upload.", advanced=True)
+    token: str | None = option(None, "Secret.", affects_output=False, repr=False)
+    extra: dict[str, Any] = option(default_factory=dict, help="Anything.")
+
+
+@configuration
+class RunConfig:
+    output_dir: str = option(help="Folder.")
+    seed: int = option(0, "Seed.")
+    train: dict[str, Any] = section(f"{__name__}:TrainConfig", "Keys of train.", fixed=("data",))
+    drift: NoiseConfig = option(NoiseConfig(kind="uniform"), "Limits.", advanced=True)
+
+
+def write(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "settings.yaml"
     path.write_text(text)
     return path
@@ -41,125 +56,177 @@ def write(tmp_path, text):
 
 def test_defaults_then_the_file_then_the_command_line(tmp_path):
     path = write(tmp_path, "data: pairs\nsteps: 5\nnoise: {kind: uniform, rate: 0.2}\nnames: {a: b}\n")
-    words = ["--steps=7", "--noise.rate", "0.4", "--names.c", "d", "--more.deep.er", "-1.0e-5", "--more.flag"]
-    config = load_config(Settings, path, words)
-    assert config == Settings("pairs", 7, 0.1, Noise("uniform", 0.4), {"a": "b", "c": "d"}, "steps",
-                              {"deep": {"er": -1e-5}, "flag": True})
-    assert as_dict(config)["noise"] == {"kind": "uniform", "rate": 0.4}
-    assert load_config(Settings, None, ["--data", "x", "--noise", "null", "--share", "estimated"]).noise is None
+    words = ["--steps=7", "--noise.rate", "0.4", "--names.c", "d", "--extra.deep.er", "-1.0e-5", "--extra.flag", "--push"]
+    assert load_config(TrainConfig, path, words) == TrainConfig(
+        data="pairs", steps=7, noise=NoiseConfig(kind="uniform", rate=0.4), names={"a": "b", "c": "d"}, push=True,
+        extra={"deep": {"er": -1e-5}, "flag": True},
+    )
 
 
-def test_only_true_and_false_are_truth_values(tmp_path):
-    assert load_config(Settings, write(tmp_path, "data: d\nstrategy: no\n")).strategy == "no"
-    assert load_config(Settings, None, ["--data", "on", "--strategy", "no"]).strategy == "no"
-    assert parse_overrides(["--a", "True", "--b", "false"]) == {"a": True, "b": False}
+def test_yaml_is_version_1_2(tmp_path):
+    path = write(tmp_path, "base: &base {a: x, b: 2001-99-99}\n".replace("base:", "names:")
+                 + "data: 2024-01-01\nstrategy: no\nfraction: 1e-5\nextra:\n  <<: *base\n  a: on\n")
+    config = load_config(TrainConfig, path, ["--names.a", "changed"])
+    assert (config.data, config.strategy, config.fraction) == ("2024-01-01", "no", 1e-5)
+    assert config.extra == {"a": "on", "b": "2001-99-99"} and config.names == {"a": "changed", "b": "2001-99-99"}
 
 
-@pytest.mark.parametrize("text, match", [
+def test_null_is_a_value_where_the_type_has_it_and_otherwise_restores_the_default(tmp_path):
+    path = write(tmp_path, "data: d\nsteps: 5\nlimit: 3\nnoise: {kind: longer}\nextra: {a: 1}\n")
+    words = ["--steps", "null", "--limit", "null", "--extra", "null", "--extra.b", "2", "--noise=null"]
+    assert load_config(TrainConfig, path, words) == TrainConfig(data="d", limit=None, extra={"b": 2})
+    assert load_config(RunConfig, None, ["--output_dir", "o", "--drift.kind", "longer", "--drift", "null"]).drift.kind == "uniform"
+
+
+@pytest.mark.parametrize("text, message", [
     ("data: d\nstesp: 3", "stesp: expected a known key, got an unknown one. Did you mean steps?"),
-    ("data: d\nnoise: {kind: uniform, rte: 1}", "noise.rte|noise: rte.*Did you mean (noise.)?rate?"),
-    ("data: d\nsteps: many", "steps: expected int, got 'many'"),
-    ("data: d\nsteps: 1.5", "steps: expected int"),
-    ("data: [d]", "data: expected str"),
-    ("data: d\nnoise: {kind: odd}", "kind: expected one of uniform, longer, got 'odd'"),
-    ("data: d\nnoise: uniform", "noise: expected"),
-    ("data: d\nnoise: {rate: 0.1}", "noise: expected a value for kind"),
-    ("data: d\nnoise: {kind: uniform, rate: 30}", "noise: rate: expected at most 1, got 30"),
-    ("data: d\nnames: {a: 1}", "names: expected"),
-    ("steps: 3", "expected a value for data, got none"),
-    ("data: d\nsteps: 1\nsteps: 2", "settings.yaml:3: expected valid YAML, got key 'steps' is given twice"),
-    ("data: d\nnames: {a: x, a: y}", "'a' is given twice"),
-    ("1: d", "key 1 is not a word"),
-    ("data: d\n  steps: 3", "settings.yaml:2: expected valid YAML"),
-    ("- data", "expected keys with values"),
-    ("just words", "expected keys with values"),
-    ("data: 2024-99-99", "expected valid YAML"),
-    ("data: !!int x", "expected valid YAML"),
-    ("data: " + "[" * 5000, "expected valid YAML"),
+    ("data: d\nworkers: 3", "workers: expected a known key, got an unknown one. Did you mean noise.workers?"),
+    ("data: d\nnoise: {kind: uniform, rte: 1}", "noise.rte: expected a known key, got an unknown one. "
+                                                "Did you mean noise.rate?"),
+    ("data: d\nsteps: many", "steps: expected int >= 1, got 'many'. Optimiser steps."),
+    ("data: d\nsteps: 0", "steps: expected int >= 1, got 0. Optimiser steps."),
+    ("data: d\nsteps: true", "steps: expected int >= 1, got True. Give the number."),
+    ("data: d\nlimit: 1", "limit: expected int >= 2 or null, got 1. Most checkpoints."),
+    ("data: d\nfraction: .nan", "fraction: expected float >= 0 and < 1 or estimated, got nan."),
+    ("data: d\nrho: [true]", "rho: expected list of float or hold of length >= 1, got [True]. Give the number."),
+    ("data: d\nrho: []", "rho: expected list of float or hold of length >= 1, got []."),
+    ("data: [d]", "data: expected str, got ['d']. Pairs."),
+    ("data: d\nnoise: {kind: odd}", "noise.kind: expected one of uniform, longer, got 'odd'."),
+    ("data: d\nnoise: uniform", "noise: expected mapping or null, got 'uniform'. Noise to add."),
+    ("data: d\nnoise: {rate: 0.1}", "noise.kind: expected a value, got none. Set it in the file or as --key value."),
+    ("data: d\nnoise: {kind: longer, rate: 0}", "noise.rate: expected a rate above 0 with kind longer, got 0.0."),
+    ("steps: 3", "data: expected a value, got none."),
 ])
-def test_refusals(tmp_path, text, match):
-    with pytest.raises(InputError, match=match):
-        load_config(Settings, write(tmp_path, text))
+def test_what_is_refused_is_named_with_its_place(tmp_path, text, message):
+    path = write(tmp_path, text)
+    with pytest.raises(InputError) as caught:
+        load_config(TrainConfig, path)
+    assert str(caught.value).startswith(f"{path}: {message}") and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("words, match", [
+@pytest.mark.parametrize("text, message", [
+    ("data: d\nsteps: 1\nsteps: 2", ':3: expected valid YAML, got found duplicate key "steps"'),
+    ("data: d\n  steps: 3", ":2: expected valid YAML"),
+    ("1: d", ": expected valid YAML, got key 1 is not a word"),
+    ("names: {[a]: x}", ": expected valid YAML, got key ('a',) is not a word"),
+    ("- data", ": expected keys with values"),
+    ("just words", ": expected keys with values"),
+    ("data: !!int x", ": expected valid YAML"),
+    ("data: &a [*a]", ": expected valid YAML"),
+    ("data: " + "[" * 5000, ": expected valid YAML"),
+])
+def test_a_file_that_is_not_a_mapping_of_words(tmp_path, text, message):
+    path = write(tmp_path, text)
+    with pytest.raises(InputError) as caught:
+        load_config(TrainConfig, path)
+    assert str(caught.value).startswith(f"{path}{message}") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("words, message", [
     (["data"], "command line: expected --key value, got 'data'"),
-    (["--data", "d", "--noise.kid", "uniform"], "Did you mean (noise.)?kind"),
-    (["--data", "2024-99-99"], None),
-    (["--data.deep", "x"], "data: expected str"),
-    (["--data", "d", "--noise.rate"], "rate: expected float, got True. Give the number."),
+    (["--data", "d", "--noise.kid", "uniform"], "command line: noise.kid: expected a known key"),
+    (["--data.deep", "x"], "command line: data: expected str, got {'deep': 'x'}"),
+    (["--noise.kind", "uniform", "--noise.rate"], "command line: noise.rate: expected float >= 0 and <= 1, got True."),
+    ([], "command line: data: expected a value"),
 ])
-def test_words(words, match):
-    if match is None:
-        assert load_config(Settings, None, words).data == words[1]
-        return
-    with pytest.raises(InputError, match=match):
-        load_config(Settings, None, words)
+def test_words_that_are_refused(words, message):
+    with pytest.raises(InputError) as caught:
+        load_config(TrainConfig, None, words)
+    assert str(caught.value).startswith(message)
+
+
+def test_an_error_names_the_file_or_the_command_line(tmp_path):
+    path = write(tmp_path, "steps: 0\nlimit: 3\n")
+    for words, where in ((["--limit", "1", "--data", "d", "--steps", "2"], "command line: limit"),
+                         (["--data", "d"], f"{path}: steps"), (["--limit", "2"], f"{path} and command line: data")):
+        with pytest.raises(InputError) as caught:
+            load_config(TrainConfig, path, words)
+        assert str(caught.value).startswith(where)
 
 
 def test_a_file_that_cannot_be_read(tmp_path):
-    for path in (tmp_path / "none.yaml", tmp_path):
-        with pytest.raises(InputError, match="a readable YAML file"):
-            load_config(Settings, path)
-    path = tmp_path / "latin.yaml"
+    path = write(tmp_path, "data: d")
+    with pytest.raises(InputError, match="setings.yaml: expected a readable YAML file.*Did you mean .*settings.yaml"):
+        load_config(TrainConfig, tmp_path / "setings.yaml")
     path.write_bytes("data: café".encode("latin-1"))
-    with pytest.raises(InputError, match="a readable YAML file"):
-        load_config(Settings, path)
+    for unreadable in (path, tmp_path, tmp_path / "no" / "file.yaml"):
+        with pytest.raises(InputError, match="a readable YAML file.*Check the path"):
+            load_config(TrainConfig, unreadable)
 
 
-RUN = """\
-output_dir: out
-max_length: 256
-seed: 3
-gold: {train: 300, hidden: 32}
-read: {label_noise: {kind: uniform, rate: 0.3}, columns: {}}
-vote: {members: 4, folds: 5, heads: {epochs: 3}}
-repair: {recipe: validation, shares: [0.1, 0.2], strength_scale: calibrated}
-train: {learning_rate: 1.0e-3, report_to: none, save_strategy: no}
-evaluate: {n_bootstrap: 100}
-audit: {suspicious: 5}
-"""
-ODD = ["", "0", "-1", "1e99", ".nan", ".inf", "null", "true", "no", "[]", "{}", "[1, [2]]", "{a: {b: c}}", "~", "'",
-       '"', "é", "2024-99-99", "0b_", "!!int x", "&a [*a]", "*a", "%", "@", "\t", "validation", "-", "? x", "a: b: c"]
+def test_python_callers_get_the_same_errors():
+    config = TrainConfig(data=Path("a") / "b", noise={"kind": "uniform", "rate": 0.5})
+    assert config.data == "a/b" and config.noise == NoiseConfig(kind="uniform", rate=0.5)
+    for settings, message in (({"stesp": 1}, "stesp: expected a known key"), ({}, "data: expected a value"),
+                              ({"data": "d", "noise": {"kind": "uniform", "rate": 3}}, "noise.rate: expected float"),
+                              ({"data": "d", "steps": True}, "steps: expected int >= 1, got True")):
+        with pytest.raises(InputError) as caught:
+            TrainConfig(**settings)
+        assert str(caught.value).startswith(message)
+    assert TrainConfig(data="d").rho is not TrainConfig(data="d").rho
 
 
-def mutate(text, rng):
-    """One or two faults: a value, a letter or a line of the file is replaced, doubled or lost."""
-    for _ in range(rng.randint(1, 2)):
-        lines = text.split("\n")
-        row = rng.randrange(len(lines))
-        kind = rng.randrange(5)
-        if kind == 0:
-            key, _, _ = lines[row].partition(":")
-            lines[row] = f"{key}: {rng.choice(ODD)}"
-        elif kind == 1 and ": " in lines[row]:
-            parts = lines[row].split(" ")
-            place = rng.randrange(len(parts))
-            parts[place] = rng.choice(ODD) + rng.choice(["", ",", "}"])
-            lines[row] = " ".join(parts)
-        elif kind == 2 and lines[row]:
-            place = rng.randrange(len(lines[row]))
-            letter = rng.choice(["", ":", "{", "}", " ", "x", "\x00", "-"])
-            lines[row] = lines[row][:place] + letter + lines[row][place + 1:]
-        elif kind == 3:
-            lines.insert(rng.randrange(len(lines)), lines[row])
-        else:
-            del lines[row]
-        text = "\n".join(lines)
-    return text
+def test_sections_hold_another_configurations_keys():
+    config = load_config(RunConfig, None, ["--output_dir", "o", "--train.steps", "3", "--train.noise.kind", "longer"])
+    train = build_section(TrainConfig, config.train, {"seed": 1, "strategy": "epoch"}, "train", data="pairs")
+    assert train == TrainConfig(data="pairs", steps=3, strategy="epoch", noise=NoiseConfig(kind="longer"))
+    for settings, message in (({"stesp": 1}, "train.stesp: expected a known key, got an unknown one. Did you mean "
+                               "train.steps?"),
+                              ({"noise": {"rte": 1}}, "train.noise.rte: expected a known key"),
+                              ({"data": "x"}, "train.data: expected no value, as RunConfig sets it, got 'x'")):
+        with pytest.raises(InputError) as caught:
+            RunConfig(output_dir="o", train=settings)
+        assert str(caught.value).startswith(message)
+    with pytest.raises(InputError, match="train.data: expected no value, as it is set already"):
+        build_section(TrainConfig, {"data": "x"}, {}, "train", data="pairs")
+    with pytest.raises(InputError, match="^train.steps: expected int >= 1, got 0"):
+        build_section(TrainConfig, {"steps": 0}, {}, "train", data="pairs")
 
 
-def test_a_mutilated_file_is_refused_or_a_whole_plan(tmp_path):
-    assert make_plan(load_config(RunConfig, write(tmp_path, RUN))).vote.members == 4
-    rng = random.Random(0)
-    outcomes = {"plan": 0, "refused": 0}
-    for _ in range(200):
-        path = write(tmp_path, mutate(RUN, rng))
+def test_entries_are_dotted_and_leave_out_what_a_section_fixes():
+    entries = {entry.name: entry for entry in list_entries(RunConfig)}
+    assert "train.noise.rate" in entries and "train.data" not in entries
+    assert entries["train.push"].advanced and entries["drift.rate"].advanced and not entries["train.steps"].advanced
+    assert format_field(entries["train.limit"].field) == "int >= 2 or null"
+
+
+def test_output_settings_leave_out_what_has_no_effect():
+    config = RunConfig(output_dir="o", train={"token": "x", "noise": {"kind": "longer", "workers": 3}})
+    assert output_settings(config) == {
+        "output_dir": "o", "seed": 0, "train": {"noise": {"kind": "longer"}}, "drift": {"kind": "uniform", "rate": 0.3},
+    }
+    assert as_dict(config)["drift"]["workers"] == 1
+
+
+def test_secrets_are_not_passed_on():
+    config = TrainConfig(data="d", token="secret")
+    assert non_default_settings(config) == {"data": "d"} and "secret" not in f"{config} {to_cli_args(config)}"
+
+
+WORDS = st.text(st.characters(exclude_categories=["Cs"]))
+PLAIN = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | WORDS,
+                     lambda inner: st.lists(inner) | st.dictionaries(WORDS, inner), max_leaves=5)
+
+
+@limits(deadline=None)
+@given(st.builds(
+    TrainConfig, data=WORDS, steps=st.integers(1), fraction=st.floats(0, 1, exclude_max=True) | st.just("estimated"),
+    limit=st.none() | st.integers(2), rho=st.lists(st.floats(-1e9, 1e9) | st.just("hold"), min_size=1),
+    noise=st.none() | st.builds(NoiseConfig, kind=st.just("uniform"), rate=st.floats(0, 1)),
+    names=st.dictionaries(WORDS, WORDS), strategy=WORDS, push=st.booleans(), extra=st.dictionaries(WORDS, PLAIN),
+))
+def test_command_line_words_give_the_same_configuration(config):
+    assert load_config(TrainConfig, None, to_cli_args(config)) == config
+
+
+@limits(deadline=None)
+@given(st.lists(st.sampled_from("data: noise steps {} [] kind , \n - ? & * a ! !! | > % @ ' \" # 1 .nan ~ << = \t 0b_".split(" "))
+                | st.characters(exclude_categories=["Cs"])).map(" ".join))
+def test_any_text_is_read_or_refused(tmp_path_factory, text):
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_bytes(text.encode())
+    for arguments in ((path,), (None, [f"--data={text}"])):
         try:
-            make_plan(load_config(RunConfig, path))
-            outcomes["plan"] += 1
+            load_config(TrainConfig, *arguments)
         except InputError as error:
             assert "\n" not in str(error)
-            outcomes["refused"] += 1
-    assert min(outcomes.values()) > 20, outcomes
-    assert yaml.safe_load(RUN)["seed"] == 3

@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset
 
 from rmkit.commands.judge import JudgeConfig, judge
-from rmkit.core.config import load_config
+from rmkit.core.legacy_config import load_config
 from rmkit.core.stage import read_record
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rmkit.core.checks import InputError
-from rmkit.core.config import load_config
+from rmkit.core.legacy_config import load_config
 from rmkit.judges.base import Scale
 from rmkit.meta_rewarding.drift import DriftMetrics, DriftRules, Threshold, check_drift, drift_metrics
 

@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import load_file
 
 from rmkit.core.checks import InputError
-from rmkit.core.config import build_config
+from rmkit.core.legacy_config import build_config
 from rmkit.core.stage import read_record
 from rmkit.meta_rewarding import MetaRewardConfig, meta_reward, replay_pairs
 from rmkit.meta_rewarding.plan import plan_loop

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from rmkit.core.checks import InputError
-from rmkit.core.config import as_dict
+from rmkit.core.legacy_config import as_dict
 from rmkit.core.stage import read_record
 from rmkit.generation import Completion, Failure, Generator
 from rmkit.judges.config import LLMJudgeConfig

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rmkit.cli import main
-from rmkit.core.config import load_config
+from rmkit.core.legacy_config import load_config
 from rmkit.core.stage import read_record
 from rmkit.meta_rewarding import MetaRewardConfig, replay_pairs
 from rmkit.meta_rewarding.plan import plan_loop

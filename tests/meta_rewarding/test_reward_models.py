@@ -8,7 +8,7 @@ import yaml
 from datasets import load_dataset
 
 from rmkit.core.checks import InputError
-from rmkit.core.config import build_config
+from rmkit.core.legacy_config import build_config
 from rmkit.core.stage import read_record
 from rmkit.judges.results import JudgedSamples, read_judged
 from rmkit.meta_rewarding import MetaRewardConfig, meta_reward, replay_pairs

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rmkit.commands.iterate import IterateConfig, iterate
-from rmkit.core.config import load_config, read_yaml
+from rmkit.core.legacy_config import load_config, read_yaml
 
 pytestmark = pytest.mark.filterwarnings(
     r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"

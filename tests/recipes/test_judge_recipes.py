@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rmkit.commands.judge import JudgeConfig, judge
-from rmkit.core.config import load_config, read_yaml
+from rmkit.core.legacy_config import load_config, read_yaml
 from rmkit.core.stage import read_record
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from rmkit.commands.run import GOLD, RunConfig, run
-from rmkit.core.config import load_config, read_yaml
+from rmkit.core.legacy_config import load_config, read_yaml
 from rmkit.core.stage import read_record
 
 pytestmark = pytest.mark.filterwarnings(

@@ -10,7 +10,7 @@ from scipy.special import expit
 from transformers import PhiConfig, PhiForCausalLM
 
 from rmkit.commands.judge import JudgeConfig, judge
-from rmkit.core.config import load_config
+from rmkit.core.legacy_config import load_config
 from rmkit.generation.local import encode_prompt
 from rmkit.judges.language_model import by_slot
 from rmkit.judges.prompts import JUDGE_PROMPTS

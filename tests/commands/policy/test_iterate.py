@@ -7,7 +7,7 @@ import pytest
 from rmkit.commands import iterate as iterating
 from rmkit.commands.iterate import COLUMNS, IterateConfig, format_rounds, iterate, plan_inputs, plan_variant, run_rounds
 from rmkit.core.checks import InputError
-from rmkit.core.config import load_config
+from rmkit.core.legacy_config import load_config
 from rmkit.core.stage import read_record
 from rmkit.data.synthetic.dataset import draw_prompts
 

@@ -15,7 +15,7 @@ from rmkit.commands import vote_members as casting
 from rmkit.commands.repair import RepairConfig, repair
 from rmkit.commands.report import ReportConfig, report
 from rmkit.commands.vote import vote
-from rmkit.core.config import as_dict
+from rmkit.core.legacy_config import as_dict
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import read_record
 from rmkit.data.parquet import load_split
