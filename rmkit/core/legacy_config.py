@@ -1,4 +1,6 @@
-"""Configuration: a dataclass, filled from YAML, overridden from the command line.
+"""OLD parser, kept only until every command uses rmkit.core.config.
+
+Configuration: a dataclass, filled from YAML, overridden from the command line.
 
 Every key is checked against the dataclass's fields and every value against its annotation, so that a misspelt
 key or a word where a number belongs stops the run before it starts, with the place named.
