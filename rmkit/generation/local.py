@@ -1,30 +1,51 @@
-"""A causal language model in this process as a generator."""
+"""Completions by a causal language model in this process, with `model.generate`."""
 
-from collections.abc import Iterator, Sequence
+import contextlib
+import json
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from tokenizers.decoders import DecodeStream
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from rmkit.core.checks import InputError, Verbatim, raise_input_error
+from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import input_hash, sha256_text
 from rmkit.data.chat_template import FIXED_DATE
-from rmkit.generation.base import Failure, Generator, Outcome, Prompt, Request, Sampling
-from rmkit.generation.sampling import Draft, Writer, decode_batch, derive_key
+from rmkit.generation.base import Generator, Prompt, Request, Sampling
+from rmkit.generation.results import Completion, Failed, GenerationResult, Token, cut_at_stop, cut_tokens
 from rmkit.models.reward_model import first_line, load_tokenizer
 
-Group = tuple[tuple[int, ...], list[int]]  # a prompt's token ids, and the numbers of its requests
+
+@dataclass(frozen=True)
+class Row:
+    """A request with the token ids of its prompt."""
+
+    index: int
+    seed: int
+    prompt: list[int]
 
 
 class TransformersGenerator(Generator):
-    """Completions by `model`, in batches of like prompt length.
+    """Completions by `model.generate`, in batches of similar prompt length.
 
-    The samples of one prompt share its states, which are computed once. A sequence's luck is drawn from its seed and
-    prompt alone, so that a completion does not hang on its batch. What is left is rounding, by which logits differ
-    with a batch's shape: seldom seen in float32, in bfloat16 in one completion of ten. max_tokens_per_batch: tokens, prompts'
-    and new ones, whose states are held at once. name: what identifies the weights, for a cache. A prompt that leaves
-    no room for `max_new_tokens` in the model's positions is a failure.
+    Each batch is sampled under a seed derived from its requests (their seeds and prompts). A call that is repeated or
+    resumed gives the same completions; a completion may differ when it is requested together with others or with
+    another `max_tokens_per_batch`. max_tokens_per_batch: tokens of prompts (padded) and completions together; a batch
+    that exceeds the accelerator's memory is split. name: identifies the weights in a cache. The model's own generation
+    settings are ignored, but for its end tokens. A prompt that leaves no positions for `max_new_tokens` is a failure.
     """
 
     def __init__(
@@ -36,102 +57,188 @@ class TransformersGenerator(Generator):
         name: str | None = None,
     ) -> None:
         if max_tokens_per_batch < 1:
-            raise_input_error("max_tokens_per_batch", "at least 1", max_tokens_per_batch, "Some tens of thousands is usual.")
+            raise_input_error("max_tokens_per_batch", "at least 1", max_tokens_per_batch, "32768 is usual.")
         self.model = model
         self.tokenizer = tokenizer
         self.max_tokens_per_batch = max_tokens_per_batch
         self.name = name
-        self.ends = find_ends(model, tokenizer)
-        self.room: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self.end_tokens = eos_token_ids(model, tokenizer)
+        self.max_positions: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
-    def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
-        """One outcome for each request, the longest prompts first."""
-        groups: dict[Sampling, dict[tuple[int, ...], list[int]]] = {}
-        for number, request in enumerate(requests):
+    def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, GenerationResult]]:
+        """The index and the result of each request, the longest prompts first."""
+        return self.complete_missing(requests, ())
+
+    def complete_missing(
+        self, requests: Sequence[Request], done: Container[int]
+    ) -> Iterator[tuple[int, GenerationResult]]:
+        """`complete` without the indices in `done`; batches are cut from all requests, so that they stay the same."""
+        rows: dict[Sampling, list[Row]] = {}
+        for index, request in enumerate(requests):
             try:
-                prompt = tuple(encode_prompt(self.tokenizer, request.prompt))
+                prompt = self.encode(request)
             except InputError as error:
-                yield number, Failure(str(error))
-                continue
-            longest = len(prompt) + request.sampling.max_new_tokens
-            if self.room is not None and longest > self.room:
-                yield number, Failure(f"{len(prompt)} tokens of prompt and max_new_tokens "
-                                      f"{request.sampling.max_new_tokens} exceed the model's {self.room} positions")
-                continue
-            groups.setdefault(request.sampling, {}).setdefault(prompt, []).append(number)
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            for sampling, prompts in groups.items():
-                for batch in cut_batches(prompts, sampling.max_new_tokens, self.max_tokens_per_batch):
-                    yield from self.decode(batch, requests, sampling)
-        finally:
-            self.model.train(was_training)
-
-    def decode(
-        self, batch: Sequence[Group], requests: Sequence[Request], sampling: Sampling
-    ) -> Iterator[tuple[int, Outcome]]:
-        """One batch; where the accelerator has not the memory for it, in halves."""
-        writer = Writer(self.tokenizer, sampling.stop)
-        drafts = [[Draft(number, derive_key(requests[number].seed, prompt)) for number in numbers]
-                  for prompt, numbers in batch]
-        prompts = [prompt for prompt, _ in batch]
-        try:
-            decode_batch(self.model, prompts, drafts, sampling, self.ends, writer.has_stopped)
-        except torch.OutOfMemoryError:
-            halves = halve(batch)
-            if len(halves) < 2:
-                raise
-        else:
-            for prompt, own in zip(prompts, drafts, strict=True):
-                for draft in own:
-                    yield draft.number, writer.write(draft, len(prompt))
-            return
-        for half in halves:
-            yield from self.decode(half, requests, sampling)
-
-
-def cut_batches(
-    prompts: dict[tuple[int, ...], list[int]], new_tokens: int, budget: int
-) -> Iterator[list[Group]]:
-    """Prompts with their requests, the longest first, in batches whose padded tokens are at most `budget`.
-
-    A prompt whose requests exceed the budget by themselves is read again for each part of them, and a single request
-    is a batch whatever it takes.
-    """
-    batch: list[Group] = []
-    rows = most = 0
-    for prompt in sorted(prompts, key=len, reverse=True):
-        numbers = prompts[prompt]
-        while numbers:
-            if not batch:
-                rows, most = 0, max(1, budget // (len(prompt) + new_tokens))
-            if rows + len(numbers) <= most or not batch:
-                batch.append((prompt, numbers[:most]))
-                rows += len(batch[-1][1])
-                numbers = numbers[most:]
+                if index not in done:
+                    yield index, Failed(str(error))
             else:
-                yield batch
-                batch = []
-    if batch:
-        yield batch
+                rows.setdefault(request.sampling, []).append(Row(index, request.seed, prompt))
+        with inference_mode(self.model):
+            for sampling, same_sampling in rows.items():
+                for batch in split_into_batches(same_sampling, sampling.max_new_tokens, self.max_tokens_per_batch):
+                    if any(row.index not in done for row in batch):
+                        results = zip(batch, self.generate_batch(batch, sampling), strict=True)
+                        yield from ((row.index, result) for row, result in results if row.index not in done)
+
+    def encode(self, request: Request) -> list[int]:
+        """The ids of a prompt. Raises `InputError` for one that cannot be continued."""
+        prompt = encode_prompt(self.tokenizer, request.prompt)
+        new_tokens = request.sampling.max_new_tokens
+        if self.max_positions is not None and len(prompt) + new_tokens > self.max_positions:
+            raise InputError(f"{len(prompt)} tokens of prompt and max_new_tokens {new_tokens} exceed the model's "
+                             f"{self.max_positions} positions")
+        return prompt
+
+    def generate_batch(self, batch: Sequence[Row], sampling: Sampling) -> list[GenerationResult]:
+        """The results of one batch; where the accelerator runs out of memory, of its halves."""
+        with contextlib.suppress(*[torch.OutOfMemoryError] if len(batch) > 1 else []):
+            return self.sample(batch, sampling)
+        middle = len(batch) // 2
+        return self.generate_batch(batch[:middle], sampling) + self.generate_batch(batch[middle:], sampling)
+
+    def sample(self, batch: Sequence[Row], sampling: Sampling, **settings: Any) -> list[GenerationResult]:
+        """The results of one batch; `settings` are further arguments of `model.generate`."""
+        device = self.model.device
+        ids, mask = pad_left([row.prompt for row in batch], device)
+        recorder = LogitsRecorder(sampling.top_logprobs)
+        drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        config = GenerationConfig(
+            max_new_tokens=sampling.max_new_tokens,
+            eos_token_id=sorted(self.end_tokens) or None,
+            pad_token_id=min(self.end_tokens, default=0),  # one that the model has: it reads what follows an end
+            stop_strings=list(sampling.stop) or None,
+            **(drawn if sampling.temperature else {"do_sample": False}),
+        )
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(derive_seed(0, "batch", sha256_text(json.dumps([[row.seed, row.prompt] for row in batch]))))
+            sequences = self.model.generate(  # type: ignore[operator]
+                input_ids=ids, attention_mask=mask, generation_config=config, tokenizer=self.tokenizer,
+                logits_processor=LogitsProcessorList([recorder]), **settings,
+            )
+        recorder.finish(sequences)
+        return [self.read_sequence(row, ids, sampling, recorder, number) for number, (row, ids)
+                in enumerate(zip(batch, sequences[:, ids.shape[1]:].tolist(), strict=True))]
+
+    def read_sequence(
+        self, row: Row, ids: list[int], sampling: Sampling, recorder: "LogitsRecorder", number: int
+    ) -> GenerationResult:
+        """The result of line `number` of a batch from its generated ids, in which end tokens follow the end."""
+        length = next((step for step, token in enumerate(ids) if token in self.end_tokens), len(ids))
+        full_text = self.decode(ids[:length])
+        text = cut_at_stop(full_text, sampling.stop)
+        stopped = text != full_text
+        tokens = length if stopped or length == len(ids) else length + 1
+        if True in recorder.broken[number][:tokens]:
+            return Failed(f"the model's logits are not finite at token {recorder.broken[number].index(True) + 1}")
+        logprobs = None
+        if sampling.top_logprobs:
+            texts = split_text(self.tokenizer, ids[:length], full_text)
+            logprobs = cut_tokens([
+                Token(part, logprob, tuple((str(self.tokenizer.decode([token])), value)
+                                           for token, value in zip(likely, values, strict=True)))
+                for part, (logprob, likely, values) in zip(texts, recorder.tokens[number], strict=False)
+            ], text)
+        return Completion(text, "stop" if stopped or length < len(ids) else "length", len(row.prompt), tokens, logprobs)
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of generated ids, without special tokens."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
-def halve(batch: Sequence[Group]) -> list[Sequence[Group]]:
-    """A batch in two: its prompts, or the requests of a single one; in one where it is a single request."""
-    if len(batch) > 1:
-        return [batch[:len(batch) // 2], batch[len(batch) // 2:]]
-    (prompt, numbers), = batch
-    middle = len(numbers) // 2
-    return [[(prompt, part)] for part in (numbers[:middle], numbers[middle:]) if part]
+class LogitsRecorder(LogitsProcessor):
+    """Records the log-probabilities of each step, and replaces logits that are not finite: sampling would crash.
+
+    broken: [row][step], whether the logits were not finite. tokens: [row][step], the log-probability of the drawn token
+    and the ids and log-probabilities of the `top_logprobs` most likely ones. Both are complete after `finish`.
+    """
+
+    def __init__(self, top_logprobs: int) -> None:
+        self.top_logprobs = top_logprobs
+        self.broken: list[list[bool]] = []
+        self.tokens: list[list[tuple[float, list[int], list[float]]]] = []
+        self.logprobs: Tensor | None = None
+        self.steps: list[tuple[Tensor, ...]] = []
+        self.drawn: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """The logits to sample from, [row, vocabulary]."""
+        self.record_drawn(input_ids)
+        broken = ~scores.amax(-1).isfinite()
+        if self.top_logprobs:
+            self.logprobs = scores.log_softmax(-1)
+            top = self.logprobs.topk(min(self.top_logprobs, scores.shape[-1]))
+            self.steps.append((broken, top.indices, top.values))
+        else:
+            self.steps.append((broken,))
+        return scores.masked_fill(broken[:, None], 0.0)
+
+    def record_drawn(self, input_ids: Tensor) -> None:
+        """Record the log-probability of the last of the ids, [row, token], drawn since the last step."""
+        if self.logprobs is not None:
+            self.drawn.append(self.logprobs.gather(-1, input_ids[:, -1:])[:, 0])
+
+    def finish(self, sequences: Tensor) -> None:
+        """Collect what was recorded; `sequences` [row, token] are all ids of the batch."""
+        self.record_drawn(sequences)
+        broken, *top = ([*torch.stack(parts, 1).tolist()] for parts in zip(*self.steps, strict=True))
+        self.broken = broken
+        if top:
+            drawn = torch.stack(self.drawn, 1).tolist()
+            self.tokens = [list(zip(*row, strict=True)) for row in zip(drawn, *top, strict=True)]
 
 
-def find_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """The ids of all tokens that end a turn: chat models have some that the tokenizer does not name."""
-    settings = getattr(model, "generation_config", None)
-    named = getattr(settings, "eos_token_id", None)
-    ends = named if isinstance(named, list) else [named]
-    return frozenset(token for token in [*ends, tokenizer.eos_token_id] if token is not None)
+def split_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: str) -> list[str]:
+    """The part of `text` that each token adds; a character encoded by several tokens is assigned to the last."""
+    stream = DecodeStream(skip_special_tokens=True)
+    parts = [stream.step(tokenizer.backend_tokenizer, token) or "" for token in ids]
+    if parts:
+        parts[-1] += text[sum(map(len, parts)):]  # bytes that became no character
+    return parts
+
+
+def pad_left(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask, [prompt, token]."""
+    width = max(map(len, prompts))
+    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
+    return torch.tensor([[0] * (width - len(ids)) + list(ids) for ids in prompts], device=device), mask
+
+
+@contextlib.contextmanager
+def inference_mode(model: PreTrainedModel) -> Iterator[None]:
+    """The model without dropout and without generation settings of its own, such as a repetition penalty."""
+    was_training, settings = model.training, model.generation_config
+    model.eval()
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+        model.generation_config = settings
+
+
+def split_into_batches(rows: Sequence[Row], new_tokens: int, budget: int) -> Iterator[list[Row]]:
+    """`rows`, the longest prompts first, in batches whose padded tokens are at most `budget`, or of a single row."""
+    remaining = sorted(rows, key=lambda row: -len(row.prompt))
+    while remaining:
+        size = max(1, budget // (len(remaining[0].prompt) + new_tokens))
+        yield remaining[:size]
+        remaining = remaining[size:]
+
+
+def eos_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The ids of all tokens that end a turn; chat models have some that the tokenizer does not name."""
+    named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ids = [*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id]
+    return frozenset(token for token in ids if token is not None)
 
 
 def load_generator(
@@ -159,32 +266,33 @@ def load_generator(
         )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     name = sha256_text(f"{input_hash(path)} {model.dtype} {device}")
-    return TransformersGenerator(model.eval().to(device), tokenizer, max_tokens_per_batch=max_tokens_per_batch, name=name)
+    model.eval().to(device)
+    return TransformersGenerator(model, tokenizer, max_tokens_per_batch=max_tokens_per_batch, name=name)
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
-    """Token ids that the model continues, as `rmkit.data.chat_template.encode` gives them to a reward model.
+    """The token ids of a prompt, as `rmkit.data.chat_template.encode` gives them to a reward model.
 
-    What the tokenizer puts before a text (BOS) is there once, whether it is the template that writes it or the
-    tokenizer; what it puts behind (EOS) is left out. Raises `InputError` when the template refuses the messages, or
-    when there are no tokens.
+    Special tokens before the text (BOS) are there once, whether the template or the tokenizer adds them; those behind
+    it (EOS) are left out. Raises `InputError` when the template refuses the messages, or when there are no tokens.
     """
-    text = prompt if isinstance(prompt, str) else render_turns(tokenizer, prompt)
+    text = prompt if isinstance(prompt, str) else render_messages(tokenizer, prompt)
     encoding = tokenizer(text, add_special_tokens=True, return_special_tokens_mask=True, verbose=False)
-    ids, added = list(encoding["input_ids"]), list(encoding["special_tokens_mask"])
-    if 0 not in added:
+    ids, special = list(encoding["input_ids"]), list(encoding["special_tokens_mask"])
+    if 0 not in special:
         raise_input_error("prompt", "a text with tokens", text, "Leave it out.")
-    before, body = ids[:added.index(0)], ids[added.index(0):len(added) - added[::-1].index(0)]
-    return body if body[:len(before)] == before else before + body
+    start, end = special.index(0), len(special) - special[::-1].index(0)
+    before, body = ids[:start], ids[start:end]
+    return body if body[:start] == before else before + body
 
 
-def render_turns(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
-    """The conversation as text, with the generation prompt, and any date in it fixed."""
+def render_messages(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
+    """The messages as text, with the generation prompt and a fixed date."""
     try:
         template = FIXED_DATE + tokenizer.get_chat_template()
-        plain = [dict(message) for message in prompt if not isinstance(message, str)]
+        messages = [dict(message) for message in prompt if not isinstance(message, str)]
         return str(tokenizer.apply_chat_template(
-            plain, chat_template=template, tokenize=False, add_generation_prompt=True
+            messages, chat_template=template, tokenize=False, add_generation_prompt=True
         ))
     except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
         raise InputError(f"chat template: {' '.join(str(error).split())}") from None

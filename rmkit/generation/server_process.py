@@ -1,4 +1,4 @@
-"""Serving: a command that serves a model is started when a server is first asked for it, and ended with the block."""
+"""A server process that the user's command starts for a model when the first request needs it."""
 
 import contextlib
 import contextvars
@@ -15,22 +15,22 @@ import httpx2
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.processes import kill_child_on_parent_exit
 
-GRACE = 30  # seconds that a server has to end when told to
-PAUSE = 0.5  # seconds between two looks
+TERMINATE_TIMEOUT = 30  # seconds
+POLL_INTERVAL = 0.5  # seconds
 
 
-class Keeper:
-    """Keeps the server of one model at a time. `command`: the user's own, with "{model}" where the model goes."""
+class ServerProcess:
+    """The server of one model at a time, started by `command`, in which "{model}" stands for the model."""
 
-    def __init__(self, command: str, patience: float, log: str | Path) -> None:
+    def __init__(self, command: str, startup_timeout: float, log: str | Path) -> None:
         self.command = command
-        self.patience = patience
+        self.startup_timeout = startup_timeout
         self.log = log
         self.model: str | None = None
         self.process: subprocess.Popen[bytes] | None = None
 
     def ensure(self, base_url: str, model: str) -> None:
-        """Return when the server at `base_url` answers for `model`; it is started where it does not run."""
+        """Start the server of `model` unless it runs; return when it answers at `base_url`."""
         if self.model == model and self.process is not None and self.process.poll() is None:
             return
         self.stop()
@@ -48,59 +48,59 @@ class Keeper:
                                                 preexec_fn=kill_child_on_parent_exit)
         except OSError as error:
             raise_input_error(
-                f"server command {words[0]}", "a command that can be run", Verbatim(error), "Install it or mend it."
+                f"server command {words[0]}", "a command that can be run", Verbatim(error), "Install or correct it."
             )
         self.model = model
-        deadline = time.monotonic() + self.patience
+        deadline = time.monotonic() + self.startup_timeout
         while not is_ready(base_url):
             code = self.process.poll()
             if code is not None or time.monotonic() > deadline:
                 self.stop()
-                seen = f"no answer in {self.patience:g} s" if code is None else f"an end with exit code {code}"
+                got = f"no answer in {self.startup_timeout:g} s" if code is None else f"an end with exit code {code}"
                 raise_input_error(
-                    "server command", f"a server that answers at {base_url}/models", Verbatim(seen), f"See {self.log}."
+                    "server command", f"a server that answers at {base_url}/models", Verbatim(got), f"See {self.log}."
                 )
-            time.sleep(PAUSE)
+            time.sleep(POLL_INTERVAL)
 
     def stop(self) -> None:
-        """End the server and what it has started, if any."""
+        """End the server and its child processes, if any."""
         if self.process is not None:
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(GRACE)
-            with contextlib.suppress(ProcessLookupError):  # its own, or what it has left behind
+                self.process.wait(TERMINATE_TIMEOUT)
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
         self.process = self.model = None
 
 
-KEEPER: contextvars.ContextVar[Keeper | None] = contextvars.ContextVar("keeper", default=None)
+MANAGED_SERVER: contextvars.ContextVar[ServerProcess | None] = contextvars.ContextVar("managed_server", default=None)
 
 
 @contextlib.contextmanager
-def keep_server(command: str, *, patience: float, log: str | Path) -> Iterator[None]:
-    """For the block: whichever model a `ServerGenerator` asks for is served by `command` from its first request on.
+def managed_server(command: str, *, startup_timeout: float, log: str | Path) -> Iterator[None]:
+    """Within the block, each model that a `ServerGenerator` uses is served by `command` from its first request on.
 
-    `patience`: seconds until it has to answer. `log`: where what it says is appended.
+    `startup_timeout`: seconds until the server has to answer. `log`: file to which its output is appended.
     """
-    keeper = Keeper(command, patience, log)
-    token = KEEPER.set(keeper)
+    server = ServerProcess(command, startup_timeout, log)
+    token = MANAGED_SERVER.set(server)
     try:
         yield
     finally:
-        KEEPER.reset(token)
-        keeper.stop()
+        MANAGED_SERVER.reset(token)
+        server.stop()
 
 
-def ensure_served(base_url: str, model: str) -> None:
-    """Within `keep_server`, see to it that the server runs."""
-    keeper = KEEPER.get()
-    if keeper is not None:
-        keeper.ensure(base_url, model)
+def ensure_managed_server(base_url: str, model: str) -> None:
+    """Within `managed_server`, start the server of `model` unless it runs."""
+    server = MANAGED_SERVER.get()
+    if server is not None:
+        server.ensure(base_url, model)
 
 
 def is_ready(base_url: str) -> bool:
-    """Whether something answers there."""
+    """Whether a server answers at `base_url`."""
     try:
         return httpx2.get(f"{base_url}/models", timeout=5.0).status_code < 500
     except httpx2.HTTPError:

@@ -21,7 +21,7 @@ from rmkit.judges.sanitize import special_tokens
 PENDING = "pending.jsonl"  # answers on their way
 REFERENCE = 128  # rows on whose responses a reward model's scale is measured
 # What says how fast the answers come and not what they are: to change it is no reason to ask again.
-PACE = ("at_once", "allow_failures", "concurrency", "api_key_env", "timeout", "attempts", "max_tokens_per_batch")
+PACE = ("at_once", "allow_failures", "concurrency", "api_key_env", "timeout", "max_retries", "max_tokens_per_batch")
 
 
 @dataclass
@@ -33,8 +33,8 @@ class LLMJudgeConfig:
     way: the score as written, or the one expected over the probabilities of the tokens in its place.
     model_name_or_path: a folder or hub name, run in this process; with `base_url` (".../v1"), a model's name on an
     OpenAI-compatible server, whose key is in the environment under `api_key_env`.
-    concurrency: requests to a server at a time. timeout: seconds for each. attempts: how often one that fails is made.
-    extra: further fields of each request that the server needs, such as those named at `ServerGenerator`.
+    concurrency: requests to a server at a time. timeout: seconds for each. max_retries: how often one that fails is repeated.
+    extra_body: further fields of each request that the server needs, such as those named at `ServerGenerator`.
     max_tokens_per_batch: tokens whose states are held at once, in this process.
     Sampling is as in Meta-Rewarding (temperature 0.8, top_p 0.95).
     """
@@ -47,21 +47,21 @@ class LLMJudgeConfig:
     api_key_env: str = "OPENAI_API_KEY"
     concurrency: int = 16
     timeout: float = 600.0
-    attempts: int = 6
-    extra: dict[str, Any] | None = None
+    max_retries: int = 5
+    extra_body: dict[str, Any] | None = None
     max_tokens_per_batch: int = 32768
     temperature: float = 0.8
     top_p: float = 0.95
     max_new_tokens: int = 512
 
     def __post_init__(self) -> None:
-        for name in ("concurrency", "attempts", "max_tokens_per_batch"):
-            if getattr(self, name) < 1:
-                raise_input_error(name, "at least 1", getattr(self, name), f"Raise {name}.")
+        for name, least in (("concurrency", 1), ("max_retries", 0), ("max_tokens_per_batch", 1)):
+            if getattr(self, name) < least:
+                raise_input_error(name, f"at least {least}", getattr(self, name), f"Raise {name}.")
         if not self.timeout > 0:
             raise_input_error("timeout", "seconds, above 0", self.timeout, "600 is usual.")
-        if self.extra and self.base_url is None:
-            raise_input_error("extra", "base_url beside it", Verbatim("none"), "It is for servers.")
+        if self.extra_body and self.base_url is None:
+            raise_input_error("extra_body", "base_url beside it", Verbatim("none"), "It is for servers.")
         if self.samples < 1 or (self.samples > 1 and not self.temperature):
             raise_input_error(
                 "samples", "at least 1, and 1 at temperature 0, where all are the same", self.samples, "Change it."
@@ -163,8 +163,8 @@ def list_settings(config: Any) -> dict[str, Any]:
     for section in (settings, model):
         for name in PACE:
             section.pop(name, None)
-    if not model.get("extra"):
-        model.pop("extra", None)  # or what was judged before there was a choice would be judged again
+    if not model.get("extra_body"):
+        model.pop("extra_body", None)  # or what was judged before there was a choice would be judged again
     return settings
 
 
@@ -194,7 +194,7 @@ def load_judge_generator(model: LLMJudgeConfig, trust_remote_code: bool) -> Gene
     """The language model, on its server or in this process."""
     return choose_generator(
         model.model_name_or_path, base_url=model.base_url, api_key_env=model.api_key_env,
-        concurrency=model.concurrency, timeout=model.timeout, attempts=model.attempts, extra=model.extra,
+        concurrency=model.concurrency, timeout=model.timeout, max_retries=model.max_retries, extra_body=model.extra_body,
         max_tokens_per_batch=model.max_tokens_per_batch, trust_remote_code=trust_remote_code,
     )
 

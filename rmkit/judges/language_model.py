@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from rmkit import generation
 from rmkit.core.checks import raise_input_error
-from rmkit.generation import Completion, Failure, Generator, Sampling, derive_sample_seed
+from rmkit.generation import GenerationResult, Generator, Sampling, derive_sample_seed
 from rmkit.judges.base import Failed, Given, JudgeTask, Judgment, Messages, Order, Unparsed, check_tasks
 from rmkit.judges.expected_score import expected_score
 from rmkit.judges.prompts import JudgePrompt
@@ -52,10 +53,10 @@ class JudgeSampler:
             for (_, order), drawn in zip(asked, outcomes, strict=True)
         ]
 
-    def read(self, outcome: Completion | Failure, question: JudgePrompt, order: Order, sample: int) -> Given:
+    def read(self, outcome: GenerationResult, question: JudgePrompt, order: Order, sample: int) -> Given:
         """One answer; of a comparison, the preference for the first as given."""
         seed = derive_sample_seed(self.seed, sample)
-        if isinstance(outcome, Failure):
+        if isinstance(outcome, generation.Failed):
             return Failed(sample=sample, seed=seed, order=order, reason=outcome.reason)
         storable = outcome.text.encode(errors="backslashreplace").decode()  # servers may send half a surrogate pair
         facts: dict[str, Any] = {

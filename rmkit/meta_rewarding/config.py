@@ -15,12 +15,12 @@ class Server:
 
     `command` starts it for the model "{model}", a folder or hub name by which it also has to answer, such as
     "vllm serve {model} --port 8000"; it is ended before training, which may need the same accelerator. Without it, a
-    server at `base_url` has to serve whichever model it is asked for. `patience`: seconds until it answers.
+    server at `base_url` has to serve whichever model it is asked for. `startup_timeout`: seconds until it answers.
     """
 
     base_url: str
     command: str | None = None
-    patience: float = 1800.0
+    startup_timeout: float = 1800.0
     api_key_env: str = "OPENAI_API_KEY"
     concurrency: int = 64
 

@@ -23,7 +23,7 @@ from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import open_stage, read_record
 from rmkit.data.rejected_rows import RejectedRows
 from rmkit.data.samples import read_prompts
-from rmkit.generation import keep_server
+from rmkit.generation import managed_server
 from rmkit.judges.base import Scale
 from rmkit.judges.results import read_judged
 from rmkit.meta_rewarding.config import MetaRewardConfig
@@ -166,7 +166,7 @@ def server_of_iteration(config: MetaRewardConfig) -> Iterator[None]:
         return
     log = Path(config.output_dir) / "server.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with keep_server(config.server.command, patience=config.server.patience, log=log):
+    with managed_server(config.server.command, startup_timeout=config.server.startup_timeout, log=log):
         yield
 
 

@@ -79,7 +79,7 @@ def test_a_gguf_file_becomes_the_model_that_it_was(gguf_file, study, model, tmp_
     folder = study[1].convert(found, tmp_path / "model")
     ours = load_generator(folder)
     assert found == str(gguf_file) and study[1].convert("hub/name", tmp_path) == "hub/name"
-    assert ours.ends == model.ends and ours.tokenizer.pad_token == model.tokenizer.pad_token
+    assert ours.end_tokens == model.end_tokens and ours.tokenizer.pad_token == model.tokenizer.pad_token
     sampling = Sampling(temperature=0, max_new_tokens=6, top_logprobs=3)
     for (one,), (other,) in zip(*(each.generate(TURNS, sampling=sampling, seed=0) for each in (ours, model)),
                                 strict=True):

@@ -14,7 +14,7 @@ from rmkit.core.stage import write_json
 from rmkit.data.synthetic import gold_reward, write_response
 from rmkit.data.synthetic.dataset import draw_prompts, read_request
 from rmkit.evaluation.policies import follow_up_prompt
-from rmkit.generation import Failure
+from rmkit.generation import Failed
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
@@ -147,7 +147,7 @@ def test_killed_it_asks_for_the_rest_alone(appointed, tmp_path):
 def test_failures_end_it_unless_accepted(appointed, tmp_path):
     write_samples(tmp_path / "sft.jsonl", [["3 x"]] * 2)
     write_samples(tmp_path / "dpo.jsonl", [["4 x"], ["down x"]])
-    appointed(lambda parts, luck: Failure("no server") if "down" in parts["response"] else score_by_text(parts, luck))
+    appointed(lambda parts, luck: Failed("no server") if "down" in parts["response"] else score_by_text(parts, luck))
     with pytest.raises(InputError, match="1 failures.*no server"):
         run(tmp_path, *LANGUAGE)
     found = run(tmp_path, *LANGUAGE, "--allow_failures")

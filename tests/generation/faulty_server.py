@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server on loopback that does wrong what it is told to do wrong."""
+"""An OpenAI-compatible server on loopback with the faults that it is asked for."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with server.lock:
             server.bodies.append((self.path, body))
-            server.headers.append(dict(self.headers))
+            server.headers.append(self.headers)
             server.times.append(time.monotonic())
             server.active += 1
             server.most = max(server.most, server.active)
@@ -82,8 +82,13 @@ class Handler(BaseHTTPRequestHandler):
     def moderated(self, body, word):
         self.send(b"your input was flagged", 403)
 
-    def nokey(self, body, word):
-        self.send(f"bad key: {self.headers['Authorization']}".encode(), 401)
+    def fatal(self, body, word):
+        self.send(f"bad key: {self.headers['Authorization']}".encode(), int(word.removeprefix("fatal")))
+
+    fatal401 = fatal402 = fatal404 = fatal
+
+    def endless(self, body, word):
+        self.send(b" " * 20_000)
 
     def echo(self, body, word):
         self.send(f"failed with {dict(self.headers)}".encode(), 500)

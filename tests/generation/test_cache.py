@@ -6,8 +6,8 @@ import os
 import pytest
 
 from rmkit.core.checks import InputError
-from rmkit.generation import Completion, Failure, Generator, Sampling, Token
-from rmkit.generation.base import open_cache
+from rmkit.generation import Completion, Failed, Generator, Sampling, Token
+from rmkit.generation.cache import open_cache
 
 COMPLETION = Completion("zwölf\n\u2028", "stop", 3, None, (Token("z", -0.25, (("z", -0.25), ("", -1e-9))),))
 
@@ -27,7 +27,7 @@ class Counting(Generator):
             self.asked.append((request.prompt, request.seed))
             if len(self.asked) > self.lives:
                 raise KeyboardInterrupt
-            yield number, Failure("told to") if "fail" in request.prompt else Completion(
+            yield number, Failed("told to") if "fail" in request.prompt else Completion(
                 f"{request.prompt} {request.seed}", "stop", 1, 1)
 
 
@@ -39,7 +39,7 @@ def test_what_is_kept_comes_back_as_it_was(tmp_path):
     with open_cache(tmp_path / "deep" / "cache.jsonl") as cache:
         cache.add("key", COMPLETION)
     with open_cache(tmp_path / "deep" / "cache.jsonl") as cache:
-        assert cache.found == {"key": COMPLETION}
+        assert cache.completions == {"key": COMPLETION}
 
 
 @pytest.mark.parametrize("lost", [1, 5, 40])
@@ -50,10 +50,10 @@ def test_a_torn_line_is_asked_again_and_spoils_no_other(tmp_path, lost):
             cache.add(key, COMPLETION)
     os.truncate(path, path.stat().st_size - lost)
     with open_cache(path) as cache:
-        assert set(cache.found) == ({"first", "second"} if lost == 1 else {"first"})
+        assert set(cache.completions) == ({"first", "second"} if lost == 1 else {"first"})
         cache.add("third", COMPLETION)
     with open_cache(path) as cache:
-        assert set(cache.found) - {"second"} == {"first", "third"}
+        assert set(cache.completions) - {"second"} == {"first", "third"}
 
 
 @pytest.mark.parametrize("line", ["[]", "5", "{}", '{"key": "a"}', '{"key": "a", "completion": {"text": "b"}}', "\xff"])
@@ -61,7 +61,7 @@ def test_lines_of_another_kind_are_passed_over(tmp_path, line):
     path = tmp_path / "cache.jsonl"
     path.write_text(line + "\n", encoding="latin-1")
     with open_cache(path) as cache:
-        assert cache.found == {}
+        assert cache.completions == {}
 
 
 def test_two_at_once_keep_both(tmp_path):
@@ -71,7 +71,7 @@ def test_two_at_once_keep_both(tmp_path):
         two.add("b", COMPLETION)
         one.add("c", COMPLETION)
     with open_cache(path) as cache:
-        assert set(cache.found) == {"a", "b", "c"}
+        assert set(cache.completions) == {"a", "b", "c"}
 
 
 def test_only_what_is_missing_is_made(tmp_path):
@@ -94,7 +94,7 @@ def test_failures_are_made_again(tmp_path):
     path = tmp_path / "cache.jsonl"
     for _ in range(2):
         generator = Counting()
-        assert generate(generator, ["fail"], path) == [[Failure("told to")] * 2]
+        assert generate(generator, ["fail"], path) == [[Failed("told to")] * 2]
         assert len(generator.asked) == 2
     assert not [line for line in path.read_text().splitlines() if line and json.loads(line)]
 

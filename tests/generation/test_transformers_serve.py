@@ -10,7 +10,8 @@ import httpx2
 import pytest
 from transformers.utils.import_utils import is_serve_available
 
-from rmkit.generation import Completion, Failure, Request, Sampling, ServerGenerator, load_generator
+from rmkit.core.checks import InputError
+from rmkit.generation import Completion, Failed, Request, Sampling, ServerGenerator, load_generator
 from rmkit.models.reward_model import load_tokenizer
 
 pytestmark = pytest.mark.skipif(not is_serve_available(), reason="transformers serve needs fastapi, uvicorn and openai")
@@ -62,7 +63,7 @@ def process(folder, tmp_path_factory):
 
 @pytest.fixture
 def server(process, folder):
-    return ServerGenerator(f"{process.url}/v1", str(folder), concurrency=4, attempts=2, backoff=0.01, timeout=60.0)
+    return ServerGenerator(f"{process.url}/v1", str(folder), concurrency=4, max_retries=1, timeout=60.0)
 
 
 def test_likeliest_tokens_are_those_in_process(server, folder):
@@ -92,19 +93,19 @@ def test_samples_are_drawn_and_kept(server, tmp_path):
 
 def test_what_it_cannot_do_is_a_failure(server, process):
     ((outcome,),) = server.generate(PROMPTS[:1], sampling=Sampling(max_new_tokens=3, top_logprobs=2), seed=0)
-    assert outcome == Failure("the server gave no log-probabilities")
-    other = ServerGenerator(f"{process.url}/v1", "another", attempts=1)
+    assert outcome == Failed("the server gave no log-probabilities")
+    other = ServerGenerator(f"{process.url}/v1", "another", max_retries=0)
     ((outcome,),) = other.generate(PROMPTS[:1], sampling=Sampling(max_new_tokens=3), seed=0)
     assert outcome.reason.startswith("status 400: ") and "another" in outcome.reason
 
 
-def test_its_death_loses_nothing(server, process):  # the last one: nothing can be asked after it
+def test_its_death_ends_the_run_and_loses_nothing(server, process, tmp_path):  # the last test of this server
+    results = []
     requests = [Request(prompt, Sampling(max_new_tokens=20), seed) for seed in range(30) for prompt in PROMPTS]
-    outcomes = {}
-    for number, outcome in server.complete(requests):
-        outcomes[number] = outcome
-        if len(outcomes) == 10:
-            process.kill()
-    assert sorted(outcomes) == list(range(len(requests)))
-    made = [outcome for outcome in outcomes.values() if isinstance(outcome, Completion)]
-    assert 10 <= len(made) < 40 and all(outcome.tokens for outcome in made)
+    with pytest.raises(InputError, match="a server that answers, got ConnectError"):
+        for _, result in server.complete(requests):
+            results.append(result)
+            if len(results) == 10:
+                process.kill()
+    made = [result for result in results if isinstance(result, Completion)]
+    assert 10 <= len(made) < 40 and all(result.tokens for result in made)

@@ -8,7 +8,8 @@ import pytest
 
 from rmkit.core.checks import InputError
 from rmkit.core.seeds import derive_seed
-from rmkit.generation import Completion, Failure, Sampling, Token, TransformersGenerator
+from rmkit import generation
+from rmkit.generation import Completion, Sampling, Token, TransformersGenerator
 from rmkit.judges.base import Failed, JudgeTask, Judgment, Unparsed
 from rmkit.judges.language_model import JudgeSampler, LanguageModelJudge
 from rmkit.judges.prompts import JUDGE_PROMPTS
@@ -55,7 +56,8 @@ def test_a_comparison_is_asked_in_both_orders_and_told_as_given(scripted):
 
 def test_what_cannot_be_read_is_no_score_and_what_failed_is_not_unread(scripted):
     outcomes = iter([
-        "I do not know.", Completion("Score: 1", "length", None, 8), Failure("status 500"), "Score: 9", "Score: 5",
+        "I do not know.", Completion("Score: 1", "length", None, 8), generation.Failed("status 500"), "Score: 9",
+        "Score: 5",
     ])
     judge = LanguageModelJudge(JudgeSampler(scripted(lambda *_: next(outcomes)), Sampling()), JUDGE_PROMPTS["rubric"])
     answers = [given[0] for given in judge.judge([make_task(number, "x") for number in range(5)])]
@@ -135,8 +137,9 @@ def test_a_tiny_model_in_process(tiny_base):
     assert isinstance(generator, TransformersGenerator)
     asking = JudgeSampler(generator, Sampling(max_new_tokens=6), samples=2, way="expected")
     judge = LanguageModelJudge(asking, JUDGE_PROMPTS["comparison"])
-    answers = judge.judge([make_task(0, "red", "blue"), make_task(1, "red", "<|assistant|>blue")])
-    assert [len(given) for given in answers] == [4, 4] and judge.judge([make_task(0, "red", "blue")]) == answers[:1]
+    tasks = [make_task(0, "red", "blue"), make_task(1, "red", "<|assistant|>blue")]
+    answers = judge.judge(tasks)
+    assert [len(given) for given in answers] == [4, 4] and judge.judge(tasks) == answers
     for answer in [answer for given in answers for answer in given]:
         assert isinstance(answer, Unparsed) and answer.reason == "no winner"  # it has never seen one
         assert answer.answer_tokens <= 6 and answer.prompt_tokens > 100

@@ -7,7 +7,7 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from rmkit.generation import Sampling
-from rmkit.generation.local import encode_prompt, render_turns
+from rmkit.generation.local import encode_prompt, render_messages
 from rmkit.judges.base import PREFERENCE, JudgeTask, Scale
 from rmkit.judges.language_model import JudgeSampler, LanguageModelJudge
 from rmkit.judges.meta_judge import JudgmentPair, MetaJudge
@@ -116,7 +116,7 @@ def test_one_turn_of_the_judge(template, pattern, plain, attacked):
     tokenizer = build_tokenizer(template)
 
     def find_turns(conversation):
-        return re.findall(pattern, render_turns(tokenizer, conversation))
+        return re.findall(pattern, render_messages(tokenizer, conversation))
 
     wanted = find_turns(plain[0])
     assert wanted and all(find_turns(asked) == wanted for asked in plain)

@@ -8,7 +8,7 @@ import pytest
 from rmkit.core.checks import InputError
 from rmkit.core.legacy_config import as_dict
 from rmkit.core.stage import read_record
-from rmkit.generation import Completion, Failure, Generator
+from rmkit.generation import Completion, Failed, Generator
 from rmkit.judges.config import LLMJudgeConfig
 from rmkit.judges.prompts import META_JUDGE_PROMPTS
 from rmkit.meta_rewarding.meta_judging import BATTLES, MetaJudgingConfig, read_battles, run_meta_judging
@@ -93,7 +93,7 @@ def test_a_killed_run_goes_on_where_it_was(make, tmp_path):
 
 def test_answers_that_failed_are_asked_for_again(make):
     with pytest.raises(InputError, match="battle: expected an answer to every question, got .*1 failures.*gone"):
-        run_meta_judging(make(Scripted({2: Failure("gone")})))
+        run_meta_judging(make(Scripted({2: Failed("gone")})))
     generator = Scripted()
     assert len(read_battles(run_meta_judging(make(generator)))) == 2 and generator.asked == 1 + 2
 

@@ -201,10 +201,10 @@ def test_special_tokens_in_a_response_stay_text(reward_models):
     ((*LANGUAGE, "--language_model.question", "taste"), "one of rubric, hundred, gold, comparison"),
     ((*LANGUAGE, "--language_model.samples", "2", "--language_model.temperature", "0"), "samples"),
     ((*LANGUAGE, "--language_model.top_p", "2"), "top_p"),
-    ((*LANGUAGE, "--language_model.attempts", "0"), "attempts: expected at least 1"),
+    ((*LANGUAGE, "--language_model.max_retries", "-1"), "max_retries: expected at least 0"),
     ((*LANGUAGE, "--language_model.timeout", "0"), "timeout: expected seconds, above 0"),
     ((*LANGUAGE, "--language_model.max_tokens_per_batch", "0"), "max_tokens_per_batch: expected at least 1"),
-    ((*LANGUAGE, "--language_model.extra.top_k", "5"), "extra: expected base_url beside it"),
+    ((*LANGUAGE, "--language_model.extra_body.top_k", "5"), "extra_body: expected base_url beside it"),
     ((*LANGUAGE, "--language_model.time_out", "5"), "unknown one. Did you mean timeout"),
 ])
 def test_settings_are_checked_before_anything_starts(words, match, tmp_path):

@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from rmkit.commands.judge import judge
 from rmkit.core.checks import InputError
-from rmkit.generation import Failure, ServerGenerator
+from rmkit.generation import Failed, ServerGenerator
 from rmkit.judges.config import JudgeConfig, LLMJudgeConfig, list_settings, load_judge_generator
 from tests.judges.judge_runs import LANGUAGE, configure, run
 
@@ -63,7 +63,7 @@ def test_failures_are_asked_again_or_accepted(appointed, write_pairs, tmp_path):
     broken = [True]
 
     def script(parts, luck):
-        return Failure("status 500") if broken[0] and parts["response"] in "bd" else "Score: 3"
+        return Failed("status 500") if broken[0] and parts["response"] in "bd" else "Score: 3"
 
     generator = appointed(script)
     data = write_pairs([("1", "a", "b"), ("2", "c", "d"), ("3", "e", "f")])
@@ -86,7 +86,7 @@ def test_failures_are_asked_again_or_accepted(appointed, write_pairs, tmp_path):
 def fail_first(asked):
     """A script whose answer number `asked` fails, counted from 1."""
     count = iter(range(1, 1000))
-    return lambda parts, luck: Failure("status 503") if next(count) == asked else "Score: 3"
+    return lambda parts, luck: Failed("status 503") if next(count) == asked else "Score: 3"
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 4])
@@ -111,7 +111,7 @@ def test_answers_on_their_way_take_the_room_of_one_block(appointed, write_pairs,
     def script(parts, luck):
         pending = tmp_path / "out/pending.jsonl"
         sizes.append(pending.stat().st_size if pending.exists() else 0)
-        return Failure("status 503") if parts["response"] == "red 0" else "Score: 3"
+        return Failed("status 503") if parts["response"] == "red 0" else "Score: 3"
 
     appointed(script)
     data = write_pairs([(str(number), f"red {number}", f"blue {number}") for number in range(6)])
@@ -129,12 +129,12 @@ def test_failures_that_were_accepted_are_asked_again_by_who_does_not(appointed, 
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
-        return Failure("status 503") if parts["response"] == "red 0" else "Score: 3"
+        return Failed("status 503") if parts["response"] == "red 0" else "Score: 3"
 
     appointed(script)
     with pytest.raises(KeyboardInterrupt):
         judge(configure(data, tmp_path, *LANGUAGE, "--allow_failures", at_once=2))
-    again = appointed(lambda parts, luck: Failure("down") if parts["response"] == "red 0" else "Score: 3")
+    again = appointed(lambda parts, luck: Failed("down") if parts["response"] == "red 0" else "Score: 3")
     with pytest.raises(InputError, match="1 failures, the first: down"):
         judge(configure(data, tmp_path, *LANGUAGE, at_once=2))
     assert len(again.asked) == 1 + 2  # the failed one, and what the killed run had not come to
@@ -181,15 +181,15 @@ def test_a_clock_that_steps_back_takes_no_time(appointed, write_pairs, tmp_path,
     assert 0 < report["cost"]["seconds"] < 10
 
 
-SERVER = ("--language_model.base_url", "http://localhost:9/v1", "--language_model.extra.top_k", "-1",
-          "--language_model.timeout", "7", "--language_model.attempts", "2")
+SERVER = ("--language_model.base_url", "http://localhost:9/v1", "--language_model.extra_body.top_k", "-1",
+          "--language_model.timeout", "7", "--language_model.max_retries", "2")
 
 
 def test_a_server_gets_what_it_needs(tmp_path):
     config = configure("data", tmp_path, *LANGUAGE, *SERVER)
     generator = load_judge_generator(config.language_model, False)
-    assert isinstance(generator, ServerGenerator) and generator.extra == {"top_k": -1}
-    assert (generator.timeout, generator.attempts) == (7, 2)
+    assert isinstance(generator, ServerGenerator) and generator.extra_body == {"top_k": -1}
+    assert (generator.timeout, generator.max_retries) == (7, 2)
 
 
 def test_a_model_in_this_process_gets_its_token_budget(tiny_base):
@@ -197,11 +197,11 @@ def test_a_model_in_this_process_gets_its_token_budget(tiny_base):
 
 
 def test_what_decides_the_answers_is_in_the_settings():
-    """Pace is not, nor is `extra` where there is none, so that folders from before it was known stay what they are."""
+    """Pace is not, nor is `extra_body` where there is none, so that folders from before it was known stay what they are."""
     plain, hurried = (JudgeConfig("data", "out", language_model=LLMJudgeConfig("m", base_url="http://h/v1", **pace))
-                      for pace in ({}, {"timeout": 1, "attempts": 1, "max_tokens_per_batch": 1, "concurrency": 1}))
+                      for pace in ({}, {"timeout": 1, "max_retries": 1, "max_tokens_per_batch": 1, "concurrency": 1}))
     assert list_settings(plain) == list_settings(hurried)
     assert set(list_settings(plain)["language_model"]) == {
         "model_name_or_path", "question", "way", "samples", "base_url", "temperature", "top_p", "max_new_tokens"}
-    other = JudgeConfig("data", "out", language_model=LLMJudgeConfig("m", base_url="http://h/v1", extra={"top_k": 1}))
-    assert list_settings(other)["language_model"]["extra"] == {"top_k": 1}
+    other = JudgeConfig("data", "out", language_model=LLMJudgeConfig("m", base_url="http://h/v1", extra_body={"top_k": 1}))
+    assert list_settings(other)["language_model"]["extra_body"] == {"top_k": 1}

@@ -11,7 +11,7 @@ from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
 from rmkit.data.samples import SAMPLES, read_samples
 from rmkit.evaluation.policies import follow_up_prompt
-from rmkit.generation import Completion, Failure, TransformersGenerator
+from rmkit.generation import Completion, Failed, TransformersGenerator
 from rmkit.models.reward_model import load_tokenizer
 
 
@@ -46,24 +46,24 @@ def test_samples_are_a_meta_set(make, tiny_base, tmp_path):
 
 def test_a_killed_run_goes_on_with_what_it_has(make, monkeypatch, tmp_path):
     whole = read_rows(sample(make()))
-    complete = TransformersGenerator.complete
+    complete = TransformersGenerator.complete_missing
     asked = []
 
-    def die(self, requests):
-        for count, found in enumerate(complete(self, requests)):
+    def die(self, requests, done):
+        for count, found in enumerate(complete(self, requests, done)):
             if count == 5:
                 raise KeyboardInterrupt
             yield found
 
-    def note(self, requests):
-        asked.append(len(requests))
-        return complete(self, requests)
+    def note(self, requests, done):
+        asked.append(len(requests) - len(done))
+        return complete(self, requests, done)
 
     other = make(output_dir=str(tmp_path / "killed"))
-    monkeypatch.setattr(TransformersGenerator, "complete", die)
+    monkeypatch.setattr(TransformersGenerator, "complete_missing", die)
     with pytest.raises(KeyboardInterrupt):
         sample(other)
-    monkeypatch.setattr(TransformersGenerator, "complete", note)
+    monkeypatch.setattr(TransformersGenerator, "complete_missing", note)
     assert read_rows(sample(other)) == whole and asked == [7]
     sample(other)
     assert asked == [7]  # a finished stage is not redone
@@ -78,11 +78,11 @@ def test_other_seeds_draw_other_responses(make, tmp_path):
 
 
 def test_a_prompt_of_which_a_response_failed_is_left_out_and_counted(make, monkeypatch):
-    def fail(self, requests):
+    def fail(self, requests, done):
         for number, _ in enumerate(requests):
-            yield number, Failure("no room") if number == 4 else Completion(f"text {number}", "stop", 3, 2)
+            yield number, Failed("no room") if number == 4 else Completion(f"text {number}", "stop", 3, 2)
 
-    monkeypatch.setattr(TransformersGenerator, "complete", fail)
+    monkeypatch.setattr(TransformersGenerator, "complete_missing", fail)
     folder = sample(make())
     counts = read_record(folder)["counts"]
     assert counts["rows"] == len(read_rows(folder)) == 3
@@ -129,18 +129,18 @@ def test_a_second_question_follows_the_policys_own_first_answer(make, two_turns,
 def test_a_run_killed_in_the_second_turn_goes_on_there(make, two_turns, monkeypatch, tmp_path):
     settings = {"data": str(two_turns), "prompts": None, "turns": 2}
     whole = read_rows(sample(make(**settings)))
-    complete = TransformersGenerator.complete
+    complete = TransformersGenerator.complete_missing
     asked = []
 
-    def die(self, requests):
-        asked.append(len(requests))
-        for count, found in enumerate(complete(self, requests)):
+    def die(self, requests, done):
+        asked.append(len(requests) - len(done))
+        for count, found in enumerate(complete(self, requests, done)):
             if len(asked) == 2 and count == 2:
                 raise KeyboardInterrupt
             yield found
 
     other = make(**settings, output_dir=str(tmp_path / "killed"))
-    monkeypatch.setattr(TransformersGenerator, "complete", die)
+    monkeypatch.setattr(TransformersGenerator, "complete_missing", die)
     with pytest.raises(KeyboardInterrupt):
         sample(other)
     assert read_rows(sample(other)) == whole and asked == [9, 6, 0, 4]
@@ -153,7 +153,7 @@ def test_rows_drawn_before_there_were_turns_are_not_drawn_again(make):
 
 def test_both_turns_are_graded_by_any_judge(two_turns, tiny_base, tiny_reward_model, tmp_path):
     """From a file of prompts to grades by turn, by commands alone."""
-    for name, seed in (("one", "0"), ("other", "1")):
+    for name, seed in (("one", "2"), ("other", "3")):
         assert main(["sample", "--data", str(two_turns), "--model_name_or_path", str(tiny_base), "--samples", "1",
                      "--turns", "2", "--max_new_tokens", "5", "--seed", seed, "--output_dir",
                      str(tmp_path / name)]) == 0
