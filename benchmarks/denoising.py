@@ -38,7 +38,7 @@ PAIRS = 2000  # to train on, at most
 CELLS = [("uniform", rate) for rate in (0.0, 0.1, 0.2, 0.3, 0.4)]
 CELLS += [(kind, rate) for kind in ("small_gap", "longer") for rate in (0.2, 0.4)]
 FAST_CELLS = [("uniform", 0.0), ("uniform", 0.3)]
-AMOUNTS = ("recipe", "share", "alpha", "margin_kind", "margin_scale")
+AMOUNTS = ("recipe", "fraction", "label_smoothing", "margin", "margin_scale")
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def run_cell(source: Source, kind: str, rate: float, seed: int) -> dict[str, Any
     lines = outcome.figures["lines"]
     found = outcome.figures["estimated_rate"]["rate"]
     corrected = train_heads(
-        *train, replace(FINAL, loss="corrected", flip_rate=min(found, 0.45)), seed=derive_seed(seed, "final")
+        *train, replace(FINAL, loss="noise_corrected", flip_rate=min(found, 0.45)), seed=derive_seed(seed, "final")
     )
     models = {
         "plain BT": train_heads(*train, FINAL, seed=derive_seed(seed, "final")),
@@ -157,7 +157,7 @@ def check(model: Heads, sides: Sides) -> dict[str, float]:
 
 def score_flips(strength: NDArray[np.float64], share: float, planted: NDArray[np.bool_]) -> dict[str, float]:
     """Flipping the estimated share of lowest strength: which part of it was planted, found, and wrong afterwards."""
-    swapped = repair_labels(strength, recipe="flip", share=share).swapped
+    swapped = repair_labels(strength, recipe="flip", fraction=share).swapped
     right = float((swapped & planted).sum())
     return {
         "precision": right / max(1.0, float(swapped.sum())),

@@ -173,7 +173,7 @@ def find_accuracy(world: World, strength: NDArray[np.float64] | None, seed: int)
     for share in (0.0,) if strength is None else SHARES:
         swapped = np.zeros(len(world.pairs["train"]), dtype=bool)
         if strength is not None:
-            swapped = repair_labels(strength, recipe="flip", share=share).swapped
+            swapped = repair_labels(strength, recipe="flip", fraction=share).swapped
         model = train_heads(*swap(world.sides["train"], swapped), FINAL, seed=derive_seed(seed, "final"))
         trials.append((judge(model, world.sides["validation"]), -share, judge(model, world.sides["test"])))
     return max(trials)[2]

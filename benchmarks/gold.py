@@ -146,7 +146,9 @@ def fine_tune(world: World, best: dict[str, Any], seed: int) -> dict[str, dict[s
     clean = world.pairs["train"]
     noisy = exchange(clean, flips["train"])
     validation = exchange(world.pairs["validation"], flips["validation"])
-    arguments = {key: best[key] for key in ("recipe", "share", "alpha", "margin_kind", "margin_scale") if key in best}
+    arguments = {
+        key: best[key] for key in ("recipe", "fraction", "label_smoothing", "margin", "margin_scale") if key in best
+    }
     sets = {
         "clean labels": clean,
         "noisy labels": noisy,

@@ -85,7 +85,7 @@ def train(sides: Sides, prompts: NDArray[np.str_], recipe: str, seed: int) -> He
         return train_heads(*sides, plain, seed=seed)
     strength = preference_strength(*cross_val_rewards(*sides, loss, groups=prompts, seed=seed)).mean
     rate = estimate_noise_rate(strength, groups=prompts, seed=seed, n_bootstrap=1).rate
-    fixed = repair_labels(strength * calibrate_scale(strength), recipe=recipe, share=rate)
+    fixed = repair_labels(strength * calibrate_scale(strength), recipe=recipe, fraction=rate)
     turned = np.where(fixed.swapped[None, :, None], sides[::-1], sides)
     return train_heads(*turned, plain, target=fixed.target, margin=fixed.margin, keep=fixed.keep, seed=seed)
 

@@ -50,7 +50,7 @@ POLICIES = {"in_distribution": 0, "another_policy": 1}
 PENALTIES = (0.03, 0.1, 0.3, 1.0)  # of the variance, in units of the ensemble's standardised rewards
 ENSEMBLE = HeadsConfig(members=VOTERS.members, loss="bradley_terry")
 BASE = "one"  # what the others are compared with
-RECIPE_KEYS = ("recipe", "share", "alpha", "margin_kind", "margin_scale")
+RECIPE_KEYS = ("recipe", "fraction", "label_smoothing", "margin", "margin_scale")
 
 
 @dataclass(frozen=True)

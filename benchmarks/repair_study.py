@@ -78,7 +78,7 @@ def run_trial(trial: Trial, seed: int) -> Outcome:
         "plain BT": [plain],
         "BT, early stopped": [{"epochs": FINAL.epochs, **plain}, *early],
         "symmetric loss": [measure(trial.train, replace(FINAL, loss="symmetric"))],
-        "cleanlab, dropped": [{"share": float(issues.mean()), **measure(trial.train, keep=~issues)}],
+        "cleanlab, dropped": [{"fraction": float(issues.mean()), **measure(trial.train, keep=~issues)}],
     }
     for line, way, arguments in tqdm(list_repairs(estimate.rate), desc="Recipes", unit="recipe", leave=False):
         fixed = repair_labels(strength[way], **arguments)
@@ -117,9 +117,9 @@ def list_repairs(rate: float) -> list[tuple[str, str, dict[str, Any]]]:
 
     `rate` is the estimated one; it is an amount beside the fixed ones.
     """
-    shares = [{"share": share} for share in (*SHARES, rate)]
-    alphas = [{"alpha": alpha} for alpha in (0.2, rate)]
-    margins = [{"margin_kind": "scaled", "margin_scale": scale} for scale in SCALES]
+    shares = [{"fraction": share} for share in (*SHARES, rate)]
+    alphas = [{"label_smoothing": alpha} for alpha in (0.2, rate)]
+    margins = [{"margin": "scaled", "margin_scale": scale} for scale in SCALES]
     amounts: dict[str, list[dict[str, Any]]] = {
         "flip": shares,
         "smooth": alphas,
@@ -131,7 +131,7 @@ def list_repairs(rate: float) -> list[tuple[str, str, dict[str, Any]]]:
     }
     way = "symmetric, in-sample"
     in_sample = [(recipe, way, {"recipe": recipe, **each}) for recipe in amounts for each in amounts[recipe]]
-    held_out = [(f"{recipe}, cross-fitted votes", "symmetric, cross-fitted", {"recipe": recipe, "share": rate})
+    held_out = [(f"{recipe}, cross-fitted votes", "symmetric, cross-fitted", {"recipe": recipe, "fraction": rate})
                 for recipe in ("flip", "drop")]
     return in_sample + held_out
 

@@ -22,7 +22,7 @@ class RobustRewardTrainer(RewardTrainer):
     """TRL's RewardTrainer with a pair loss of rmkit.
 
     `loss` is a name in `rmkit.losses.PAIR_LOSSES` and `loss_settings` what that loss takes besides targets and
-    margins, such as {"flip_rate": 0.2} for "corrected". Where a dataset has a `target` column, every row needs one.
+    margins, such as {"flip_rate": 0.2} for "noise_corrected". Where a dataset has a `target` column, every row needs one.
     """
 
     def __init__(self, *args, loss="bradley_terry", loss_settings=None, **kwargs):

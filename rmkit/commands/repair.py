@@ -32,9 +32,9 @@ class RepairConfig:
 
     `recipe`: a name from `rmkit.preferences.RECIPES`, or "validation": the one under which small heads on the
     voters' frozen features are right most often on the noisy validation pairs, among `recipes` (of those within a
-    standard error of the best, the first listed). `share` is the share that flip and drop touch: a number,
-    "estimated" (the noise rate that the votes found) or "validation" (the best of `shares` and of the estimated one,
-    chosen the same way). `alpha` is the smoothing. The strength is brought to the scale of the
+    standard error of the best, the first listed). `fraction` is the fraction that flip and drop touch: a number,
+    "estimated" (the noise rate that the votes found) or "validation" (the best of `fractions` and of the estimated one,
+    chosen the same way). `label_smoothing` is the smoothing. The strength is brought to the scale of the
     labels' log-odds before it serves as margin or soft label: `strength_scale` times, "calibrated" meaning the scale
     that fits the validation labels best; the paper uses the votes as they are, 1.0. Test pairs are never looked at.
     """
@@ -42,12 +42,12 @@ class RepairConfig:
     votes: str
     output_dir: str
     recipe: str = "validation"
-    share: float | Literal["estimated", "validation"] = "validation"
-    alpha: float = 0.2
-    margin_kind: Literal["signed", "clamped"] = "signed"
+    fraction: float | Literal["estimated", "validation"] = "validation"
+    label_smoothing: float = 0.2
+    margin: Literal["signed", "nonnegative"] = "signed"
     strength_scale: float | Literal["calibrated"] = "calibrated"
     recipes: list[str] = field(default_factory=lambda: list(PREFERENCE))
-    shares: list[float] = field(default_factory=lambda: [0.1, 0.2, 0.3, 0.4])
+    fractions: list[float] = field(default_factory=lambda: [0.1, 0.2, 0.3, 0.4])
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -58,11 +58,15 @@ class RepairConfig:
         unknown = [name for name in self.recipes if name not in RECIPES]
         if unknown or not self.recipes:
             raise_input_error("recipes", f"some of {', '.join(RECIPES)}", self.recipes, "Name those to choose from.")
-        shares = [*self.shares, *([] if isinstance(self.share, str) else [self.share])]
-        if not self.shares or not all(0 <= share <= 1 for share in shares):
-            raise_input_error("share and shares", "shares of the pairs in [0, 1]", shares, "Write 0.1 for 10 %.")
-        if not 0 <= self.alpha <= 0.5:
-            raise_input_error("alpha", "a smoothing in [0, 0.5]", self.alpha, "Beyond 0.5 it would be a flip.")
+        fractions = [*self.fractions, *([] if isinstance(self.fraction, str) else [self.fraction])]
+        if not self.fractions or not all(0 <= fraction <= 1 for fraction in fractions):
+            raise_input_error(
+                "fraction and fractions", "fractions of the pairs in [0, 1]", fractions, "Write 0.1 for 10 %."
+            )
+        if not 0 <= self.label_smoothing <= 0.5:
+            raise_input_error(
+                "label_smoothing", "a smoothing in [0, 0.5]", self.label_smoothing, "Beyond 0.5 it would be a flip."
+            )
         if self.strength_scale != "calibrated" and not 0 < self.strength_scale < math.inf:
             raise_input_error(
                 "strength_scale", "a positive number, or calibrated", self.strength_scale, "The paper's is 1.0."
@@ -87,17 +91,17 @@ def repair(config: RepairConfig) -> Path:
             if len(candidates) > 1:
                 taken, candidates = choose(
                     candidates, strength, config.votes, record,
-                    alpha=config.alpha, margin_kind=config.margin_kind, seed=config.seed,
+                    label_smoothing=config.label_smoothing, margin=config.margin, seed=config.seed,
                 )
-            labels = taken.repair(strength, alpha=config.alpha, margin_kind=config.margin_kind)
+            labels = taken.repair(strength, label_smoothing=config.label_smoothing, margin=config.margin)
             dropped = write_repaired(pairs, labels, stage.directory)
             stage.record.update(
                 rows_in=len(pairs),
                 rows_out=len(pairs) - dropped,
                 left={"dropped": dropped},
                 recipe=taken.recipe,
-                share=taken.share,
-                alpha=config.alpha if RECIPES[taken.recipe].label == "smooth" else None,
+                fraction=taken.fraction,
+                label_smoothing=config.label_smoothing if RECIPES[taken.recipe].label == "smooth" else None,
                 strength_scale=scale,
                 chosen_by=chosen_by,
                 candidates=[vars(candidate) for candidate in candidates] if chosen_by == "validation" else None,
@@ -120,26 +124,26 @@ def find_scale(config: RepairConfig) -> float:
 
 
 def list_candidates(config: RepairConfig, record: dict[str, Any]) -> list[Candidate]:
-    """The recipes and shares to choose from; one where the configuration leaves no choice."""
+    """The recipes and fractions to choose from; one where the configuration leaves no choice."""
     recipes = config.recipes if config.recipe == "validation" else [config.recipe]
     estimate = record.get("noise_rate")
     estimated = [] if estimate is None else [estimate["rate"]]
-    if config.share == "estimated" and not estimated:
+    if config.fraction == "estimated" and not estimated:
         raise_input_error(
-            "share: estimated",
+            "fraction: estimated",
             "votes with an estimated noise rate",
             Verbatim("none in its record"),
-            "Vote with folds of 2 or more, or set a share.",
+            "Vote with folds of 2 or more, or set a fraction.",
         )
-    shares: list[float]
-    if isinstance(config.share, str):
-        shares = estimated if config.share == "estimated" else [*config.shares, *estimated]
+    fractions: list[float]
+    if isinstance(config.fraction, str):
+        fractions = estimated if config.fraction == "estimated" else [*config.fractions, *estimated]
     else:
-        shares = [config.share]
+        fractions = [config.fraction]
     return [
-        Candidate(recipe, share)
+        Candidate(recipe, fraction)
         for recipe in recipes
-        for share in (shares if RECIPES[recipe].pairs == "lowest" else [None])
+        for fraction in (fractions if RECIPES[recipe].pairs == "lowest" else [None])
     ]
 
 

@@ -17,8 +17,7 @@ from rmkit.data.parquet import load_split
 from rmkit.ensembles.features import Features
 from rmkit.ensembles.heads import HeadsConfig, train_heads
 from rmkit.metrics.accuracy import pair_accuracy
-from rmkit.preferences import Repair
-from rmkit.preferences import repair_labels as repair_labels
+from rmkit.preferences import Repair, repair_labels
 from rmkit.preferences.repair import MarginKind
 
 N_PROBES = 5  # heads per candidate; the mean of their accuracies is what counts
@@ -26,16 +25,16 @@ N_PROBES = 5  # heads per candidate; the mean of their accuracies is what counts
 
 @dataclass
 class Candidate:
-    """A recipe with its share, and how often models trained under it were right on validation pairs."""
+    """A recipe with its fraction, and how often models trained under it were right on validation pairs."""
 
     recipe: str
-    share: float | None  # None where the recipe has no use for one
+    fraction: float | None  # None where the recipe has no use for one
     validation_accuracy: float | None = None
 
-    def repair(self, strength: NDArray[np.float64], *, alpha: float, margin_kind: MarginKind) -> Repair:
+    def repair(self, strength: NDArray[np.float64], *, label_smoothing: float, margin: MarginKind) -> Repair:
         """The labels under this recipe."""
-        share = {} if self.share is None else {"share": self.share}
-        return repair_labels(strength, recipe=self.recipe, alpha=alpha, margin_kind=margin_kind, **share)
+        fraction = {} if self.fraction is None else {"fraction": self.fraction}
+        return repair_labels(strength, recipe=self.recipe, label_smoothing=label_smoothing, margin=margin, **fraction)
 
 
 def choose(
@@ -44,8 +43,8 @@ def choose(
     votes: str,
     record: dict[str, Any],
     *,
-    alpha: float,
-    margin_kind: MarginKind,
+    label_smoothing: float,
+    margin: MarginKind,
     seed: int,
 ) -> tuple[Candidate, list[Candidate]]:
     """The candidate to take, and all of them with their validation accuracy, best first.
@@ -64,7 +63,7 @@ def choose(
             f"votes {votes}",
             "the folder of `rmkit vote`, which says who voted",
             Verbatim("no stage.json in it"),
-            "Name that, or a recipe with a share of its own.",
+            "Name that, or a recipe with a fraction of its own.",
         )
     voters = build_config(VoteConfig, {**record["config"], "output_dir": votes}, votes)
     features = {
@@ -74,7 +73,7 @@ def choose(
     students = HeadsConfig(**voters.heads, members=N_PROBES, loss="bradley_terry")
     judged = []
     for candidate in tqdm(candidates, desc="Choosing a repair", unit="candidate"):
-        labels = candidate.repair(strength, alpha=alpha, margin_kind=margin_kind)
+        labels = candidate.repair(strength, label_smoothing=label_smoothing, margin=margin)
         accuracy = probe_accuracy(
             features["train"], labels, features["validation"], students, derive_seed(seed, "students")
         )

@@ -162,12 +162,12 @@ def check_plan(plan: RunPlan) -> None:
             Verbatim(f"member {plan.vote.member} alone"),
             "Make members with `rmkit vote`; a run can merge them.",
         )
-    if plan.repair.share == "estimated" and not plan.vote.folds:
+    if plan.repair.fraction == "estimated" and not plan.vote.folds:
         raise_input_error(
-            "repair: share",
+            "repair: fraction",
             "cross-fitted votes to estimate it from",
             Verbatim("vote.folds: 0"),
-            "Set vote.folds to 2 or more, or give a share.",
+            "Set vote.folds to 2 or more, or give a fraction.",
         )
     if plan.evaluate.split not in SPLITS:
         raise_input_error("evaluate: split", f"one of {', '.join(SPLITS)}", plan.evaluate.split, "test is usual.")

@@ -63,7 +63,9 @@ class VoteConfig:
         if self.folds == 1 or self.folds < 0:
             raise_input_error("folds", "0 (in-sample), or 2 or more", self.folds, "5 is usual.")
         if self.max_tokens_per_batch < 1:
-            raise_input_error("max_tokens_per_batch", "at least 1", self.max_tokens_per_batch, f"{MAX_TOKENS} is usual.")
+            raise_input_error(
+                "max_tokens_per_batch", "at least 1", self.max_tokens_per_batch, f"{MAX_TOKENS} is usual."
+            )
         for kind, section in SECTIONS.items():
             if kind != self.kind and getattr(self, section):
                 raise_input_error(section, f"no keys with kind {self.kind!r}", getattr(self, section), "Remove them.")

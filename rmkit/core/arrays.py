@@ -39,6 +39,12 @@ def same_shape(name: str, array: NDArray[np.float64], other_name: str, other: ND
         )
 
 
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Refuse a number outside [low, high], NaN included."""
+    if not low <= value <= high:
+        raise_input_error(name, f"a number in [{low:g}, {high:g}]", value, f"Choose {name} inside this interval.")
+
+
 def group_indices(groups: ArrayLike) -> tuple[NDArray[np.integer], int]:
     """The group at each place as a number from 0 on, in the order of the groups' names, and how many there are.
 

@@ -33,7 +33,7 @@ from rmkit.ensembles.head_data import (
 from rmkit.losses import PAIR_LOSSES
 
 VoterLoss = Literal["symmetric", "bradley_terry"]
-HeadLoss = VoterLoss | Literal["corrected"]
+HeadLoss = VoterLoss | Literal["noise_corrected"]
 SCORED_AT_ONCE = 4096  # rows
 
 
@@ -41,7 +41,7 @@ SCORED_AT_ONCE = 4096  # rows
 class HeadsConfig:
     """How many heads there are, how large, and how they are trained; the defaults suit thousands of pairs.
 
-    loss: "symmetric" finds planted flips best (see `train_heads`); "bradley_terry" is the paper's; "corrected" is told
+    loss: "symmetric" finds planted flips best (see `train_heads`); "bradley_terry" is the paper's; "noise_corrected" is told
     the `flip_rate`, for final models.
     epochs: passes over the pairs; the learning rate falls linearly to zero over them.
     weight_decay: AdamW's, decoupled.
@@ -66,9 +66,12 @@ class HeadsConfig:
             raise_input_error("weight_decay", "a number that is not negative", self.weight_decay, "Take 0.01.")
         if self.loss not in PAIR_LOSSES:
             raise_input_error("loss", f"one of {', '.join(PAIR_LOSSES)}", self.loss, "Choose the heads' loss.")
-        if (self.flip_rate is not None) != (self.loss == "corrected"):
+        if (self.flip_rate is not None) != (self.loss == "noise_corrected"):
             raise_input_error(
-                "flip_rate", 'a rate with the loss "corrected", none with others', self.flip_rate, "Match the two."
+                "flip_rate",
+                'a rate with the loss "noise_corrected", none with others',
+                self.flip_rate,
+                "Match the two.",
             )
 
 

@@ -23,7 +23,7 @@ class RewardConfig(TrainingArguments):
     """
 
     loss: str = "bradley_terry"
-    flip_rate: float | None = None  # the share of wrong labels that loss "corrected" must be told
+    flip_rate: float | None = None  # the share of wrong labels that loss "noise_corrected" must be told
     center_rewards_coefficient: float = 0.0
     max_length: int = 1024
     max_tokens_per_batch: int | None = None  # of a forward on each process, in place of per_device_train_batch_size
@@ -140,7 +140,9 @@ def check_token_budget(config: RewardConfig) -> None:
     """Refuse a token budget with settings that count pairs or order them by anything but their length."""
     assert config.max_tokens_per_batch is not None
     if config.max_tokens_per_batch < 1:
-        raise_input_error("max_tokens_per_batch", "at least 1", config.max_tokens_per_batch, "16384 suits a large accelerator.")
+        raise_input_error(
+            "max_tokens_per_batch", "at least 1", config.max_tokens_per_batch, "16384 suits a large accelerator."
+        )
     if config.train_sampling_strategy != "group_by_length":
         raise_input_error(
             "train_sampling_strategy",
@@ -150,7 +152,10 @@ def check_token_budget(config: RewardConfig) -> None:
         )
     if config.dataloader_drop_last:
         raise_input_error(
-            "dataloader_drop_last", "false with a max_tokens_per_batch, whose steps are all whole", True, "Leave it out."
+            "dataloader_drop_last",
+            "false with a max_tokens_per_batch, whose steps are all whole",
+            True,
+            "Leave it out.",
         )
     if config.meta_learning_rate is not None and config.meta_batch_size is None:
         raise_input_error(

@@ -16,7 +16,7 @@ max_length: 256
 gold: {train: 120, validation: 60, test: 10, demonstrations: 64, hidden: 32, layers: 2}
 read: {label_noise: {kind: uniform, rate: 0.3}}
 vote: {members: 3, folds: 2, heads: {epochs: 2}}
-repair: {shares: [0.2, 0.3], recipes: [flip, drop+margin, soft]}
+repair: {fractions: [0.2, 0.3], recipes: [flip, drop+margin, soft]}
 train:
   {per_device_train_batch_size: 16, learning_rate: 1.0e-3, logging_steps: 4, save_steps: 3, report_to: none,
    disable_tqdm: true}
@@ -47,7 +47,9 @@ def pairs_folder(tiny_pairs, tmp_path):
     folder = tmp_path / "pairs"
     folder.mkdir()
     planted = [number % 5 == 0 for number in range(len(tiny_pairs))]
-    tiny_pairs.remove_columns(["target", "margin"]).add_column("is_flipped", planted).to_parquet(folder / "train.parquet")
+    tiny_pairs.remove_columns(["target", "margin"]).add_column("is_flipped", planted).to_parquet(
+        folder / "train.parquet"
+    )
     tiny_pairs.select(range(9)).to_parquet(folder / "validation.parquet")
     return folder
 

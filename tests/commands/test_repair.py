@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:`gradient_checkpointing:FutureWarning"),
     pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning"),
 ]
-CHOICE = {"recipes": ["flip", "drop", "margin"], "shares": [0.1, 0.3]}
+CHOICE = {"recipes": ["flip", "drop", "margin"], "fractions": [0.1, 0.3]}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def run(votes, tmp_path):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_accounts_for_every_pair(run, votes, recipe):
-    folder = run(recipe=recipe, share=0.25, alpha=0.3, strength_scale=2.0)
+    folder = run(recipe=recipe, fraction=0.25, label_smoothing=0.3, strength_scale=2.0)
     before = {row["id"]: row for row in load_split(votes, "train").to_list()}
     kept = load_split(folder, "train").to_list()
     dropped = Dataset.from_parquet(str(folder / "dropped.parquet")).to_list() if "drop" in recipe else []
@@ -67,26 +67,26 @@ def test_every_recipe_accounts_for_every_pair(run, votes, recipe):
     assert (record["recipe"], record["chosen_by"], record["candidates"]) == (recipe, "configuration", None)
 
 
-def test_clamped_margins_are_not_negative(run):
-    margins = np.array(load_split(run(recipe="margin", share=0.1, margin_kind="clamped"), "train")["margin"][:])
+def test_nonnegative_margins_are_not_negative(run):
+    margins = np.array(load_split(run(recipe="margin", fraction=0.1, margin="nonnegative"), "train")["margin"][:])
     assert margins.min() == 0 < margins.max()
 
 
-def test_an_estimated_share_is_the_votes_noise_rate(run, votes, tmp_path):
+def test_an_estimated_fraction_is_the_votes_noise_rate(run, votes, tmp_path):
     rate = read_record(votes)["noise_rate"]["rate"]
-    record = read_record(run(recipe="flip", share="estimated"))
-    assert record["share"] == rate and record["actions"].get("flip", 0) == round(rate * 120)
+    record = read_record(run(recipe="flip", fraction="estimated"))
+    assert record["fraction"] == rate and record["actions"].get("flip", 0) == round(rate * 120)
     shutil.copytree(votes, tmp_path / "votes")
     facts = json.loads((votes / "stage.json").read_text())
     (tmp_path / "votes/stage.json").write_text(json.dumps({**facts, "noise_rate": None}))
-    with pytest.raises(InputError, match="share: estimated: expected votes with an estimated noise rate"):
-        run("other", tmp_path / "votes", recipe="flip", share="estimated")
+    with pytest.raises(InputError, match="fraction: estimated: expected votes with an estimated noise rate"):
+        run("other", tmp_path / "votes", recipe="flip", fraction="estimated")
     assert not (tmp_path / "other").exists()
 
 
 def test_the_scale_is_calibrated_on_validation_pairs(run, votes):
     validation = np.array(load_split(votes, "validation")["strength_mean"][:])
-    assert read_record(run(recipe="margin", share=0.1))["strength_scale"] == max(calibrate_scale(validation), 1e-6)
+    assert read_record(run(recipe="margin", fraction=0.1))["strength_scale"] == max(calibrate_scale(validation), 1e-6)
 
 
 def test_votes_that_validation_contradicts_keep_their_order(run, votes, tmp_path):
@@ -94,7 +94,7 @@ def test_votes_that_validation_contradicts_keep_their_order(run, votes, tmp_path
     rows = load_split(votes, "validation").to_list()
     contradicted = [{**row, "strength_mean": -abs(row["strength_mean"])} for row in rows]
     Dataset.from_list(contradicted).to_parquet(tmp_path / "votes/validation.parquet")
-    folder = run("out", tmp_path / "votes", recipe="flip+margin", share=0.1)
+    folder = run("out", tmp_path / "votes", recipe="flip+margin", fraction=0.1)
     assert read_record(folder)["strength_scale"] == 1e-6
     flipped = {row["id"] for row in load_split(folder, "train") if row["action"].startswith("flip")}
     train = sorted(load_split(votes, "train").to_list(), key=lambda row: row["strength_mean"])
@@ -107,39 +107,44 @@ def test_validation_chooses_and_test_pairs_are_never_looked_at(run, votes, tmp_p
     accuracies = [candidate["validation_accuracy"] for candidate in first["candidates"]]
     assert first["chosen_by"] == "validation"
     estimate = read_record(votes)["noise_rate"]["rate"]
-    offered = [*((recipe, share) for recipe in ("flip", "drop") for share in (0.1, 0.3, estimate)), ("margin", None)]
-    found = {(candidate["recipe"], candidate["share"]): candidate["validation_accuracy"]
+    offered = [
+        *((recipe, fraction) for recipe in ("flip", "drop") for fraction in (0.1, 0.3, estimate)),
+        ("margin", None),
+    ]
+    found = {(candidate["recipe"], candidate["fraction"]): candidate["validation_accuracy"]
              for candidate in first["candidates"]}
     assert set(found) == set(offered)
     assert accuracies == sorted(accuracies, reverse=True)
     # Taken is the first on offer that is within one standard error of the best.
     error = np.sqrt(accuracies[0] * (1 - accuracies[0]) / len(load_split(votes, "validation")))
     close = [candidate for candidate in offered if found[candidate] >= accuracies[0] - error]
-    assert (first["recipe"], first["share"]) == close[0]
+    assert (first["recipe"], first["fraction"]) == close[0]
     shutil.copytree(votes, tmp_path / "votes")
     (tmp_path / "votes/test.parquet").write_bytes(b"nothing that could be read")
     second = read_record(run("second", tmp_path / "votes", **CHOICE))
-    assert all(second[name] == first[name] for name in ("candidates", "recipe", "share", "strength_scale", "actions"))
+    assert all(
+        second[name] == first[name] for name in ("candidates", "recipe", "fraction", "strength_scale", "actions")
+    )
     swapped = [{**row, "chosen": row["rejected"], "rejected": row["chosen"]}
                for row in load_split(votes, "validation").to_list()]
     Dataset.from_list(swapped).to_parquet(tmp_path / "votes/validation.parquet")
-    third = {(found["recipe"], found["share"]): found["validation_accuracy"]
+    third = {(found["recipe"], found["fraction"]): found["validation_accuracy"]
              for found in read_record(run("third", tmp_path / "votes", **CHOICE))["candidates"]}
     for candidate in first["candidates"]:  # the same students (but for the scale), every label turned round
         if candidate["recipe"] != "margin":
-            assert third[candidate["recipe"], candidate["share"]] == pytest.approx(
+            assert third[candidate["recipe"], candidate["fraction"]] == pytest.approx(
                 1 - candidate["validation_accuracy"], abs=1e-6)
 
 
 @pytest.mark.parametrize("settings, match", [
-    ({"recipe": "flop"}, "recipe: expected one of none, flip"),
-    ({"recipes": ["flip", "validation"]}, "recipes: expected some of none, flip"),
+    ({"recipe": "flop"}, "recipe: expected one of none, soft"),
+    ({"recipes": ["flip", "validation"]}, "recipes: expected some of none, soft"),
     ({"recipes": []}, "recipes"),
-    ({"shares": []}, "share"),
-    ({"shares": [0.1, 30]}, "share"),
-    ({"share": -0.1}, "share"),
-    ({"share": float("nan")}, "share"),
-    ({"alpha": 0.6}, "alpha"),
+    ({"fractions": []}, "fraction"),
+    ({"fractions": [0.1, 30]}, "fraction"),
+    ({"fraction": -0.1}, "fraction"),
+    ({"fraction": float("nan")}, "fraction"),
+    ({"label_smoothing": 0.6}, "label_smoothing"),
     ({"strength_scale": 0.0}, "strength_scale"),
 ])
 def test_settings_are_checked_before_anything_starts(settings, match):
@@ -156,7 +161,7 @@ def test_what_is_not_a_votes_folder_is_refused_and_nothing_is_made(run, gold_run
 def test_trl_trains_on_it_as_it_stands_and_its_loss_has_the_margin(run, gold_run, tmp_path):
     from trl import RewardConfig, RewardTrainer
 
-    folder = run(recipe="flip+margin", share=0.2, strength_scale=5.0)
+    folder = run(recipe="flip+margin", fraction=0.2, strength_scale=5.0)
     base = str(gold_run / "gold/base_model")
     tokenizer = AutoTokenizer.from_pretrained(base)
     torch.manual_seed(0)

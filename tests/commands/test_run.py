@@ -46,7 +46,7 @@ def test_a_second_call_redoes_nothing_and_a_changed_key_what_depends_on_it(setti
     files = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     run(build_config(RunConfig, {**settings, "output_dir": str(folder)}, "test"))
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == files
-    changed = {**settings, "output_dir": str(folder), "repair": {"recipe": "smooth", "share": 0.1}}
+    changed = {**settings, "output_dir": str(folder), "repair": {"recipe": "smooth", "fraction": 0.1}}
     run(build_config(RunConfig, changed, "test"))
     later = list_times(folder)
     redone = {stage for stage in STAGES if later[stage] != times[stage]}
@@ -88,7 +88,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(gold_run, settings, 
     ("vote", {"kind": "full", "train": {"learning_rte": 1}}, "vote: train: learning_rte"),
     ("vote", {"max_length": 100}, "vote: max_length: expected at least that of read, 256"),
     ("repair", {"recipe": "flop"}, "repair: recipe"),
-    ("repair", {"share": "much"}, "repair: share"),
+    ("repair", {"fraction": "much"}, "repair: fraction"),
     ("train", {"optim": "adamx"}, "train: .*training arguments"),
     ("train", {"deepspeed": "no/where.json"}, "train: deepspeed"),
     ("train", {"data": "x"}, "train: data"),
@@ -108,9 +108,9 @@ def test_stages_that_do_not_fit_together_are_refused(tmp_path):
     def plan(**settings):
         check_plan(make_plan(build_config(RunConfig, {"output_dir": str(tmp_path), **settings}, "test")))
 
-    plan(repair={"share": "estimated"})
+    plan(repair={"fraction": "estimated"})
     with pytest.raises(InputError, match="cross-fitted votes"):
-        plan(vote={"folds": 0}, repair={"share": "estimated"})
+        plan(vote={"folds": 0}, repair={"fraction": "estimated"})
     with pytest.raises(InputError, match="read: test_fraction: expected test pairs"):
         plan(data="pairs.jsonl", read={"test_fraction": 0.0})
     assert make_plan(RunConfig("out", "pairs.jsonl")).gold is not None  # for the base model alone

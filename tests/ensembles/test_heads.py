@@ -185,10 +185,10 @@ def test_refuses_what_does_not_fit_together(changes, message):
 
 @pytest.mark.parametrize("changes", [
     {"members": 0}, {"loss": "hinge"}, {"learning_rate": 0.0}, {"learning_rate": math.nan}, {"weight_decay": -1.0},
-    {"flip_rate": 0.1}, {"loss": "corrected"},
+    {"flip_rate": 0.1}, {"loss": "noise_corrected"},
 ])
 def test_refuses_settings_out_of_range(changes):
-    with pytest.raises(InputError, match="flip_rate" if "corrected" in changes.values() else next(iter(changes))):
+    with pytest.raises(InputError, match="flip_rate" if "noise_corrected" in changes.values() else next(iter(changes))):
         HeadsConfig(**changes)
 
 
@@ -207,7 +207,7 @@ def test_corrected_heads_know_the_flip_rate():
     plain = train_heads(chosen, rejected, HeadsConfig(**{**vars(SMALL), "loss": "bradley_terry"}), seed=0)
     gaps = {}
     for rate in (0.0, 0.3):
-        config = HeadsConfig(**{**vars(SMALL), "loss": "corrected", "flip_rate": rate})
+        config = HeadsConfig(**{**vars(SMALL), "loss": "noise_corrected", "flip_rate": rate})
         heads = train_heads(chosen, rejected, config, seed=0)
         gaps[rate] = heads.score(chosen) - heads.score(rejected)
     np.testing.assert_allclose(gaps[0.0], plain.score(chosen) - plain.score(rejected), rtol=1e-5, atol=1e-6)

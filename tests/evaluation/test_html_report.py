@@ -120,10 +120,10 @@ def run(tmp_path: Path) -> Build:
                 "noise_rate": {"rate": 0.2637, "low": 0.2211, "high": 0.3049},
                 "flip_auroc": 0.9127 if planted else None}
         tried = [("flip", 0.1, 0.6312), ("flip+margin", 0.25, 0.6544), ("drop", 0.25, 0.6401)]
-        repair = {"recipe": "flip+margin", "share": 0.25, "alpha": 0.2, "chosen_by": "validation accuracy",
+        repair = {"recipe": "flip+margin", "fraction": 0.25, "label_smoothing": 0.2, "chosen_by": "validation accuracy",
                   "actions": {"keep+margin": 300, "flip+margin": 99, "drop": 1},
-                  "candidates": [{"recipe": recipe, "share": share, "validation_accuracy": accuracy}
-                                 for recipe, share, accuracy in tried]}
+                  "candidates": [{"recipe": recipe, "fraction": fraction, "validation_accuracy": accuracy}
+                                 for recipe, fraction, accuracy in tried]}
         logs = {"robust": history(0.83, 1), "plain": history(0.72, 2)}
         return ReportConfig(
             output_dir=str(tmp_path / "audit"),
@@ -209,7 +209,7 @@ def test_every_number_shown_is_the_stages_own(run: Build) -> None:
     assert page.numbers() - stage_numbers(config) <= ends_of_axis
     wanted = {"pairs": ["rows_in", "rows_out", "quarantined", "prompts_cut"], "evaluation": [],
               "votes": ["members", "noise_rate", "flip_auroc"],
-              "repaired": ["share", "alpha", "actions", "candidates"]}
+              "repaired": ["fraction", "label_smoothing", "actions", "candidates"]}
     for role, keys in wanted.items():
         record = read_record(getattr(config, role)) or {}
         assert numbers_in([record[key] for key in keys]) <= page.numbers(), role

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rmkit.losses
-from rmkit.losses import CONTRASTIVE_LOSSES, LOSSES, PAIR_LOSSES
+from rmkit.core.checks import InputError
+from rmkit.losses import CONTRASTIVE_LOSSES, LOSSES, PAIR_LOSSES, get_pair_loss, noise_corrected_loss
 
 ROWS = 6
 HALF = (torch.float16, torch.bfloat16)
@@ -23,7 +24,7 @@ def draw(*shapes):
 EXAMPLES = {
     "bradley_terry": (draw(ROWS, ROWS), {"target": 0.8, "margin": 0.3}),
     "symmetric": (draw(ROWS, ROWS), {"target": 0.8, "margin": 0.3}),
-    "corrected": (draw(ROWS, ROWS), {"target": 0.8, "margin": 0.3, "flip_rate": 0.2}),
+    "noise_corrected": (draw(ROWS, ROWS), {"target": 0.8, "margin": 0.3, "flip_rate": 0.2}),
     "reward_center": (draw((ROWS, 2)), {}),
     "simcse": (draw((ROWS, 4), (ROWS, 4)), {}),
     "swav": (draw((ROWS, 4), (ROWS, 4), (3, 4)), {}),
@@ -39,7 +40,7 @@ LONG[1][0] = LONG[0][0]
 EXTREMES = {
     "bradley_terry": [FAR, torch.zeros(ROWS)],
     "symmetric": [FAR, torch.zeros(ROWS)],
-    "corrected": [FAR, torch.zeros(ROWS)],
+    "noise_corrected": [FAR, torch.zeros(ROWS)],
     "reward_center": [torch.stack([FAR / 2, -FAR / 2], dim=1)],
     "simcse": LONG[:2],
     "swav": LONG,
@@ -56,7 +57,7 @@ def call(name, tensors=None, **arguments):
 
 
 def test_table_and_exports_are_the_same_set():
-    exported = {name: getattr(rmkit.losses, name) for name in rmkit.losses.__all__}
+    exported = {name: getattr(rmkit.losses, name) for name in rmkit.losses.__all__ if name != "get_pair_loss"}
     losses = {function for name, function in exported.items() if name.endswith(("_loss", "_penalty"))}
     assert losses == set(LOSSES.values()) and len(LOSSES) == len(losses)
     assert all(function.__name__ in (f"{name}_loss", f"{name}_penalty") for name, function in LOSSES.items())
@@ -113,7 +114,7 @@ def test_extremes_are_finite(name, dtype):
     assert torch.isfinite(loss)
     gradients = torch.autograd.grad(loss, tensors)
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
-    if name in ("bradley_terry", "corrected", "dpo"):
+    if name in ("bradley_terry", "noise_corrected", "dpo"):
         assert gradients[0][1].abs() > 0  # the pair that is wrong by 1e4 still pulls
 
 
@@ -210,3 +211,22 @@ def test_mismatched_lengths_are_refused(name):
 def test_empty_batches_are_refused(name):
     with pytest.raises(ValueError, match="with at least one element, got .*0"):
         call(name, [tensor[:0] for tensor in EXAMPLES[name][0]])
+
+
+def test_get_pair_loss_sets_the_arguments_of_a_loss():
+    chosen, rejected = torch.tensor([1.0, -2.0]), torch.zeros(2)
+    loss = get_pair_loss("noise_corrected", {"flip_rate": 0.2})
+    assert loss(chosen, rejected) == noise_corrected_loss(chosen, rejected, flip_rate=0.2)
+    assert get_pair_loss("symmetric")(chosen, rejected) == PAIR_LOSSES["symmetric"](chosen, rejected)
+
+
+@pytest.mark.parametrize(("name", "kwargs", "message"), [
+    ("symetric", {}, "loss: expected one of .*Did you mean symmetric"),
+    ("noise_corrected", {}, "loss_kwargs: expected the arguments of loss noise_corrected: flip_rate.*Add or remove flip"),
+    ("symmetric", {"flip_rate": 0.1}, "loss symmetric: none, got {'flip_rate': 0.1}. Add or remove flip_rate"),
+    ("bradley_terry", {"margin": 0.1}, "Add or remove margin"),
+    ("noise_corrected", {"flip_rate": 0.5}, "flip_rate: expected a number in"),
+])
+def test_get_pair_loss_refuses_before_training(name, kwargs, message):
+    with pytest.raises(InputError, match=message):
+        get_pair_loss(name, kwargs)

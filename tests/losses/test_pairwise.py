@@ -25,7 +25,7 @@ GROUP_STRENGTH = torch.tensor(
     dtype=torch.float64,
 )
 # flip_rate is what `corrected` asks for beyond the arguments all pair losses share.
-SETTINGS = {"bradley_terry": {}, "symmetric": {}, "corrected": {"flip_rate": 0.2}}
+SETTINGS = {"bradley_terry": {}, "symmetric": {}, "noise_corrected": {"flip_rate": 0.2}}
 
 numbers = st.floats(-50, 50, allow_subnormal=False)
 batches = st.lists(st.tuples(numbers, numbers, st.floats(0, 1), st.floats(-5, 5)), min_size=1, max_size=8)
@@ -272,7 +272,7 @@ def test_flip_rate_out_of_range(rate):
 
 
 def test_smoothing_out_of_range():
-    with pytest.raises(ValueError, match="alpha"):
+    with pytest.raises(ValueError, match="label_smoothing"):
         smooth_targets(torch.ones(2), 1.1)
     with pytest.raises(ValueError, match="target"):
         smooth_targets(torch.tensor([1.1]), 0.2)

@@ -15,7 +15,7 @@ def test_signed_margin_is_the_strength_itself_and_a_copy_of_it():
 
 
 def test_clamped_margin_is_never_negative():
-    np.testing.assert_array_equal(adaptive_margin(STRENGTH, kind="clamped"), [0, 0, 1.5])
+    np.testing.assert_array_equal(adaptive_margin(STRENGTH, kind="nonnegative"), [0, 0, 1.5])
 
 
 def test_scaled_margin_changes_units():
@@ -30,7 +30,7 @@ def test_margin_of_the_turned_pair_is_the_negative(kind):
 @pytest.mark.parametrize(
     ("settings", "names"),
     [
-        ({"kind": "absolute"}, "kind.*signed, clamped, scaled"),
+        ({"kind": "absolute"}, "kind.*signed, nonnegative, scaled"),
         ({"scale": 0.5}, "scale.*scaled"),
         ({"kind": "scaled", "scale": -1.0}, "scale.*not negative"),
         ({"kind": "scaled", "scale": float("nan")}, "scale"),

@@ -74,7 +74,9 @@ def test_pairs_of_one_prompt_are_drawn_together():
 def test_the_same_seed_gives_the_same_interval():
     gaps = simulate(0.2, "noisy", 0, 500)
     assert estimate_noise_rate(gaps, seed=3, n_bootstrap=20) == estimate_noise_rate(gaps, seed=3, n_bootstrap=20)
-    assert estimate_noise_rate(gaps, seed=4, n_bootstrap=20).low != estimate_noise_rate(gaps, seed=3, n_bootstrap=20).low
+    assert (
+        estimate_noise_rate(gaps, seed=4, n_bootstrap=20).low != estimate_noise_rate(gaps, seed=3, n_bootstrap=20).low
+    )
 
 
 @pytest.mark.parametrize("gaps", [np.zeros(50), np.ones(50), -np.ones(50), np.array([1e4, -1e4])])

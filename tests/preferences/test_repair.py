@@ -22,10 +22,10 @@ def loss_at(gaps, target, margin):
 
 
 @pytest.mark.parametrize(("recipe", "kind", "loss"), [
-    ("margin", "signed", 1.2008), ("flip+margin", "signed", 1.2913), ("margin", "clamped", 1.2484),
+    ("margin", "signed", 1.2008), ("flip+margin", "signed", 1.2913), ("margin", "nonnegative", 1.2484),
 ])
 def test_initial_losses_of_the_papers_figures(recipe, kind, loss):
-    repaired = repair_labels(FIGURE_2, recipe=recipe, margin_kind=kind)
+    repaired = repair_labels(FIGURE_2, recipe=recipe, margin=kind)
     assert loss_at(np.zeros(20), repaired.target, repaired.margin).mean() == pytest.approx(loss, abs=1e-4)
 
 
@@ -40,7 +40,7 @@ def test_margin_run_starts_at_the_share_of_doubted_pairs():
 
 
 def test_flip_swaps_the_lowest_share_and_nothing_else():
-    repaired = repair_labels([0.5, -3.0, 1.0, -0.1, 2.0], recipe="flip", share=0.4)
+    repaired = repair_labels([0.5, -3.0, 1.0, -0.1, 2.0], recipe="flip", fraction=0.4)
     np.testing.assert_array_equal(repaired.swapped, [False, True, False, True, False])
     np.testing.assert_array_equal(repaired.target, np.ones(5))
     np.testing.assert_array_equal(repaired.margin, np.zeros(5))
@@ -49,19 +49,19 @@ def test_flip_swaps_the_lowest_share_and_nothing_else():
 
 
 def test_flip_and_margin_says_so_in_its_action():
-    repaired = repair_labels([0.5, -3.0], recipe="flip+margin", share=0.5)
+    repaired = repair_labels([0.5, -3.0], recipe="flip+margin", fraction=0.5)
     np.testing.assert_array_equal(repaired.margin, [0.5, 3.0])
     assert repaired.action.tolist() == ["keep+margin", "flip+margin"]
 
 
 def test_flipping_all_of_equal_strength_goes_by_their_order():
     np.testing.assert_array_equal(
-        repair_labels(np.zeros(4), recipe="flip", share=0.5).swapped, [True, True, False, False]
+        repair_labels(np.zeros(4), recipe="flip", fraction=0.5).swapped, [True, True, False, False]
     )
 
 
 def test_smooth_moves_only_the_negative():
-    repaired = repair_labels([-0.1, 0.0, 0.1], recipe="smooth", alpha=0.3)
+    repaired = repair_labels([-0.1, 0.0, 0.1], recipe="smooth", label_smoothing=0.3)
     np.testing.assert_allclose(repaired.target, [0.7, 1, 1])
     assert repaired.action.tolist() == ["smooth", "keep", "keep"]
 
@@ -82,35 +82,35 @@ def test_soft_is_the_sigmoid_of_strength():
 
 @pytest.mark.parametrize("recipe", ["drop", "drop+margin"])
 def test_drop_lets_the_lowest_share_go(recipe):
-    repaired = repair_labels([3.0, -1.0, 2.0, 1.0], recipe=recipe, share=0.25)
+    repaired = repair_labels([3.0, -1.0, 2.0, 1.0], recipe=recipe, fraction=0.25)
     np.testing.assert_array_equal(repaired.keep, [True, False, True, True])
     assert repaired.action[1] == "drop"
     assert repaired.margin[1] == 0
 
 
 def test_clamped_margin_of_a_flipped_pair_is_of_its_new_strength():
-    repaired = repair_labels([-3.0, -1.0, 2.0], recipe="flip+margin", share=1 / 3, margin_kind="clamped")
+    repaired = repair_labels([-3.0, -1.0, 2.0], recipe="flip+margin", fraction=1 / 3, margin="nonnegative")
     np.testing.assert_array_equal(repaired.margin, [3, 0, 2])
 
 
 def test_given_targets_survive_a_flip_and_are_smoothed_like_labels():
-    flipped = repair_labels([-1.0, 1.0], recipe="flip", share=0.5, target=[0.9, 0.6])
+    flipped = repair_labels([-1.0, 1.0], recipe="flip", fraction=0.5, target=[0.9, 0.6])
     np.testing.assert_array_equal(flipped.target, [0.9, 0.6])
-    smoothed = repair_labels([-1.0, 1.0], recipe="smooth", alpha=0.2, target=[0.9, 0.6])
+    smoothed = repair_labels([-1.0, 1.0], recipe="smooth", label_smoothing=0.2, target=[0.9, 0.6])
     np.testing.assert_allclose(smoothed.target, [0.9 * 0.8 + 0.1 * 0.2, 0.6])
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-@given(strength=STRENGTHS, share=st.floats(0, 0.6), alpha=st.floats(0, 0.5))
+@given(strength=STRENGTHS, fraction=st.floats(0, 0.6), label_smoothing=st.floats(0, 0.5))
 @settings(max_examples=25, deadline=None)
-def test_every_recipe_keeps_the_rules_of_the_table(recipe, strength, share, alpha):
+def test_every_recipe_keeps_the_rules_of_the_table(recipe, strength, fraction, label_smoothing):
     rule = RECIPES[recipe]
-    count = round(share * len(strength))
+    count = round(fraction * len(strength))
     if rule.label == "drop" and count == len(strength):
-        with pytest.raises(InputError, match="share"):
-            repair_labels(strength, recipe=recipe, share=share)
+        with pytest.raises(InputError, match="fraction"):
+            repair_labels(strength, recipe=recipe, fraction=fraction)
         return
-    repaired = repair_labels(strength, recipe=recipe, share=share, alpha=alpha)
+    repaired = repair_labels(strength, recipe=recipe, fraction=fraction, label_smoothing=label_smoothing)
     assert ((repaired.target >= 0) & (repaired.target <= 1)).all()
     assert repaired.swapped.sum() == (count if rule.label == "flip" else 0)
     assert (~repaired.keep).sum() == (count if rule.label == "drop" else 0)
@@ -133,7 +133,7 @@ def test_turning_a_pair_turns_gap_target_and_margin(gap, target, margin):
 
 def test_a_flip_written_by_swapping_is_the_flipped_target_in_place():
     strength, gaps = np.array([-2.0, 1.0]), np.array([0.3, 0.7])
-    repaired = repair_labels(strength, recipe="flip+margin", share=0.5)
+    repaired = repair_labels(strength, recipe="flip+margin", fraction=0.5)
     written = np.where(repaired.swapped, -gaps, gaps)
     in_place = loss_at(gaps, [0, 1], strength)
     np.testing.assert_allclose(loss_at(written, repaired.target, repaired.margin), in_place, atol=1e-12)
@@ -144,15 +144,15 @@ def test_a_flip_written_by_swapping_is_the_flipped_target_in_place():
 @pytest.mark.parametrize(
     ("strength", "changes", "names"),
     [
-        ([1.0], {"recipe": "flop"}, "recipe.*none, flip, smooth"),
-        ([1.0], {"share": 10}, "share.*Write 0.1"),
-        ([1.0], {"alpha": 0.7}, "alpha"),
-        ([1.0], {"alpha": float("nan")}, "alpha"),
+        ([1.0], {"recipe": "flop"}, "recipe.*none, soft, flip"),
+        ([1.0], {"fraction": 10}, r"fraction: expected a number in \[0, 1\]"),
+        ([1.0], {"label_smoothing": 0.7}, "label_smoothing"),
+        ([1.0], {"label_smoothing": float("nan")}, "label_smoothing"),
         ([1.0], {"target": [0.2]}, r"target.*\[0.5, 1\]"),
         ([1.0], {"target": [1.0, 1.0]}, "target.*shape"),
-        ([1.0], {"recipe": "drop", "share": 1.0}, "share.*at least one"),
-        ([1.0], {"margin_kind": "bogus"}, "kind.*signed, clamped"),
-        ([1.0], {"margin_scale": -3.0, "margin_kind": "scaled"}, "scale.*not negative"),
+        ([1.0], {"recipe": "drop", "fraction": 1.0}, "fraction.*at least one"),
+        ([1.0], {"margin": "bogus"}, "kind.*signed, nonnegative"),
+        ([1.0], {"margin_scale": -3.0, "margin": "scaled"}, "scale.*not negative"),
         ([np.nan], {}, "strength_mean.*finite"),
         ([[1.0]], {}, "strength_mean"),
         ([], {}, "strength_mean"),

@@ -124,7 +124,7 @@ def test_trl_example_computes_the_losses_of_the_library(make_trainer, model):
     pairs = make_pairs(0.7, margin=1.5)
     for options, loss in (
         ({}, bradley_terry_loss),
-        ({"loss": "corrected", "loss_settings": {"flip_rate": 0.2}},
+        ({"loss": "noise_corrected", "loss_settings": {"flip_rate": 0.2}},
          lambda *rewards, **arguments: noise_corrected_loss(*rewards, flip_rate=0.2, **arguments)),
     ):
         trainer = make_trainer(pairs, config={"center_rewards_coefficient": 0.1}, **options)

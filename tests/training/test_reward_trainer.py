@@ -100,7 +100,7 @@ def test_not_a_number_is_neither_trained_on_nor_saved(build_trainer, tmp_path):
 
 @pytest.mark.parametrize("settings, match", [
     ({"loss": "hinge"}, "loss: expected one of"),
-    ({"loss": "corrected"}, "flip_rate"),
+    ({"loss": "noise_corrected"}, "flip_rate"),
     ({"flip_rate": 0.2}, "flip_rate"),
     ({"contrastive": "simcse", "dropout": 0.0}, "dropout"),
 ])
