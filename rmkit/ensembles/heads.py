@@ -162,7 +162,7 @@ def train_heads(
     Source: voting as in arXiv 2401.06080, Section 2.2, which fine-tunes whole models that differ by data order.
     Here heads on frozen features differ by data order and initialisation. The symmetric loss is not in the paper:
     with 30 % of the labels of ukp_convarg1 flipped, ten such heads find the flips with AUROC .910, under
-    Bradley-Terry .864; held out, .870 and .823 (benchmarks/ukp.py). Heads on one shared hidden layer did no better.
+    Bradley-Terry .864; held out, .870 and .823 (benchmarks/label_repair/ukp.py). Heads on one shared hidden layer did no better.
     """
     lessons = validate_pair_features(chosen, rejected, target, margin)
     return fit(lessons, [select_kept(lessons, keep)], config, seed)

@@ -1,12 +1,9 @@
 """A study's arms over seeds: means at every place, and differences between arms of one seed."""
 
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-arms = pytest.importorskip("arms")
+from benchmarks.shared import statistics as arms
 
 CELLS = [
     {arm: [{"gold": level + ahead * place, "judge": None} for place in range(3)]

@@ -14,8 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def tasks(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import contrastive_tasks
+    from benchmarks.contrastive import tasks as contrastive_tasks
 
     monkeypatch.setattr(contrastive_tasks, "UKP_PAIRS", 20)
     return contrastive_tasks
@@ -72,7 +71,7 @@ def test_every_argument_is_scored_once_and_each_pair_measured_by_its_own(tasks, 
         # Right where the longer argument wins, but for the topics of one debate.
         return tuple(np.array([len(text) * (-1 if text[0] == "b" else 1) for text in side], float) for side in sides)
 
-    monkeypatch.setattr(tasks, "score_with", score)
+    monkeypatch.setattr(tasks, "score_pairs_from_path", score)
     debates = np.array([topic[0] for topic in arguments.topics])
     parts = {"wrong": np.flatnonzero(debates == "b"), "half": np.flatnonzero(np.isin(debates, ["b", "c"]))}
     assert tasks.measure_arguments(None, arguments, parts) == {"wrong": 0.0, "half": 0.5}
@@ -80,7 +79,7 @@ def test_every_argument_is_scored_once_and_each_pair_measured_by_its_own(tasks, 
 
 
 def test_a_gain_has_the_t_interval_of_its_paired_differences(tasks):
-    import contrastive
+    from benchmarks.contrastive import contrastive
 
     cells = [{"BT": {"held_out": 0.7}, "BT + swav": {"held_out": 0.7 + gain}} for gain in (0.01, 0.02, 0.03)]
     gain = contrastive.compare(cells)["gain"]["BT + swav"]["held_out"]
@@ -93,7 +92,7 @@ def test_a_gain_has_the_t_interval_of_its_paired_differences(tasks):
 @pytest.fixture
 def study(tasks):
     """What the tables are made of, each figure of one seed."""
-    from results import summarise
+    from benchmarks.shared.results import summarise
 
     arms = ("BT", "BT + swav")
     return {
@@ -107,8 +106,8 @@ def study(tasks):
 
 
 def test_one_seed_has_no_spread(study):
-    from results import summarise
-    from tables_labels import describe_contrastive
+    from benchmarks.report.labels import describe_contrastive
+    from benchmarks.shared.results import summarise
 
     text = describe_contrastive("World", study)
     assert "| embeddings, 1 seed |" in text and "| BT + swav | 0.250 |" in text and "±" not in text
@@ -119,7 +118,7 @@ def test_one_seed_has_no_spread(study):
 
 @pytest.mark.parametrize("rate, told", [(0.001, "lowest"), (0.01, None), (0.1, "highest")])
 def test_a_learning_rate_at_an_end_of_those_tried_is_said_to_be_one(study, rate, told):
-    from tables_labels import describe_contrastive
+    from benchmarks.report.labels import describe_contrastive
 
     text = describe_contrastive("World", study | {"learning_rate": rate})
     assert [end for end in ("lowest", "highest") if f"It is the {end} rate tried" in text] == ([told] if told else [])

@@ -1,12 +1,9 @@
 """The study of iterative RLHF: figures by round, and differences between arms of one seed."""
 
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-study = pytest.importorskip("iterative_rlhf")
+from benchmarks.metarm import iterative_rlhf as study
 
 
 def test_arms_are_compared_within_a_seed():

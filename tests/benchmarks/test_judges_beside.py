@@ -1,24 +1,15 @@
 """People beside people: what the benchmark of judges counts, on votes that can be counted by hand."""
 
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from benchmarks.judges import agreement as beside
+
 NAN = np.nan
 
 
-@pytest.fixture(scope="module")
-def beside():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "benchmarks"))
-        import judges_beside
-
-        yield judges_beside
-
-
-def test_people_are_compared_with_each_other_and_never_with_themselves(beside):
+def test_people_are_compared_with_each_other_and_never_with_themselves():
     votes = np.array([[1, 1, -1], [1, 0, NAN], [1, NAN, NAN], [1, 1, 1]])
     found = beside.compare_people(votes, np.array(["a", "b", "c", "d"]))
     one = found["with_one"]  # of a: 2 of 6 agree; of b: the tie with the decided one; of d: all 6
@@ -29,7 +20,7 @@ def test_people_are_compared_with_each_other_and_never_with_themselves(beside):
     assert beside.majority(np.array([1.0, -1.0])) == 0 and beside.majority(np.array([1.0, 0.0, 1.0])) == 1
 
 
-def test_judges_on_a_few_rows(beside):
+def test_judges_on_a_few_rows():
     rows = [
         {"prompt": f"p{number}", "gold": gold, "votes": votes, "judges": {"other": judge},
          "chosen_length": 5, "rejected_length": 3 + number}

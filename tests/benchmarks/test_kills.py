@@ -1,11 +1,11 @@
 """The benchmark of kills tells a run that goes on from one that does not: a resumed run is equal, unequal or failed."""
 
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from benchmarks.systems import kills
+
 # Counts to 40, with a checkpoint that is there whole from the start and one every fifth number; goes on from the last.
 RUN = """
 import json, pathlib, sys, time
@@ -32,16 +32,8 @@ for number in range(max(sealed, default=0) + 1, 41):
 """
 
 
-@pytest.fixture
-def kills(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import kills
-
-    return kills
-
-
 @pytest.mark.parametrize("kind, end", [("", "equal"), ("forgets", "unequal"), ("fails", "failed")])
-def test_a_trial_tells_how_the_resumed_run_ended(kills, tmp_path, kind, end):
+def test_a_trial_tells_how_the_resumed_run_ended(tmp_path, kind, end):
     command = [sys.executable, "-c", RUN, kind]
     (tmp_path / "undisturbed").mkdir()
     (tmp_path / "undisturbed" / "model.safetensors").write_text("40 ")
@@ -51,7 +43,7 @@ def test_a_trial_tells_how_the_resumed_run_ended(kills, tmp_path, kind, end):
     assert trial["end"] == end
 
 
-def test_a_kill_is_named_by_what_it_hit(kills, tmp_path):
+def test_a_kill_is_named_by_what_it_hit(tmp_path):
     command = [sys.executable, "-c", RUN, ""]
     folder = tmp_path / "trial"
     assert kills.strike(command, folder, after=0.0, at_save=False, delay=0.0) == "at start-up"
@@ -60,6 +52,6 @@ def test_a_kill_is_named_by_what_it_hit(kills, tmp_path):
     assert kills.strike([*command[:3], "fails"], folder, after=60.0, at_save=False, delay=0.0) == "failed"
 
 
-def test_every_job_and_what_it_leaves_are_named(kills, tmp_path):
+def test_every_job_and_what_it_leaves_are_named(tmp_path):
     for job in kills.LEFT:
         assert kills.make_command(job, tmp_path)[1:3] == ["-m", "rmkit"]

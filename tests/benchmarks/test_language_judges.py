@@ -9,24 +9,13 @@ import pytest
 from datasets import Dataset
 from gguf import GGUFWriter
 
+from benchmarks.judges import language_attacks, language_judges
+from benchmarks.judges import language_model as judge_model
 from rmkit.generation import Completion, Sampling, Token, load_generator
 from rmkit.judges.expected_score import expected_score
 from rmkit.judges.prompts import JUDGE_PROMPTS
 
-ROOT = Path(__file__).parents[2]
 TURNS = [[{"role": "user", "content": f"What colour is the stone? {end}"}] for end in ("red", "blue " * 9, "", "red")]
-
-
-@pytest.fixture(scope="module")
-def study():
-    """The benchmark's modules: its own, the model's and the attacks'."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "benchmarks"))
-        import judge_model
-        import language_attacks
-        import language_judges
-
-        yield language_judges, judge_model, language_attacks
 
 
 @pytest.fixture
@@ -73,12 +62,12 @@ def gguf_file(model, tmp_path):
     return path
 
 
-def test_a_gguf_file_becomes_the_model_that_it_was(gguf_file, study, model, tmp_path):
+def test_a_gguf_file_becomes_the_model_that_it_was(gguf_file, model, tmp_path):
     """Weights, template and tokens; numbers are read digit by digit, as the file says."""
-    found = study[1].find_model(str(gguf_file.parent))
-    folder = study[1].convert(found, tmp_path / "model")
+    found = judge_model.find_model(str(gguf_file.parent))
+    folder = judge_model.convert(found, tmp_path / "model")
     ours = load_generator(folder)
-    assert found == str(gguf_file) and study[1].convert("hub/name", tmp_path) == "hub/name"
+    assert found == str(gguf_file) and judge_model.convert("hub/name", tmp_path) == "hub/name"
     assert ours.end_tokens == model.end_tokens and ours.tokenizer.pad_token == model.tokenizer.pad_token
     sampling = Sampling(temperature=0, max_new_tokens=6, top_logprobs=3)
     for (one,), (other,) in zip(*(each.generate(TURNS, sampling=sampling, seed=0) for each in (ours, model)),
@@ -89,7 +78,7 @@ def test_a_gguf_file_becomes_the_model_that_it_was(gguf_file, study, model, tmp_
     before = ours.tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str("a  85")
     assert [piece for piece, _ in before] == ["a", "ĠĠ", "8", "5"]
     written = Path(folder, "model.safetensors").stat().st_mtime_ns
-    assert study[1].convert(found, tmp_path / "model") == folder
+    assert judge_model.convert(found, tmp_path / "model") == folder
     assert Path(folder, "model.safetensors").stat().st_mtime_ns == written  # once
 
 
@@ -99,9 +88,9 @@ def collect(generator, sampling, samples=1):
 
 
 @pytest.mark.parametrize("temperature, samples", [(0.0, 1), (1.0, 3)])
-def test_a_prefix_that_is_read_once_changes_nothing(temperature, samples, study, model):
+def test_a_prefix_that_is_read_once_changes_nothing(temperature, samples, model):
     sampling = Sampling(temperature=temperature, max_new_tokens=7, top_logprobs=5)
-    ours = collect(study[1].PrefixGenerator(model.model, model.tokenizer, name="x"), sampling, samples)
+    ours = collect(judge_model.PrefixGenerator(model.model, model.tokenizer, name="x"), sampling, samples)
     theirs = collect(model, sampling, samples)
     assert [(one.text, one.finish, one.tokens, one.prompt_tokens) for one in ours] == [
         (one.text, one.finish, one.tokens, one.prompt_tokens) for one in theirs]
@@ -110,30 +99,30 @@ def test_a_prefix_that_is_read_once_changes_nothing(temperature, samples, study,
             [token.logprob for token in other.logprobs], abs=1e-4)
 
 
-def test_a_form_is_an_answer(study, model):
+def test_a_form_is_an_answer(model):
     """The blank is a digit, whose other likely values count; a form with an end is whole, one without may be cut."""
     question = JUDGE_PROMPTS["rubric"]
     top = tuple((text, math.log(chance)) for text, chance in (("1", 0.5), ("4", 0.25), ("x", 0.25)))
     blank = Completion("1", "length", 9, 1, (Token("1", math.log(0.5), top),))
-    filled = study[1].Form(model, "Score: ", "/5").fill(blank)
+    filled = judge_model.Form(model, "Score: ", "/5").fill(blank)
     written = question.read(filled.text, cut=filled.finish == "length")
     assert filled.text == "Score: 1/5" and written.value == 1
     assert expected_score(filled.text, filled.logprobs, written, question).value == pytest.approx((0.5 + 1) / 0.75)
-    filled = study[1].Form(model, "Score: ").fill(blank)
+    filled = judge_model.Form(model, "Score: ").fill(blank)
     assert question.read(filled.text, cut=filled.finish == "length").reason == "cut off"
 
 
-def test_a_form_goes_on_from_its_beginning(study, model):
+def test_a_form_goes_on_from_its_beginning(model):
     sampling = Sampling(temperature=0, max_new_tokens=3, top_logprobs=2)
-    (form,), = study[1].Form(model, "It is ", "!").generate(TURNS[:1], sampling=sampling, seed=0)
+    (form,), = judge_model.Form(model, "It is ", "!").generate(TURNS[:1], sampling=sampling, seed=0)
     text = f"<|user|>{TURNS[0][0]['content']}<|assistant|>It is "
     (plain,), = model.generate([text], sampling=sampling, seed=0)
     assert form.text == f"It is {plain.text}!" and form.prompt_tokens == plain.prompt_tokens
     assert "".join(token.text for token in form.logprobs) == form.text
 
 
-def test_pairs_are_short_clear_and_of_each_prompt_one(tmp_path, study, model):
-    judges = study[0]
+def test_pairs_are_short_clear_and_of_each_prompt_one(tmp_path, model):
+    judges = language_judges
     long = "red " * (judges.LONGEST + 60)
     for name in ("one", "two"):
         rows = [{"prompt": f"Question {number // 2}?", "chosen": "red", "rejected": "blue", "gold": "chosen"}
@@ -150,8 +139,8 @@ def test_pairs_are_short_clear_and_of_each_prompt_one(tmp_path, study, model):
         assert len(set(prompts)) == 5
 
 
-def test_attacks_follow_the_rejected_and_shifts_are_counted(study):
-    attacks = study[2]
+def test_attacks_follow_the_rejected_and_shifts_are_counted():
+    attacks = language_attacks
 
     def say(role, text):
         return [{"role": role, "content": text}]

@@ -1,16 +1,12 @@
 """The study of the meta-rewarding loop: its arms are configurations that can be planned, and compared within a seed."""
 
-import sys
-from pathlib import Path
 
 import pytest
 
+from benchmarks.meta_rewarding import meta_rewarding as study
 from rmkit.core.legacy_config import build_config
 from rmkit.meta_rewarding import MetaRewardConfig
 from rmkit.meta_rewarding.plan import plan_loop
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-study = pytest.importorskip("meta_rewarding")
 
 
 @pytest.mark.parametrize("arm", study.ARMS)

@@ -1,41 +1,17 @@
 """The study of MetaRM: its policies are what they are called, and it goes from end to end in miniature."""
 
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from benchmarks.metarm import designs, metarm, policies
+
 pytestmark = pytest.mark.filterwarnings(
     r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
 )
 
 
-@pytest.fixture
-def metarm(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import metarm
-
-    return metarm
-
-
-@pytest.fixture
-def designs(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import metarm_designs
-
-    return metarm_designs
-
-
-@pytest.fixture
-def policies(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import metarm_policies
-
-    return metarm_policies
-
-
-def test_a_policy_is_at_its_distance(policies):
+def test_a_policy_is_at_its_distance():
     rewards = np.random.default_rng(0).normal(size=(50, 64))
     for distance in (0.5, 1.5, 2.5):
         logs = policies.find_policy(rewards, distance)
@@ -45,7 +21,7 @@ def test_a_policy_is_at_its_distance(policies):
     assert policies.measure_kl(policies.weigh(rewards, 1e-3)) == pytest.approx(np.log(64), abs=0.02)
 
 
-def test_responses_are_drawn_with_the_policy_s_probabilities_and_differ(policies):
+def test_responses_are_drawn_with_the_policy_s_probabilities_and_differ():
     logs = np.log(np.tile([0.5, 0.2, 0.1, 0.1, 0.05, 0.05], (40_000, 1)))
     drawn = policies.draw(logs, seed=0)
     np.testing.assert_allclose(np.bincount(drawn[:, 0], minlength=6) / 40_000, np.exp(logs[0]), atol=0.01)
@@ -54,13 +30,13 @@ def test_responses_are_drawn_with_the_policy_s_probabilities_and_differ(policies
     assert all(len(set(row)) == policies.SAMPLES for row in drawn[:100].tolist())
 
 
-def test_no_reported_seed_is_one_that_was_tuned_with(designs):
+def test_no_reported_seed_is_one_that_was_tuned_with():
     assert designs.TRAINED.pick_seeds(10) == [0, 1, 2, 3, 4, 8, 9, 10, 11, 12]
     assert designs.SCRATCH.pick_seeds(5) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("trained", [True, False])
-def test_the_study_in_miniature(trained, metarm, designs, tiny_base, tiny_pairs, tmp_path, monkeypatch):
+def test_the_study_in_miniature(trained, tiny_base, tiny_pairs, tmp_path, monkeypatch):
     task = metarm.Task(
         base=str(tiny_base), pairs=tiny_pairs, probe=tiny_pairs, sizes={}, settings={}, validate=lambda model: 0.5,
         test=lambda model: {"gold": 0.5},

@@ -1,32 +1,22 @@
 """The study of best-of-n: where a curve turns over, and how an ensemble's members are put together."""
 
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.overoptimization import overoptimization as study
 from rmkit.ensembles.heads import HeadsConfig, train_heads
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture
-def study(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import overoptimization
-
-    return overoptimization
-
-
-@pytest.fixture
-def trial(study):
+def trial():
     draws = np.random.default_rng(0)
     sides = draws.normal(size=(2, 60, 8)).astype(np.float32)
     sides[0, :, 0] += 2
     return study.Trial(sides, sides[:, :30], {}, np.arange(60), np.zeros(60, dtype=bool))
 
 
-def test_a_curve_turns_over_where_it_is_highest(study):
+def test_a_curve_turns_over_where_it_is_highest():
     rising, falling, humped = np.arange(11.0), -np.arange(11.0), np.minimum(np.arange(11.0), 4) - np.arange(11.0) / 9
     assert [study.find_peak(curve) for curve in (rising, falling, humped)] == [10, 0, 4]
     flat = np.full(11, 13.0)
@@ -34,7 +24,7 @@ def test_a_curve_turns_over_where_it_is_highest(study):
     assert study.find_peak(flat) == 0  # what differs in the third decimal is the same
 
 
-def test_what_is_lost_is_lost_from_the_common_peak(study):
+def test_what_is_lost_is_lost_from_the_common_peak():
     curve = np.minimum(np.arange(11.0), 4) - np.arange(11.0) / 9
     cells = [{"curves": {"in_distribution": {"one": (curve + shift).tolist(), "other": (curve + 2 * shift).tolist()}}}
              for shift in (0.0, 1.0)]
@@ -46,7 +36,7 @@ def test_what_is_lost_is_lost_from_the_common_peak(study):
     assert found["one"]["gain"]["mean"] == 0 and found["other"]["gain"]["values"] == pytest.approx([0.0, 1.0])
 
 
-def test_members_are_put_together_in_units_of_their_own(study, trial):
+def test_members_are_put_together_in_units_of_their_own(trial):
     heads = train_heads(*trial.train, HeadsConfig(members=3, epochs=1), seed=0)
     seen = np.concatenate([heads.score(side) for side in trial.train], axis=1)
     found = study.standardise(seen, heads, trial)

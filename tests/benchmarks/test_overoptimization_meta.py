@@ -1,6 +1,5 @@
 """MetaRM's step for heads: where the preference gradient is taken, and to what it is applied."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,19 +7,12 @@ import pytest
 import torch
 from torch.nn.functional import gelu
 
+from benchmarks.overoptimization import metarm_heads as meta
+from benchmarks.overoptimization import overoptimization
 from rmkit.ensembles.heads import Heads, HeadsConfig, train_heads
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CONFIG = HeadsConfig(members=3, hidden=4, loss="bradley_terry", epochs=2, batch_size=16)
 WIDTH = 6
-
-
-@pytest.fixture
-def meta(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import overoptimization_meta
-
-    return overoptimization_meta
 
 
 @pytest.fixture
@@ -39,7 +31,7 @@ def heads():
     return Heads.start(torch.zeros(WIDTH), torch.ones(WIDTH), 4, [0, 1, 2])
 
 
-def train(meta, sides, samples, config=CONFIG, rate=0.3):
+def train(sides, samples, config=CONFIG, rate=0.3):
     return meta.train_meta(*sides, config, responses=samples, rate=rate, seed=5)
 
 
@@ -47,19 +39,19 @@ def equal(one, other):
     return all(map(torch.equal, one.parameters, other.parameters))
 
 
-def test_without_an_ascent_it_is_the_plain_training(meta, sides, samples):
+def test_without_an_ascent_it_is_the_plain_training(sides, samples):
     plain = train_heads(*sides, CONFIG, seed=5)
-    assert equal(train(meta, sides, samples, rate=0.0), plain)
-    assert not equal(train(meta, sides, samples), plain)
+    assert equal(train(sides, samples, rate=0.0), plain)
+    assert not equal(train(sides, samples), plain)
 
 
-def test_members_do_not_see_each_other(meta, sides, samples):
-    alone = train(meta, sides, samples, HeadsConfig(**{**vars(CONFIG), "members": 1}))
-    for mine, its in zip(train(meta, sides, samples).parameters, alone.parameters, strict=True):
+def test_members_do_not_see_each_other(sides, samples):
+    alone = train(sides, samples, HeadsConfig(**{**vars(CONFIG), "members": 1}))
+    for mine, its in zip(train(sides, samples).parameters, alone.parameters, strict=True):
         torch.testing.assert_close(mine[:1], its)
 
 
-def test_responses_are_told_apart_better_after_an_ascent(meta, heads, samples):
+def test_responses_are_told_apart_better_after_an_ascent(heads, samples):
     own = np.stack([samples, samples[::-1], samples * 0.5])
     before = own.copy()
     value, up, down = (meta.difference(meta.ascend(heads, own, rate), own) for rate in (0.0, 0.05, -0.05))
@@ -67,7 +59,7 @@ def test_responses_are_told_apart_better_after_an_ascent(meta, heads, samples):
     assert np.array_equal(own, before)
 
 
-def test_an_ascent_with_two_responses_by_hand(meta, heads, samples):
+def test_an_ascent_with_two_responses_by_hand(heads, samples):
     own = np.stack([samples[:1, :2]] * 3)
     units = gelu(torch.from_numpy(own[:, 0]) @ heads.weight + heads.bias)
     apart = units[:, :1] - units[:, 1:]  # [member, 1, hidden]
@@ -79,7 +71,7 @@ def test_an_ascent_with_two_responses_by_hand(meta, heads, samples):
     assert meta.difference(heads, own).detach().numpy() == pytest.approx(0.5 * chance.detach().numpy().ravel())
 
 
-def test_the_gradient_is_that_of_the_ascended_point(meta, heads, samples, sides):
+def test_the_gradient_is_that_of_the_ascended_point(heads, samples, sides):
     moved = meta.ascend(heads, np.stack([samples] * 3), 2.0)
     there = Heads(moved.mean, moved.deviation, *(part.detach().requires_grad_() for part in moved.parameters))
     pairs = np.stack([sides[0]] * 3)
@@ -92,7 +84,7 @@ def test_the_gradient_is_that_of_the_ascended_point(meta, heads, samples, sides)
         assert not torch.allclose(mine, other)
 
 
-def test_of_equal_step_sizes_the_smallest(meta):
+def test_of_equal_step_sizes_the_smallest():
     found = [{"plain": 0.7, "tried": {"here": {"0.1": 0.6, "0.3": 0.6, "1": 0.5}}},
              {"plain": 0.5, "tried": {"here": {"0.1": 0.4, "0.3": 0.6, "1": 0.6}}}]
     steps = meta.gather_steps(found)
@@ -100,9 +92,7 @@ def test_of_equal_step_sizes_the_smallest(meta):
     assert steps["tried"]["here"]["0.1"]["values"] == [0.6, 0.4]
 
 
-def test_a_pool_with_an_odd_number_of_responses(meta, monkeypatch):
-    import overoptimization
-
+def test_a_pool_with_an_odd_number_of_responses(monkeypatch):
     def measure(rows, *_, **__):
         return [np.array([[len(row[side][0]["content"]) + 1000.0 * len(row["prompt"][0]["content"])] for row in rows])
                 for side in ("chosen", "rejected")]

@@ -14,9 +14,7 @@ RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
 
 @pytest.fixture
 def study(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import repair_study
-
+    from benchmarks.label_repair import trial as repair_study
     from rmkit.ensembles.heads import HeadsConfig
 
     small = {"hidden": 16, "learning_rate": 1e-2}
@@ -28,16 +26,16 @@ def study(monkeypatch):
 
 
 def test_readme_holds_what_the_results_say():
-    checked = subprocess.run([sys.executable, "benchmarks/readme.py", "--check"], cwd=ROOT)
-    assert checked.returncode == 0, "run python benchmarks/readme.py"
+    checked = subprocess.run([sys.executable, "-m", "benchmarks.report.readme", "--check"], cwd=ROOT)
+    assert checked.returncode == 0, "run python -m benchmarks.report.readme"
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_every_result_says_where_it_comes_from(path):
     content = json.loads(path.read_text(encoding="utf-8"))
     assert {"command", "seeds", "versions", "hardware", "written", "figures"} <= set(content)
-    script = content["command"].split()[1]
-    assert (ROOT / script).is_file()
+    module = content["command"].split()[2]
+    assert (ROOT / f"{module.replace('.', '/')}.py").is_file()
 
 
 def test_a_trial_finds_planted_flips_and_repairs_them(study):

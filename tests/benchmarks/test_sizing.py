@@ -6,24 +6,10 @@ from pathlib import Path
 import pytest
 from transformers import LlamaConfig
 
+from benchmarks.systems import held_bytes, memory_formula, sizing
+
 ROOT = Path(__file__).parents[2]
 LIBRARY = "ignore:.*is_(gradient|activation)_checkpointing:FutureWarning"
-
-
-@pytest.fixture(scope="module")
-def sizing():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "benchmarks"))
-        import sizing
-
-        yield sizing
-
-
-@pytest.fixture(scope="module")
-def held_bytes(sizing):
-    import held_bytes
-
-    return held_bytes
 
 
 @pytest.fixture(scope="module")
@@ -35,20 +21,20 @@ def figures():
     (1, (120, 120, 120)), (4, (52.5, 41.3, 30)), (16, (35.6, 21.6, 7.5)), (64, (31.4, 16.6, 1.88)),
     (256, (30.4, 15.4, 0.47)), (1024, (30.1, 15.1, 0.12)),
 ])
-def test_states_are_those_of_the_zero_paper(sizing, processes, expected):
+def test_states_are_those_of_the_zero_paper(processes, expected):
     """Table 1 of arXiv 1910.02054: 7.5 billion parameters, in GB of 1e9 bytes, to the digits printed."""
-    size = sizing.Size(7_500_000_000, 7_500_000_000, 4096, 32, 11008)
+    size = memory_formula.Size(7_500_000_000, 7_500_000_000, 4096, 32, 11008)
     for stage, printed in zip((1, 2, 3), expected, strict=True):
-        memory = sizing.estimate_memory(size, sizing.Training(stage), processes)
+        memory = memory_formula.estimate_memory(size, memory_formula.Training(stage), processes)
         states = (memory.weights + memory.gradients + memory.optimizer) / 1e9
         assert states == pytest.approx(printed, abs=0.05 if printed > 2 else 0.005)
-    memory = sizing.estimate_memory(size, sizing.Training(0), processes)
+    memory = memory_formula.estimate_memory(size, memory_formula.Training(0), processes)
     assert memory.weights + memory.gradients + memory.optimizer == 120e9
 
 
-def test_peak_by_hand(sizing):
+def test_peak_by_hand():
     """Every column of the formula once, at a size that can be followed."""
-    size = sizing.Size(parameters=1000, trained=100, hidden=4, layers=2, intermediate=8)
+    size = memory_formula.Size(parameters=1000, trained=100, hidden=4, layers=2, intermediate=8)
     tokens = 2 * 1 * 10
     activations = tokens * (2 * 4 * 2 + 27 * 4 + 12 * 8)
     expected = {
@@ -59,16 +45,16 @@ def test_peak_by_hand(sizing):
         (3, True): 1000 + 2 * 1016 + activations,
     }
     for (stage, offload), peak in expected.items():
-        memory = sizing.estimate_memory(size, sizing.Training(stage, offload), 2, pairs=1, length=10)
+        memory = memory_formula.estimate_memory(size, memory_formula.Training(stage, offload), 2, pairs=1, length=10)
         assert memory.peak == peak
         assert memory.host == offload * (20 if stage == 2 else 18) * 50
     large = size._replace(trained=4 * 10**9)
-    assert sizing.estimate_memory(large, sizing.Training(3), 2).step == 2 * 2e9 + 4 * 1e9  # by sub-groups
-    assert sizing.estimate_memory(large, sizing.Training(2), 2).step == 6 * 2e9
+    assert memory_formula.estimate_memory(large, memory_formula.Training(3), 2).step == 2 * 2e9 + 4 * 1e9  # by sub-groups
+    assert memory_formula.estimate_memory(large, memory_formula.Training(2), 2).step == 6 * 2e9
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.distributed:FutureWarning")
-def test_estimate_is_deepspeeds_but_for_what_is_named(sizing):
+def test_estimate_is_deepspeeds_but_for_what_is_named():
     """Exactly, once the terms that only one of them has are moved over; stage 2 without any."""
     rows = sizing.compare_estimator()
     assert {(row["model"], row["training"]) for row in rows} == {
@@ -81,23 +67,23 @@ def test_estimate_is_deepspeeds_but_for_what_is_named(sizing):
         assert moved == 0 or row["training"].startswith("ZeRO-3")
 
 
-def test_sizes_are_those_of_the_reward_model(sizing):
+def test_sizes_are_those_of_the_reward_model():
     """Llama-2-7B has 6,738,415,616 parameters; a scalar head takes the place of 32,000 outputs."""
     _, config = sizing.MODELS["7B"]
-    assert sizing.measure_size(config).parameters == 6_738_415_616 - 4096 * 32_000 + 4096
+    assert memory_formula.measure_size(config).parameters == 6_738_415_616 - 4096 * 32_000 + 4096
     _, config = sizing.MODELS["70B"]
-    assert sizing.measure_size(config).parameters == 70_553_706_496 - 8192 * 128_256 + 8192
+    assert memory_formula.measure_size(config).parameters == 70_553_706_496 - 8192 * 128_256 + 8192
     tiny = LlamaConfig(vocab_size=10, hidden_size=8, intermediate_size=16, num_hidden_layers=3, num_attention_heads=2,
                        num_key_value_heads=1, num_labels=1)
-    size = sizing.measure_size(tiny, lora_rank=2)
+    size = memory_formula.measure_size(tiny, lora_rank=2)
     assert size.trained == 3 * 2 * (2 * (8 + 8) + 2 * (8 + 4) + 3 * (8 + 16)) + 8
-    assert size.parameters == sizing.measure_size(tiny).parameters + size.trained - 8
+    assert size.parameters == memory_formula.measure_size(tiny).parameters + size.trained - 8
 
 
 @pytest.mark.filterwarnings(LIBRARY)
-def test_two_processes_hold_what_the_formula_says(sizing, held_bytes, tmp_path):
+def test_two_processes_hold_what_the_formula_says(tmp_path):
     """To 2 %; no other stage's prediction fits as well."""
-    cases = [sizing.Training(stage) for stage in (3, 0, 1, 2)] + [sizing.Training(1, precision="fp32")]
+    cases = [memory_formula.Training(stage) for stage in (3, 0, 1, 2)] + [memory_formula.Training(1, precision="fp32")]
     rows = held_bytes.compare_states(tmp_path, 2, cases)
     assert len(rows) == 10
     for row in rows:
@@ -108,7 +94,7 @@ def test_two_processes_hold_what_the_formula_says(sizing, held_bytes, tmp_path):
 
 
 @pytest.mark.filterwarnings(LIBRARY)
-def test_activations_are_what_the_formula_says(sizing, held_bytes, monkeypatch):
+def test_activations_are_what_the_formula_says(monkeypatch):
     monkeypatch.setattr(held_bytes, "SHAPES", ((256, 3, 704, 4, 2),))
     [row] = held_bytes.compare_activations()
     assert row["predicted"] == pytest.approx(row["held"], rel=0.03)
@@ -122,6 +108,6 @@ def test_what_the_readme_says_of_the_measurement(figures):
     assert all(abs(row["ratio"] - 1) < 0.02 for row in figures["activations"])
 
 
-def test_the_table_is_the_formulas(sizing, figures):
+def test_the_table_is_the_formulas(figures):
     for name, (_, config) in sizing.MODELS.items():
         assert sizing.tabulate(config) == figures["tables"][name]

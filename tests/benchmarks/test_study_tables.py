@@ -1,17 +1,13 @@
 """Tables of the studies: differences are within seeds, and an aim is met or missed by what the figures say."""
 
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-pytest.importorskip("repair_study")
-import tables_denoising  # noqa: E402
-import tables_meta_rewarding as loop  # noqa: E402
-import tables_strength  # noqa: E402
-from results import summarise  # noqa: E402
-from tables_studies import compare  # noqa: E402
+from benchmarks.report import denoising as tables_denoising
+from benchmarks.report import meta_rewarding as loop
+from benchmarks.report import strength as tables_strength
+from benchmarks.report.studies import compare
+from benchmarks.shared.results import summarise
 
 
 def test_differences_are_within_seeds():

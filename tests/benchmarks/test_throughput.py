@@ -18,9 +18,8 @@ pytestmark = pytest.mark.filterwarnings(
 @pytest.fixture(scope="module")
 def throughput():
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "benchmarks"))
         patch.setenv("TOKENIZERS_PARALLELISM", "false")
-        import throughput
+        from benchmarks.speed import throughput
 
         yield throughput
 
@@ -74,7 +73,8 @@ def test_fast_mode_fills_every_table(throughput, files, tmp_path):
 def test_the_other_side_is_trl_as_it_comes(throughput, tmp_path):
     """What the benchmark says of TRL's defaults, read from TRL."""
     import trl
-    from throughput_training import COMMON, SETTINGS
+
+    from benchmarks.speed.training import COMMON, SETTINGS
 
     args = trl.RewardConfig(output_dir=str(tmp_path), use_cpu=True)
     assert args.per_device_train_batch_size == COMMON["per_device_train_batch_size"]
@@ -97,7 +97,7 @@ def test_what_the_readme_says_of_the_measurement():
 
 
 def test_operations_are_those_that_torch_counts(throughput, model):
-    from throughput_products import count_attention, count_operations, count_shapes
+    from benchmarks.speed.products import count_attention, count_operations, count_shapes
 
     tokens, batch = 24, 2
     ids = torch.randint(1, 50, (batch, tokens))
@@ -114,8 +114,8 @@ def test_operations_are_those_that_torch_counts(throughput, model):
 
 
 def test_a_peak_is_operations_by_seconds(throughput, monkeypatch):
-    import throughput_products
-    from throughput_products import Shapes, measure_peak
+    from benchmarks.speed import products as throughput_products
+    from benchmarks.speed.products import Shapes, measure_peak
 
     monkeypatch.setattr(throughput_products, "time_product", lambda left, right: 2.0)
     shapes = Shapes({(4, 8): 3, (8, 2): 1})
@@ -123,7 +123,7 @@ def test_a_peak_is_operations_by_seconds(throughput, monkeypatch):
 
 
 def test_rounds_take_turns_and_are_kept(throughput, tmp_path):
-    from throughput_timing import Cells
+    from benchmarks.shared.timing import Cells
 
     calls = []
 
@@ -140,7 +140,7 @@ def test_rounds_take_turns_and_are_kept(throughput, tmp_path):
 
 
 def test_ratios_are_of_the_same_round(throughput):
-    from throughput_timing import compare
+    from benchmarks.shared.timing import compare
 
     seconds = {"dear": (2.0, 30.0, 4.0), "cheap": (1.0, 10.0, 1.0)}
     records = {side: [{"cpu": each} for each in values] for side, values in seconds.items()}
@@ -148,7 +148,7 @@ def test_ratios_are_of_the_same_round(throughput):
 
 
 def test_fits_find_what_was_put_in(throughput):
-    from throughput_timing import fit_line, fit_power
+    from benchmarks.shared.timing import fit_line, fit_power
 
     sizes = (1, 2, 4, 8)
     assert fit_power(sizes, [3 * size**1.5 for size in sizes]) == pytest.approx({"factor": 3, "exponent": 1.5})
@@ -156,7 +156,7 @@ def test_fits_find_what_was_put_in(throughput):
 
 
 def test_a_fork_tells_its_own_peak(throughput):
-    from throughput_timing import run_apart
+    from benchmarks.shared.timing import run_apart
 
     before = bytearray(b"x") * (64 << 20)  # what the parent holds does not count
     small, large = (run_apart(lambda size=size: bytearray(b"x") * (size << 20))["peak"] for size in (1, 64))
@@ -167,7 +167,8 @@ def test_a_fork_tells_its_own_peak(throughput):
 
 def test_samples_are_spread_over_all_lengths_and_differ_by_round(throughput):
     import numpy as np
-    from throughput_pairs import BATCH, Pairs
+
+    from benchmarks.speed.pairs import BATCH, Pairs
 
     batches = np.arange(100 * BATCH).reshape(100, BATCH)
     pairs = Pairs(*[None] * 4, np.empty((0, 2)), np.empty(0), {"random": batches})
@@ -181,7 +182,8 @@ def test_samples_are_spread_over_all_lengths_and_differ_by_round(throughput):
 
 def test_waste_by_hand(throughput):
     import numpy as np
-    from throughput_pairs import BATCH, Pairs, measure_waste
+
+    from benchmarks.speed.pairs import BATCH, Pairs, measure_waste
 
     lengths = np.array([[10, 6]] * (BATCH - 1) + [[20, 8]])
     shared = np.full(BATCH, 4)
@@ -193,7 +195,7 @@ def test_waste_by_hand(throughput):
 
 def test_estimate_by_hand(throughput):
     """Llama-2-7B without its embedding and head has 6,476,005,376 weights in linear layers."""
-    from throughput_estimate import PEAK, UTILISATION, WASTE, estimate
+    from benchmarks.speed.estimate import PEAK, UTILISATION, WASTE, estimate
 
     epochs = {"some": {way: {"tokens": 100.0, "seen": 1000.0} for way in WASTE}}
     row = estimate(epochs)[0]

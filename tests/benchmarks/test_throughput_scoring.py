@@ -12,9 +12,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def benchmark(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
-    import throughput_scoring
+    from benchmarks.speed import scoring as throughput_scoring
 
     monkeypatch.setattr(throughput_scoring, "MODEL", {"hidden": 32, "layers": 1})
     monkeypatch.setattr(throughput_scoring, "VOCABULARY", 300)

@@ -1,0 +1,209 @@
+"""One trial of label repair on frozen features: voters, every recipe, the baselines, all on the same pairs.
+
+Amounts (share, alpha, scale, epochs) and the best recipe are chosen by accuracy on noisy validation pairs; the test
+pairs are clean and only reported. Final reward models are heads under the Bradley-Terry loss.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from cleanlab.filter import find_label_issues
+from numpy.typing import NDArray
+from scipy.special import expit
+from tqdm import tqdm
+
+from benchmarks.shared.results import summarise
+from rmkit.core.seeds import derive_seed
+from rmkit.ensembles.heads import HeadsConfig, cross_val_rewards, train_heads
+from rmkit.metrics.accuracy import pair_accuracy
+from rmkit.metrics.correlation import auroc
+from rmkit.preferences import estimate_noise_rate, preference_strength, repair_labels
+
+SHARES = (0.1, 0.2, 0.3)
+SCALES = (1.0, 0.25)  # of the margin: voters and final model need not share their reward unit
+VOTERS = HeadsConfig()
+FINAL = HeadsConfig(members=3, loss="bradley_terry")  # three runs of one reward model, never averaged
+BASELINES = ("plain BT", "BT, early stopped", "symmetric loss", "cleanlab, dropped")
+
+Sides = NDArray[np.float32]  # [side, pair, feature]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Features [side, pair, feature] of train and validation pairs as labelled, noise included, and of clean tests.
+
+    `groups` [pair] names what must not be torn apart in cross-fitting, `planted` [pair] the train labels flipped on
+    purpose.
+    """
+
+    train: Sides
+    validation: Sides
+    tests: Mapping[str, Sides]
+    groups: NDArray[Any]
+    planted: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The figures of one trial, and the strength [pair] that each way of voting gave the train pairs."""
+
+    figures: dict[str, Any]
+    strength: dict[str, NDArray[np.float64]]
+
+
+def swap(sides: Sides, flips: NDArray[np.bool_]) -> Sides:
+    """Sides with chosen and rejected exchanged where `flips`."""
+    return np.where(flips[None, :, None], sides[::-1], sides)
+
+
+def run_trial(trial: Trial, seed: int) -> Outcome:
+    """Vote, estimate the noise, train on every repair and on the baselines, and test."""
+    strength = take_votes(trial, seed)
+    voting = {way: auroc(-mean, trial.planted) if trial.planted.any() else None for way, mean in strength.items()}
+    estimate = estimate_noise_rate(strength["symmetric, cross-fitted"], groups=trial.groups, seed=seed)
+
+    def measure(sides: Sides, config: HeadsConfig = FINAL, **labels: Any) -> dict[str, Any]:
+        model = train_heads(*sides, config, seed=derive_seed(seed, "final"), **labels)
+        return {
+            "validation": mean_accuracy(model, trial.validation),
+            "tests": {name: mean_accuracy(model, test) for name, test in trial.tests.items()},
+        }
+
+    plain = measure(trial.train)
+    early = [{"epochs": epochs, **measure(trial.train, replace(FINAL, epochs=epochs))} for epochs in (1, 2)]
+    issues = find_issues(strength["bradley_terry, cross-fitted"], seed)
+    lines: dict[str, list[dict[str, Any]]] = {
+        "plain BT": [plain],
+        "BT, early stopped": [{"epochs": FINAL.epochs, **plain}, *early],
+        "symmetric loss": [measure(trial.train, replace(FINAL, loss="symmetric"))],
+        "cleanlab, dropped": [{"fraction": float(issues.mean()), **measure(trial.train, keep=~issues)}],
+    }
+    for line, way, arguments in tqdm(list_repairs(estimate.rate), desc="Recipes", unit="recipe", leave=False):
+        fixed = repair_labels(strength[way], **arguments)
+        labels = {"target": fixed.target, "margin": fixed.margin, "keep": fixed.keep}
+        lines.setdefault(line, []).append({**arguments, **measure(swap(trial.train, fixed.swapped), **labels)})
+    chosen = {line: choose(candidates) for line, candidates in lines.items()}
+    recipes = {line: pick for line, pick in chosen.items() if line not in BASELINES}
+    best = max(recipes, key=lambda line: recipes[line]["validation"])
+    chosen["best recipe"] = {"line": best, **recipes[best]}
+    return Outcome({"voting": voting, "estimated_rate": estimate._asdict(), "lines": chosen}, strength)
+
+
+def take_votes(trial: Trial, seed: int) -> dict[str, NDArray[np.float64]]:
+    """Mean gap [pair] of the train pairs, in-sample and cross-fitted, under either loss of the voters."""
+    strength = {}
+    for loss in ("symmetric", "bradley_terry"):
+        config = replace(VOTERS, loss=loss)
+        voters = train_heads(*trial.train, config, seed=seed)
+        rewards = {
+            "in-sample": tuple(voters.score(side) for side in trial.train),
+            "cross-fitted": cross_val_rewards(*trial.train, config, groups=trial.groups, seed=seed),
+        }
+        for way, sides in rewards.items():
+            strength[f"{loss}, {way}"] = preference_strength(*sides).mean
+    return strength
+
+
+def mean_accuracy(model: Any, sides: Sides) -> float:
+    """Mean accuracy of the members, each a reward model by itself."""
+    gaps = model.score(sides[0]) - model.score(sides[1])
+    return float(np.mean([pair_accuracy(member).accuracy for member in gaps]))
+
+
+def list_repairs(rate: float) -> list[tuple[str, str, dict[str, Any]]]:
+    """Every repair on offer: its line in the table, the voting it rests on, and the arguments of `repair_labels`.
+
+    `rate` is the estimated one; it is an amount beside the fixed ones.
+    """
+    shares = [{"fraction": share} for share in (*SHARES, rate)]
+    alphas = [{"label_smoothing": alpha} for alpha in (0.2, rate)]
+    margins = [{"margin": "scaled", "margin_scale": scale} for scale in SCALES]
+    amounts: dict[str, list[dict[str, Any]]] = {
+        "flip": shares,
+        "smooth": alphas,
+        "soft": [{}],
+        "drop": shares,
+        "margin": margins,
+        "flip+margin": [{**share, **margin} for share in shares for margin in margins],
+        "soft+margin": [{**alpha, **margin} for alpha in alphas for margin in margins],
+    }
+    way = "symmetric, in-sample"
+    in_sample = [(recipe, way, {"recipe": recipe, **each}) for recipe in amounts for each in amounts[recipe]]
+    held_out = [(f"{recipe}, cross-fitted votes", "symmetric, cross-fitted", {"recipe": recipe, "fraction": rate})
+                for recipe in ("flip", "drop")]
+    return in_sample + held_out
+
+
+def find_issues(gaps: NDArray[np.float64], seed: int) -> NDArray[np.bool_]:
+    """Pairs whose label cleanlab doubts, from out-of-sample gaps [pair] under Bradley-Terry.
+
+    The sides change places at random first, or all labels would be of one class.
+    """
+    second = np.random.default_rng(derive_seed(seed, "cleanlab")).random(len(gaps)) < 0.5
+    chosen_first = expit(np.where(second, -gaps, gaps))
+    return find_label_issues(
+        labels=np.where(second, 0, 1), pred_probs=np.stack([1 - chosen_first, chosen_first], axis=1), n_jobs=1
+    )
+
+
+def choose(candidates: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The candidate that is right on most noisy validation pairs; of equals the first."""
+    return max(candidates, key=lambda candidate: candidate["validation"])
+
+
+def gather(trials: Sequence[Mapping[str, Any]], clean: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean and spread over seeds of the figures of trials at one rate; `clean` are those without planted flips."""
+    lines = list(trials[0]["lines"])
+    picks = {line: [trial["lines"][line] for trial in trials] for line in lines}
+    plain = [trial["lines"]["plain BT"]["tests"] for trial in clean]
+    tests = list(plain[0])
+    return {
+        "accuracy": {
+            line: {test: summarise([pick["tests"][test] for pick in picks[line]]) for test in tests} for line in lines
+        },
+        "share_of_clean": {
+            line: {
+                test: summarise([
+                    pick["tests"][test] / best[test] for pick, best in zip(picks[line], plain, strict=True)
+                ])
+                for test in tests
+            }
+            for line in lines
+        },
+        "chosen": {
+            line: [{key: value for key, value in pick.items() if key not in ("validation", "tests")} for pick in each]
+            for line, each in picks.items()
+        },
+        "auroc": {
+            way: summarise([trial["voting"][way] for trial in trials])
+            for way, value in trials[0]["voting"].items() if value is not None
+        },
+        "estimated_rate": {
+            end: summarise([trial["estimated_rate"][end] for trial in trials]) for end in ("rate", "low", "high")
+        },
+    }
+
+
+def show(entry: Mapping[str, Any] | None, factor: float = 100, digits: int = 1) -> str:
+    """Mean ± standard deviation, of one seed the figure alone; a dash for nothing."""
+    if entry is None:
+        return "-"
+    spread = "" if entry["std"] is None else f" ± {factor * entry['std']:.{digits}f}"
+    return f"{factor * entry['mean']:.{digits}f}{spread}"
+
+
+def format_table(by_rate: Mapping[str, Mapping[str, Any]], test: str) -> str:
+    """The figures on one test set as a Markdown table: percent, mean over seeds and standard deviation."""
+    columns = list(by_rate.values())
+    rows = [(line, [show(column["accuracy"][line][test]) for column in columns]) for line in columns[0]["accuracy"]]
+    best = [show(column["share_of_clean"]["best recipe"][test]) for column in columns]
+    rows.append(("best recipe / plain BT on clean labels", best))
+    for end in ("rate", "low", "high"):
+        rows.append((f"estimated noise: {end}", [show(column["estimated_rate"][end]) for column in columns]))
+    for way in columns[-1]["auroc"]:
+        rows.append((f"AUROC of flips: {way}", [show(column["auroc"].get(way), 1, 3) for column in columns]))
+    header = f"| planted flips | {' | '.join(f'{100 * float(rate):g} %' for rate in by_rate)} |"
+    return "\n".join([header, "|---" * (len(columns) + 1) + "|",
+                      *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows)])
