@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import rmkit
 from rmkit.core.checks import InputError, Verbatim, raise_input_error
-from rmkit.core.config import Entry, format_field, import_object, list_entries
+from rmkit.core.config_fields import Entry, format_field, import_object, list_entries
 
 
 class Command(NamedTuple):

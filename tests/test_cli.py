@@ -24,7 +24,7 @@ class HeadsConfig:
 class ToyConfig:
     data: str = option(help="Pairs to score.")
     members: int = option(10, "Reward models that vote.", ge=2)
-    dropout: float | None = option(None, "Dropout of " + "very " * 30 + "many layers.", advanced=True, ge=0, lt=1)
+    dropout: float | None = option(None, "Dropout of " + "very " * 20 + "many layers.", advanced=True, ge=0, lt=1)
     heads: dict[str, Any] = section(f"{__name__}:HeadsConfig", "Keys of the heads.", fixed=("data",))
 
 
@@ -94,7 +94,7 @@ keys:
 advanced:
   --dropout (float >= 0 and < 1 or null, default null)  Dropout of very very
         very very very very very very very very very very very very very very
-        very very very very very very very very very very very very many layers.
+        very very very very many layers.
 
 A file has the same keys, with mappings for the dots; null restores a default.
 """
@@ -110,15 +110,14 @@ def test_an_interrupt_says_how_to_go_on(capsys, monkeypatch):
 
 
 def test_a_reader_that_has_seen_enough():
-    piped = subprocess.run(f"{sys.executable} -c 'import time; time.sleep(1)' < /dev/null | true; "
-                           f"{sys.executable} -u -m rmkit --help | true", shell=True, capture_output=True, text=True,
-                           check=False, timeout=60)
-    assert "Traceback" not in piped.stderr
+    command = [sys.executable, "-u", "-m", "rmkit", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait(60) == 0
 
 
 @pytest.mark.parametrize("words, code", [
-    *((f"{name} --help", 0) for name in cli.COMMANDS), *((f"{name} --no_such_key", 2) for name in cli.COMMANDS),
-    ("--version", 0), ("rn", 2),
+    *((f"{name} --help", 0) for name in cli.COMMANDS), ("run --vote.membres 3", 2), ("rn", 2), ("--version", 0),
 ])
 def test_help_and_errors_come_at_once(words, code):
     """Within a second of processor time, and without the libraries that take seconds to import."""
@@ -132,7 +131,7 @@ def test_help_and_errors_come_at_once(words, code):
 
 
 def test_public_names_are_imported_on_use():
-    program = "import sys, rmkit; print(sorted(name for name in sys.modules if name.startswith(('rmkit', 'importlib.m'))))"
+    program = "import sys, rmkit; print([name for name in sys.modules if name.startswith('rmkit')])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "['rmkit']\n"
     assert rmkit.InputError.__name__ == "InputError" and set(rmkit.PUBLIC) < set(dir(rmkit))

@@ -3,24 +3,24 @@
 import dataclasses
 import difflib
 import functools
-import importlib
 import os
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, dataclass_transform
+from typing import Any, TypeVar, dataclass_transform
 
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
-from pydantic.fields import FieldInfo
 from pydantic_core import ArgsKwargs
 
 from rmkit.core.checks import InputError, Verbatim, raise_input_error
-from rmkit.core.yaml import YAML_ERRORS, format_yaml, parse_yaml, read_yaml
+from rmkit.core.config_fields import (
+    admits_none, config_fields, format_field, get_extra, inner_class, list_entries, nested_class,
+)
+from rmkit.core.yaml import format_yaml, parse_yaml, read_yaml
 
 Config = TypeVar("Config")
-BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "min_length": "of length >=", "max_length": "of length <="}
 
 
 def option(
@@ -33,7 +33,7 @@ def option(
     """
     if "default_factory" not in constraints:
         constraints["default"] = default
-    extra = {"advanced": advanced, "affects_output": affects_output}
+    extra: dict[str, Any] = {"advanced": advanced, "affects_output": affects_output}
     return Field(description=help, json_schema_extra=extra, **constraints)
 
 
@@ -55,13 +55,13 @@ def configuration(cls: type[Config]) -> type[Config]:
 
     Checks across fields go into `__post_init__`, which runs after every single value was checked.
     """
-    checked = dataclass(kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))(cls)
+    checked: Any = dataclass(kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))(cls)
 
     @functools.wraps(checked.__init__)
     def __init__(self: Any, /, **settings: Any) -> None:
         _fill(self, settings, "")
 
-    checked.__init__ = __init__  # type: ignore[method-assign]
+    checked.__init__ = __init__
     return checked
 
 
@@ -104,7 +104,7 @@ def parse_overrides(words: Sequence[str]) -> list[tuple[str, Any]]:
             text = remaining.pop(0) if remaining and not remaining[0].startswith("--") else "true"
         try:
             changes.append((key, parse_yaml(text)))
-        except YAML_ERRORS:
+        except InputError:  # not YAML: a plain word
             changes.append((key, text))
     return changes
 
@@ -153,7 +153,7 @@ def _fill(config: Any, settings: Mapping[str, Any], prefix: str) -> None:
         nested = nested_class(fields[key])
         if nested is not None and isinstance(value, Mapping):
             values[key] = build_config(nested, value, f"{prefix}{key}.")
-        elif value is not None or _admits_none(fields[key].annotation):
+        elif value is not None or admits_none(fields[key].annotation):
             values[key] = os.fspath(value) if isinstance(value, os.PathLike) else value
     missing = [f"{prefix}{key}" for key, field in fields.items() if field.is_required() and key not in values]
     if missing:
@@ -173,6 +173,18 @@ def _fill(config: Any, settings: Mapping[str, Any], prefix: str) -> None:
         raise_input_error(f"{prefix}{key}", format_field(field), values[key], field.description or fault["msg"])
 
 
+def _parts(hint: Any) -> list[Any]:
+    """An annotation and all that it is made of."""
+    return [hint, *(part for inner in typing.get_args(hint) for part in _parts(inner))]
+
+
+def _is_flag_for_number(hint: Any, value: Any) -> bool:
+    """Whether `value` is true or false, or a list with one of them, where a number belongs."""
+    parts = _parts(hint)
+    number = (int in parts or float in parts) and bool not in parts and Any not in parts
+    return number and any(isinstance(item, bool) for item in (value if isinstance(value, list) else [value]))
+
+
 def _check_keys(cls: type, settings: Mapping[str, Any], prefix: str, fixed: Sequence[str] = (), by: str = "") -> None:
     """Refuse keys that `cls` lacks or `by` sets itself, here and in nested settings."""
     fields = config_fields(cls)
@@ -188,97 +200,6 @@ def _check_keys(cls: type, settings: Mapping[str, Any], prefix: str, fixed: Sequ
         inner = inner_class(fields[key])
         if inner is not None and isinstance(value, Mapping):
             _check_keys(inner, value, f"{prefix}{key}.", get_extra(fields[key], "fixed", ()), cls.__name__)
-
-
-class Entry(NamedTuple):
-    """A key as the command line spells it."""
-
-    name: str
-    field: FieldInfo
-    advanced: bool
-
-
-def list_entries(cls: type, prefix: str = "", fixed: Sequence[str] = (), advanced: bool = False) -> Iterator[Entry]:
-    """The keys of a configuration without the `fixed` ones, those of nested ones and sections with dotted names."""
-    for key, field in config_fields(cls).items():
-        if key not in fixed:
-            entry = Entry(prefix + key, field, advanced or get_extra(field, "advanced", False))
-            yield entry
-            inner = inner_class(field)
-            if inner is not None:
-                yield from list_entries(inner, f"{entry.name}.", get_extra(field, "fixed", ()), entry.advanced)
-
-
-def config_fields(cls: type) -> dict[str, FieldInfo]:
-    """The fields of a configuration by name."""
-    return cls.__pydantic_fields__  # type: ignore[attr-defined,no-any-return]
-
-
-def get_extra(field: FieldInfo, name: str, default: Any) -> Any:
-    """What `option` or `section` noted about a field beside pydantic's own facts."""
-    extra = field.json_schema_extra
-    return extra.get(name, default) if isinstance(extra, dict) else default
-
-
-def nested_class(field: FieldInfo) -> type | None:
-    """The configuration that a field holds, bare or optional, if any."""
-    candidates = (field.annotation, *typing.get_args(field.annotation))
-    return next((kind for kind in candidates if isinstance(kind, type) and hasattr(kind, "__pydantic_fields__")), None)
-
-
-def inner_class(field: FieldInfo) -> type | None:
-    """The configuration whose keys a field holds, nested or as a section, if any."""
-    reference = get_extra(field, "section", None)
-    return import_object(reference) if reference else nested_class(field)
-
-
-def import_object(reference: str) -> Any:
-    """The object that "module:name" stands for."""
-    module, _, name = reference.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
-def format_field(field: FieldInfo) -> str:
-    """A field's type with its constraints, such as "int >= 2 or null"."""
-    return format_type(field.annotation, field.metadata)
-
-
-def format_type(hint: Any, metadata: Sequence[Any] = ()) -> str:
-    """An annotation with its constraints, in words."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    bounds = [f"{sign} {getattr(item, name)}" for item in metadata for name, sign in BOUNDS.items()
-              if getattr(item, name, None) is not None]
-    if origin is typing.Annotated:
-        return format_type(args[0], [part for item in args[1:] for part in getattr(item, "metadata", [item])])
-    if origin in (typing.Union, types.UnionType):
-        kinds = [format_type(kind) for kind in args if kind is not types.NoneType]
-        return " ".join([" or ".join(kinds), " and ".join(bounds)]).strip() + " or null" * _admits_none(hint)
-    if origin is typing.Literal:
-        text = f"one of {', '.join(map(str, args))}" if len(args) > 1 else str(args[0])
-    elif origin is list:
-        text = f"list of {format_type(args[0])}"
-    elif dict in (hint, origin) or hasattr(hint, "__pydantic_fields__"):
-        text = "mapping"
-    else:
-        text = "any value" if hint is Any else getattr(hint, "__name__", str(hint))
-    return f"{text} {' and '.join(bounds)}".strip()
-
-
-def _admits_none(hint: Any) -> bool:
-    """Whether None is a value of its own for an annotation."""
-    return hint is Any or types.NoneType in typing.get_args(hint)
-
-
-def _parts(hint: Any) -> list[Any]:
-    """An annotation and all that it is made of."""
-    return [hint, *(part for inner in typing.get_args(hint) for part in _parts(inner))]
-
-
-def _is_flag_for_number(hint: Any, value: Any) -> bool:
-    """Whether `value` is true or false, or a list with one of them, where a number belongs."""
-    parts = _parts(hint)
-    number = (int in parts or float in parts) and bool not in parts and Any not in parts
-    return number and any(isinstance(item, bool) for item in (value if isinstance(value, list) else [value]))
 
 
 def as_dict(config: Any) -> dict[str, Any]:

@@ -1,18 +1,19 @@
 """YAML 1.2 in and out: `no` and dates are words, `1e-5` is a number, no key comes twice."""
 
 import difflib
-import io
-import sys
+import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
 from ruamel.yaml.constructor import SafeConstructor
 
 from rmkit.core.checks import Verbatim, raise_input_error
 
-YAML_ERRORS = (YAMLError, ValueError, TypeError, RecursionError)  # all but the first from odd scalars, keys and depths
+PLAIN = re.compile("[A-Za-z_/][A-Za-z0-9_./-]*")
+NOT_IN_YAML = re.compile("[\x7f-\xa0\u2028\u2029\ufeff\ufffe\uffff]")  # characters that YAML has to escape
 
 
 class _Constructor(SafeConstructor):
@@ -32,23 +33,23 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         near = difflib.get_close_matches(path.name, names, n=1)
         hint = f"Did you mean {path.parent / near[0]}?" if near else "Check the path."
         raise_input_error(str(path), "a readable YAML file", Verbatim(error), hint)
-    try:
-        settings = parse_yaml(text)
-    except YAML_ERRORS as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or str(error)
-        raise_input_error(f"{path}:{mark.line + 1}" if mark else str(path), "valid YAML", Verbatim(problem), "Fix it.")
+    settings = parse_yaml(text, str(path))
     if not isinstance(settings, dict | None):
         raise_input_error(str(path), "keys with values", settings, "Write `key: value` lines.")
     return settings or {}
 
 
-def parse_yaml(text: str) -> Any:
-    """The value that a text holds; raises one of `YAML_ERRORS`."""
+def parse_yaml(text: str, source: str = "text") -> Any:
+    """The value that a text holds; raises `InputError` with `source` and the line for what is not YAML."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Constructor = _Constructor
-    value = yaml.load(text)
-    _check_keys(value)
+    try:
+        value = yaml.load(text)
+        _check_keys(value)
+    except Exception as error:  # an odd scalar, such as `!!int x`, can raise anything in ruamel's constructors
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error)
+        raise_input_error(f"{source}:{mark.line + 1}" if mark else source, "valid YAML", Verbatim(problem), "Fix it.")
     return value
 
 
@@ -62,9 +63,7 @@ def _check_keys(value: Any) -> None:
 
 
 def format_yaml(value: Any) -> str:
-    """A value as YAML on one line, which `parse_yaml` reads back."""
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style, yaml.width = True, sys.maxsize
-    stream = io.StringIO()
-    yaml.dump(value, stream)
-    return stream.getvalue().removesuffix("...\n").strip()
+    """A value as one line that `parse_yaml` reads back: JSON, which YAML 1.2 includes, or a word as it stands."""
+    if isinstance(value, str) and PLAIN.fullmatch(value) and parse_yaml(value) == value:
+        return value
+    return NOT_IN_YAML.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, ensure_ascii=False))

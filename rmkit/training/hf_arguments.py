@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rmkit.core.config import configuration, option
 
+__all__ = ["HuggingFaceArguments", "hugging_face_arguments"]
+
 BASIC = {
     "activation_checkpointing", "bf16", "eval_steps", "eval_strategy", "gradient_accumulation_steps", "learning_rate",
     "logging_steps", "lr_scheduler_type", "max_steps", "num_train_epochs", "per_device_train_batch_size", "save_steps",
@@ -84,7 +86,7 @@ def _read_field(name: str, annotation: ast.expr, call: ast.Call, constants: dict
     )
 
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # mypy takes the fields from the class itself
     from transformers import TrainingArguments as HuggingFaceArguments
 else:
     HuggingFaceArguments = hugging_face_arguments()

@@ -9,9 +9,10 @@ from pydantic import Field
 
 from rmkit.core.checks import InputError, raise_input_error
 from rmkit.core.config import (
-    as_dict, build_section, configuration, format_field, list_entries, load_config, non_default_settings, option,
-    output_settings, section, to_cli_args,
+    as_dict, build_section, configuration, load_config, non_default_settings, option, output_settings, section,
+    to_cli_args,
 )
+from rmkit.core.config_fields import format_field, list_entries
 
 
 @configuration
@@ -56,7 +57,8 @@ def write(tmp_path: Path, text: str) -> Path:
 
 def test_defaults_then_the_file_then_the_command_line(tmp_path):
     path = write(tmp_path, "data: pairs\nsteps: 5\nnoise: {kind: uniform, rate: 0.2}\nnames: {a: b}\n")
-    words = ["--steps=7", "--noise.rate", "0.4", "--names.c", "d", "--extra.deep.er", "-1.0e-5", "--extra.flag", "--push"]
+    words = ["--steps=7", "--noise.rate", "0.4", "--names.c", "d", "--extra.deep.er", "-1.0e-5", "--extra.flag",
+             "--push"]
     assert load_config(TrainConfig, path, words) == TrainConfig(
         data="pairs", steps=7, noise=NoiseConfig(kind="uniform", rate=0.4), names={"a": "b", "c": "d"}, push=True,
         extra={"deep": {"er": -1e-5}, "flag": True},
@@ -64,8 +66,8 @@ def test_defaults_then_the_file_then_the_command_line(tmp_path):
 
 
 def test_yaml_is_version_1_2(tmp_path):
-    path = write(tmp_path, "base: &base {a: x, b: 2001-99-99}\n".replace("base:", "names:")
-                 + "data: 2024-01-01\nstrategy: no\nfraction: 1e-5\nextra:\n  <<: *base\n  a: on\n")
+    path = write(tmp_path, "names: &base {a: x, b: 2001-99-99}\ndata: 2024-01-01\nstrategy: no\nfraction: 1e-5\n"
+                           "extra:\n  <<: *base\n  a: on\n")
     config = load_config(TrainConfig, path, ["--names.a", "changed"])
     assert (config.data, config.strategy, config.fraction) == ("2024-01-01", "no", 1e-5)
     assert config.extra == {"a": "on", "b": "2001-99-99"} and config.names == {"a": "changed", "b": "2001-99-99"}
@@ -75,7 +77,8 @@ def test_null_is_a_value_where_the_type_has_it_and_otherwise_restores_the_defaul
     path = write(tmp_path, "data: d\nsteps: 5\nlimit: 3\nnoise: {kind: longer}\nextra: {a: 1}\n")
     words = ["--steps", "null", "--limit", "null", "--extra", "null", "--extra.b", "2", "--noise=null"]
     assert load_config(TrainConfig, path, words) == TrainConfig(data="d", limit=None, extra={"b": 2})
-    assert load_config(RunConfig, None, ["--output_dir", "o", "--drift.kind", "longer", "--drift", "null"]).drift.kind == "uniform"
+    words = ["--output_dir", "o", "--drift.kind", "longer", "--drift", "null"]
+    assert load_config(RunConfig, None, words).drift.kind == "uniform"
 
 
 @pytest.mark.parametrize("text, message", [
@@ -113,7 +116,7 @@ def test_what_is_refused_is_named_with_its_place(tmp_path, text, message):
     ("just words", ": expected keys with values"),
     ("data: !!int x", ": expected valid YAML"),
     ("data: &a [*a]", ": expected valid YAML"),
-    ("data: " + "[" * 5000, ": expected valid YAML"),
+    ("data: " + "[" * 1500, ": expected valid YAML"),
 ])
 def test_a_file_that_is_not_a_mapping_of_words(tmp_path, text, message):
     path = write(tmp_path, text)
@@ -170,8 +173,8 @@ def test_sections_hold_another_configurations_keys():
     config = load_config(RunConfig, None, ["--output_dir", "o", "--train.steps", "3", "--train.noise.kind", "longer"])
     train = build_section(TrainConfig, config.train, {"seed": 1, "strategy": "epoch"}, "train", data="pairs")
     assert train == TrainConfig(data="pairs", steps=3, strategy="epoch", noise=NoiseConfig(kind="longer"))
-    for settings, message in (({"stesp": 1}, "train.stesp: expected a known key, got an unknown one. Did you mean "
-                               "train.steps?"),
+    unknown = "train.stesp: expected a known key, got an unknown one. Did you mean train.steps?"
+    for settings, message in (({"stesp": 1}, unknown),
                               ({"noise": {"rte": 1}}, "train.noise.rte: expected a known key"),
                               ({"data": "x"}, "train.data: expected no value, as RunConfig sets it, got 'x'")):
         with pytest.raises(InputError) as caught:
@@ -204,7 +207,8 @@ def test_secrets_are_not_passed_on():
 
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]))
-PLAIN = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | WORDS,
+NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+PLAIN = st.recursive(st.none() | st.booleans() | NUMBERS | WORDS,
                      lambda inner: st.lists(inner) | st.dictionaries(WORDS, inner), max_leaves=5)
 
 
@@ -220,7 +224,7 @@ def test_command_line_words_give_the_same_configuration(config):
 
 
 @limits(deadline=None)
-@given(st.lists(st.sampled_from("data: noise steps {} [] kind , \n - ? & * a ! !! | > % @ ' \" # 1 .nan ~ << = \t 0b_".split(" "))
+@given(st.lists(st.sampled_from("data: steps {} [] , \n - ? & * a ! !! | > % @ ' \" # << !!int \t 0b_".split(" "))
                 | st.characters(exclude_categories=["Cs"])).map(" ".join))
 def test_any_text_is_read_or_refused(tmp_path_factory, text):
     path = tmp_path_factory.getbasetemp() / "any.yaml"

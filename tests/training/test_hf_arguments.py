@@ -6,7 +6,8 @@ import pytest
 from transformers import TrainingArguments
 
 from rmkit.core.checks import InputError
-from rmkit.core.config import config_fields, configuration, load_config, option, output_settings, to_cli_args
+from rmkit.core.config import configuration, load_config, option, output_settings, to_cli_args
+from rmkit.core.config_fields import config_fields
 from rmkit.training.hf_arguments import HuggingFaceArguments
 
 
