@@ -58,7 +58,7 @@ def main() -> None:
         "rows_in": records["pairs"]["rows_in"],
         "rows_out": records["pairs"]["rows_out"],
         "quarantined": records["pairs"]["quarantined"],
-        "prompts_cut": records["pairs"]["prompts_cut"],
+        "prompts_cut": records["pairs"]["prompts_truncated"],
         "members": records["votes"]["members"],
         "voting": records["votes"]["voting"],
         "negative_share": records["votes"]["negative_share"],

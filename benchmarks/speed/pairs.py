@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from rmkit.data.collators import count_shared, encode_pairs
+from rmkit.data.collators import encode_pairs, shared_prefix_length
 from rmkit.models.tiny import build_tokenizer
 
 SEED = 0
@@ -79,7 +79,7 @@ def read_pairs(path: Path, rows: int, build_model: Any) -> Pairs:
     orders = {"random": torch.randperm(len(longest), generator=generator).tolist(),
               "grouped": get_length_grouped_indices(longest.tolist(), BATCH, WINDOW, generator)}
     return Pairs(tokenizer, messages, ours, theirs, np.array([[len(side) for side in pair] for pair in sides]),
-                 np.array([count_shared(pair) for pair in sides]),
+                 np.array([shared_prefix_length(pair) for pair in sides]),
                  {kind: cut_batches(np.array(order), longest) for kind, order in orders.items()})
 
 

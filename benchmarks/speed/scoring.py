@@ -28,7 +28,6 @@ from benchmarks.shared.results import write_results
 from benchmarks.shared.timing import Cells, Record, clock, compare, fit_line, take_median
 from benchmarks.speed.prompts import MAX_LENGTH, SEED, Rows, fill_rows, read_prompts
 from rmkit.data.chat_template import encode_rows, unwrap
-from rmkit.data.collators import AT_ONCE
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
 from rmkit.models.scoring import score_responses
 from rmkit.models.tiny import build_language_model, build_tokenizer
@@ -139,8 +138,7 @@ class Remembered:
         key = json.dumps(rows)
         if key not in self.known:
             pairs = [(row["prompt"], row["responses"]) for row in rows]
-            encoded = [one for start in range(0, len(pairs), AT_ONCE)
-                       for group in encode_rows(tokenizer, pairs[start:start + AT_ONCE], MAX_LENGTH) for one in group]
+            encoded = [one for group in encode_rows(tokenizer, pairs, MAX_LENGTH) for one in group]
             with torch.inference_mode():
                 self.known[key] = [model(input_ids=torch.tensor([unwrap(one).input_ids])).logits.item()
                                    for one in encoded]

@@ -1,4 +1,4 @@
-"""Choosing a repair on noisy validation pairs, by small heads on the voters' frozen features."""
+"""The choice of a repair on noisy validation pairs, by small heads on the voters' frozen features."""
 
 import math
 from dataclasses import dataclass, replace
@@ -18,85 +18,78 @@ from rmkit.ensembles.features import Features
 from rmkit.ensembles.heads import HeadsConfig, train_heads
 from rmkit.metrics.accuracy import pair_accuracy
 from rmkit.preferences import Repair, repair_labels
-from rmkit.preferences.repair import MarginKind
 
-N_PROBES = 5  # heads per candidate; the mean of their accuracies is what counts
+N_PROBES = 5  # heads per candidate; the mean of their accuracies is compared
 
 
 @dataclass
 class Candidate:
-    """A recipe with its fraction, and how often models trained under it were right on validation pairs."""
+    """A recipe with its fraction, and the validation accuracy of heads trained under it."""
 
     recipe: str
-    fraction: float | None  # None where the recipe has no use for one
+    fraction: float | None  # None where the recipe does not use one
     validation_accuracy: float | None = None
 
-    def repair(self, strength: NDArray[np.float64], *, label_smoothing: float, margin: MarginKind) -> Repair:
-        """The labels under this recipe."""
+    def repair(self, strength: NDArray[np.float64], **settings: Any) -> Repair:
+        """The labels under this recipe; `settings`: further arguments of `repair_labels`."""
         fraction = {} if self.fraction is None else {"fraction": self.fraction}
-        return repair_labels(strength, recipe=self.recipe, label_smoothing=label_smoothing, margin=margin, **fraction)
+        return repair_labels(strength, recipe=self.recipe, **fraction, **settings)
 
 
-def choose(
+def select_candidate(
     candidates: list[Candidate],
     strength: NDArray[np.float64],
     votes: str,
     record: dict[str, Any],
     *,
-    label_smoothing: float,
-    margin: MarginKind,
     seed: int,
+    **settings: Any,
 ) -> tuple[Candidate, list[Candidate]]:
-    """The candidate to take, and all of them with their validation accuracy, best first.
+    """The selected candidate, and all of them with their validation accuracy, best first.
 
-    Taken is the first of those that are within one standard error of the best, so the order of `candidates` says
-    which is preferred where the validation pairs do not tell them apart (the one-standard-error rule of Breiman et
-    al., Classification and Regression Trees, 1984; pairs count as independent).
+    Selected is the first of those within one standard error of the best, so the order of `candidates` is the order of
+    preference where the validation pairs cannot separate them (the one-standard-error rule of Breiman et al.,
+    Classification and Regression Trees, 1984; pairs count as independent).
 
-    Each candidate repairs the train labels; heads on the frozen features of the vote's base model are trained on
-    them under the Bradley-Terry loss, and scored on the validation pairs as they are labelled. Label noise that
-    does not depend on the model lowers every candidate's accuracy alike, so their order stands. For fine-tuned
-    voters this is a stand-in for fine-tuning once per candidate.
+    Each candidate repairs the training labels, with `settings`; heads on the frozen features of the vote's base model
+    are trained on them under the Bradley-Terry loss, and scored on the validation pairs as they are labelled. Label
+    noise that does not depend on the model lowers every candidate's accuracy alike, so their order stands. For
+    fine-tuned voters this stands in for one fine-tuning per candidate.
     """
     if "config" not in record:
-        raise_input_error(
-            f"votes {votes}",
-            "the folder of `rmkit vote`, which says who voted",
-            Verbatim("no stage.json in it"),
-            "Name that, or a recipe with a fraction of its own.",
-        )
+        expected = "the folder of `rmkit vote`, with its configuration"
+        hint = "Name that, or a recipe and a fraction."
+        raise_input_error(f"votes {votes}", expected, Verbatim("no stage.json in it"), hint)
     voters = build_config(VoteConfig, {**record["config"], "output_dir": votes}, votes)
-    features = {
-        split: extract_voter_features(voters, load_split(votes, split), Path(votes))
-        for split in ("train", "validation")
+    train, validation = (
+        extract_voter_features(voters, load_split(votes, split), Path(votes)) for split in ("train", "validation")
+    )
+    heads = HeadsConfig(**voters.heads, members=N_PROBES, loss="bradley_terry")
+    probe_seed = derive_seed(seed, "students")
+    accuracies = {
+        index: probe_accuracy(train, candidate.repair(strength, **settings), validation, heads, probe_seed)
+        for index, candidate in enumerate(tqdm(candidates, desc="Choosing a repair", unit="candidate"))
     }
-    students = HeadsConfig(**voters.heads, members=N_PROBES, loss="bradley_terry")
-    judged = []
-    for candidate in tqdm(candidates, desc="Choosing a repair", unit="candidate"):
-        labels = candidate.repair(strength, label_smoothing=label_smoothing, margin=margin)
-        accuracy = probe_accuracy(
-            features["train"], labels, features["validation"], students, derive_seed(seed, "students")
-        )
-        judged.append((accuracy, replace(candidate, validation_accuracy=accuracy)))
-    best = max(accuracy for accuracy, _ in judged)
-    error = math.sqrt(best * (1 - best) / len(features["validation"].chosen))
-    taken = next(candidate for accuracy, candidate in judged if accuracy >= best - error)
-    return taken, [candidate for _, candidate in sorted(judged, key=lambda one: -one[0])]
+    best = max(accuracies.values())
+    error = math.sqrt(best * (1 - best) / len(validation.chosen))
+    measured = [replace(candidates[index], validation_accuracy=accuracy) for index, accuracy in accuracies.items()]
+    selected = next(measured[index] for index, accuracy in accuracies.items() if accuracy >= best - error)
+    return selected, [measured[index] for index in sorted(accuracies, key=lambda index: -accuracies[index])]
 
 
-def probe_accuracy(lessons: Features, labels: Repair, exam: Features, config: HeadsConfig, seed: int) -> float:
-    """Mean accuracy on `exam` of heads trained on `lessons` under repaired labels.
+def probe_accuracy(train: Features, labels: Repair, validation: Features, config: HeadsConfig, seed: int) -> float:
+    """Mean accuracy on `validation` of heads trained on `train` under repaired labels.
 
-    The features stay in their places: loss(gap, t, m) = loss(-gap, 1 - t, -m) exchanges the sides instead.
+    Features are not swapped: loss(gap, t, m) = loss(-gap, 1 - t, -m) swaps the labels instead.
     """
     heads = train_heads(
-        lessons.chosen,
-        lessons.rejected,
+        train.chosen,
+        train.rejected,
         config,
         target=np.where(labels.swapped, 1 - labels.target, labels.target),
         margin=np.where(labels.swapped, -labels.margin, labels.margin),
         keep=labels.keep,
         seed=seed,
     )
-    gaps = heads.score(exam.chosen) - heads.score(exam.rejected)
+    gaps = heads.score(validation.chosen) - heads.score(validation.rejected)
     return float(np.mean([pair_accuracy(member).accuracy for member in gaps]))

@@ -1,10 +1,7 @@
-"""Seeds: one number given by the user, from which every random choice derives its own."""
+"""Seeds: one number given by the user, from which every random choice derives its own seed."""
 
 import hashlib
 import random
-
-import numpy as np
-import torch
 
 
 def derive_seed(seed: int, *names: object) -> int:
@@ -19,6 +16,9 @@ def derive_seed(seed: int, *names: object) -> int:
 
 def seed_everything(seed: int) -> None:
     """Seed Python, numpy and torch (every device)."""
+    import numpy as np
+    import torch
+
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Chat: a prompt and a response, rendered by the tokenizer's own template and encoded within a length."""
+"""A prompt and a response, rendered by the tokenizer's chat template and encoded within a length."""
 
 import contextlib
 from bisect import bisect_left
@@ -24,23 +24,22 @@ DEFAULT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '\\n\\nAssistant:' }}{% endif %}"
 )
-# Several templates write today's date into the text, so that a reward would change overnight. This shadows the
-# function by which they ask for it.
+# Several templates write today's date into the text, which would change rewards from day to day. This macro shadows
+# the function that gives them the date.
 FIXED_DATE = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
-
-
-REFUSALS = (jinja2.TemplateError, TypeError, ValueError)  # what comes out of a template that refuses its messages
+TEMPLATE_ERRORS = (jinja2.TemplateError, TypeError, ValueError)  # of a template that refuses its messages
+ROWS_PER_CALL = 32  # rows whose texts are tokenised in one call
 
 
 class ResponseTooLong(InputError):
-    """The response alone does not fit into `max_length`; cutting it would change what is judged."""
+    """The response alone does not fit into `max_length`; truncating it would change what is judged."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids, the position of the response's first token, and how many prompt tokens were cut on the left.
+    """Token ids, the index of the response's first token, and how many prompt tokens were cut on the left.
 
-    The position is None where nobody asked for it.
+    The index is None where the caller did not ask for it.
     """
 
     input_ids: list[int]
@@ -49,10 +48,10 @@ class Encoded:
 
 
 class Tokens:
-    """A text's tokens: its body, and the special ones before and after it, which are there once.
+    """A text's tokens: its body, and the special tokens before and after it, each there once.
 
-    `before` and `after` ([CLS] and [SEP], or BOS) are those of the tokenizer, or those that the template wrote. Raises
-    `InputError` for a text without tokens.
+    `before` and `after` ([CLS] and [SEP], or BOS) were added by the tokenizer or by the template. Raises `InputError`
+    for a text without tokens.
     """
 
     def __init__(self, text: str, encoding: Encoding, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -74,14 +73,14 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.before) + len(self.body) + len(self.after)
 
-    def find(self, character: int) -> int:
-        """The place in the body of the first token that goes beyond a character of the text."""
+    def index_at(self, character: int) -> int:
+        """The index in the body of the first token that ends behind a character of the text."""
         ends = [end for _, end in self.encoding.offsets[self.end - len(self.body):self.end]]
-        return next((place for place, end in enumerate(ends) if end > character), len(ends))
+        return next((index for index, end in enumerate(ends) if end > character), len(ends))
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, prompt: Messages, response: Messages, max_length: int) -> Encoded:
-    """Token ids of one conversation, as `encode_rows` makes them; a fault is raised."""
+    """Token ids of one conversation, as `encode_rows` makes them; raises its errors."""
     return unwrap(encode_rows(tokenizer, [(prompt, [response])], max_length)[0][0])
 
 
@@ -92,39 +91,44 @@ def encode_rows(
     *,
     starts: bool = True,
 ) -> list[list[Encoded | InputError]]:
-    """Token ids of each row's prompt followed by each of its responses, at most `max_length`, the response whole.
+    """Token ids of each row's prompt followed by each of its responses, at most `max_length`, responses whole.
 
-    An over-long prompt is cut from the left, behind BOS or [CLS]. In the place of an encoding stands `ResponseTooLong` where
-    the response and the special tokens alone exceed `max_length`, and `InputError` where the template refuses the
-    messages. The texts of all rows are tokenised together, equal ones once: some dozens of rows are a good number.
-    Without `starts`, a response's place is looked for only where its prompt has to be cut. Raises `InputError` for a
-    tokenizer that is slow or has no template.
+    An over-long prompt is truncated from the left, behind BOS or [CLS]. An element is `ResponseTooLong` where the
+    response and the special tokens alone exceed `max_length`, and `InputError` where the template refuses the messages.
+    Without `starts`, `response_start` is found only where the prompt has to be truncated.
+
+    Raises:
+        InputError: for a tokenizer that is slow or has no template.
     """
-    pairs = [(prompt, response) for prompt, responses in rows for response in responses]
-    tokens = tokenize(tokenizer, render_each(tokenizer, [[*prompt, *response] for prompt, response in pairs]))
-    asked = [place for place, found in enumerate(tokens)
-             if isinstance(found, Tokens) and (starts or len(found) > max_length)]
-    frames = dict(zip(asked, render_sentinels(tokenizer, [pairs[place] for place in asked]), strict=True))
-    encoded = iter([truncate(found, frames.get(place), max_length) for place, found in enumerate(tokens)])
-    return [list(islice(encoded, len(responses))) for _, responses in rows]
+    encoded: list[list[Encoded | InputError]] = []
+    for first in range(0, len(rows), ROWS_PER_CALL):
+        block = rows[first:first + ROWS_PER_CALL]
+        pairs = [(prompt, response) for prompt, responses in block for response in responses]
+        tokens = tokenize(tokenizer, render_each(tokenizer, [[*prompt, *response] for prompt, response in pairs]))
+        located = [index for index, item in enumerate(tokens)
+                   if isinstance(item, Tokens) and (starts or len(item) > max_length)]
+        sentinels = dict(zip(located, render_sentinels(tokenizer, [pairs[index] for index in located]), strict=True))
+        flat = iter([truncate(item, sentinels.get(index), max_length) for index, item in enumerate(tokens)])
+        encoded += [list(islice(flat, len(responses))) for _, responses in block]
+    return encoded
 
 
 def unwrap(encoded: Encoded | InputError, what: str = "") -> Encoded:
-    """What `encode_rows` gave for a conversation; raises a fault, naming `what` it is of."""
+    """An element of `encode_rows`; raises it where it is an error, behind the name `what` of its row."""
     if isinstance(encoded, InputError):
         raise type(encoded)(f"{what}: {encoded}" if what else str(encoded))
     return encoded
 
 
-def truncate(tokens: Tokens | InputError, frame: str | InputError | None, max_length: int) -> Encoded | InputError:
-    """A conversation within `max_length`, or its fault; `frame`: it with another response, where that is needed."""
+def truncate(tokens: Tokens | InputError, sentinel: str | InputError | None, max_length: int) -> Encoded | InputError:
+    """A conversation within `max_length`, or its error; `sentinel`: `sentinel_conversation` rendered, where needed."""
     if isinstance(tokens, InputError):
         return tokens
-    if isinstance(frame, InputError):
-        return frame
-    if frame is None:
+    if isinstance(sentinel, InputError):
+        return sentinel
+    if sentinel is None:
         return Encoded(tokens.before + tokens.body + tokens.after, None, 0)
-    start = tokens.find(find_response(tokens.text, frame))
+    start = tokens.index_at(find_response(tokens.text, sentinel))
     cut = max(0, len(tokens) - max_length)
     if cut > start:
         return ResponseTooLong(
@@ -135,19 +139,19 @@ def truncate(tokens: Tokens | InputError, frame: str | InputError | None, max_le
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str | InputError]) -> list[Tokens | InputError]:
-    """Each text's tokens, or its fault; equal texts are tokenised once."""
+    """Each text's tokens, or its error; equal texts are tokenised once."""
     distinct = list(dict.fromkeys(text for text in texts if isinstance(text, str)))
     encodings: Sequence[Encoding] = ()
     if distinct:
         batch = tokenizer(distinct, return_attention_mask=False, return_token_type_ids=False, verbose=False)
         encodings = batch.encodings or ()
-    known: dict[str | InputError, Tokens | InputError] = {text: text for text in texts if isinstance(text, InputError)}
+    results: dict[str | InputError, Tokens | InputError] = {text: text for text in texts if isinstance(text, InputError)}
     for text, encoding in zip(distinct, encodings, strict=True):
         try:
-            known[text] = Tokens(text, encoding, tokenizer)
+            results[text] = Tokens(text, encoding, tokenizer)
         except InputError as error:
-            known[text] = error
-    return [known[text] for text in texts]
+            results[text] = error
+    return [results[text] for text in texts]
 
 
 def render(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
@@ -155,17 +159,15 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
     template = get_template(tokenizer)
     try:
         return apply_template(tokenizer, template, [messages])[0]
-    except REFUSALS as error:
-        roles = ", ".join(message["role"] for message in messages)
-        raise_input_error(
-            "chat template", f"messages it can render (roles {roles})", Verbatim(error), "Mend the roles or template."
-        )
+    except TEMPLATE_ERRORS as error:
+        expected = f"messages it can render (roles {', '.join(message['role'] for message in messages)})"
+        raise_input_error("chat template", expected, Verbatim(error), "Fix the roles or the template.")
 
 
 def render_each(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Messages]) -> list[str | InputError]:
     """Each conversation as `render` gives it, or the error that it raises."""
     template = get_template(tokenizer)
-    with contextlib.suppress(*REFUSALS):
+    with contextlib.suppress(*TEMPLATE_ERRORS):
         return [*apply_template(tokenizer, template, conversations)]
     texts: list[str | InputError] = []
     for messages in conversations:
@@ -177,21 +179,14 @@ def render_each(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Mess
 
 
 def get_template(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The tokenizer's template, which asks for a fixed date."""
+    """The tokenizer's template, with a fixed date."""
     if not tokenizer.is_fast:
-        raise_input_error(
-            "tokenizer",
-            "a fast tokenizer (with character offsets)",
-            Verbatim(type(tokenizer).__name__),
-            "Convert it: the response's place in the tokens is found by its offsets.",
-        )
+        kind = Verbatim(type(tokenizer).__name__)
+        hint = "Convert it: its character offsets tell where the response begins."
+        raise_input_error("tokenizer", "a fast tokenizer (with character offsets)", kind, hint)
     if tokenizer.chat_template is None:
-        raise_input_error(
-            "tokenizer",
-            "a chat template",
-            Verbatim("none"),
-            "Call rmkit.data.chat_template.set_default_template(tokenizer).",
-        )
+        hint = "Call rmkit.data.chat_template.set_default_template(tokenizer)."
+        raise_input_error("tokenizer", "a chat template", Verbatim("none"), hint)
     return FIXED_DATE + tokenizer.get_chat_template()
 
 
@@ -200,23 +195,22 @@ def apply_template(
 ) -> list[str]:
     """Each conversation as text."""
     plain = [[dict(message) for message in messages] for messages in conversations]
-    texts = tokenizer.apply_chat_template(plain, chat_template=template, tokenize=False) if plain else []
-    return [str(text) for text in texts]
+    return list(map(str, tokenizer.apply_chat_template(plain, chat_template=template, tokenize=False))) if plain else []
 
 
 def render_sentinels(
     tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[Messages, Messages]]
 ) -> list[str | InputError]:
-    """The frame of each prompt with its response, rendered."""
-    frames: list[Messages] = []
-    places = []
+    """Each pair's `sentinel_conversation`, rendered."""
+    distinct: list[Messages] = []
+    indices = []
     for pair in pairs:
-        frame = sentinel_conversation(*pair)
-        if not frames or frame != frames[-1]:  # the responses to a prompt mostly have one frame
-            frames.append(frame)
-        places.append(len(frames) - 1)
-    rendered = render_each(tokenizer, frames)
-    return [rendered[place] for place in places]
+        conversation = sentinel_conversation(*pair)
+        if not distinct or conversation != distinct[-1]:  # the responses to a prompt mostly have the same one
+            distinct.append(conversation)
+        indices.append(len(distinct) - 1)
+    rendered = render_each(tokenizer, distinct)
+    return [rendered[index] for index in indices]
 
 
 def sentinel_conversation(prompt: Messages, response: Messages) -> list[Mapping[str, str]]:
@@ -225,14 +219,14 @@ def sentinel_conversation(prompt: Messages, response: Messages) -> list[Mapping[
     return [*prompt, {**response[0], "content": mark}, *response[1:]]
 
 
-def find_response(text: str, frame: str) -> int:
-    """The character at which the response begins in a rendered conversation: where the rendered frame differs.
+def find_response(text: str, sentinel: str) -> int:
+    """The character at which the response begins in a rendered conversation: where the rendered sentinel differs.
 
     This holds for every template, while the prompt rendered with a generation prompt is not always how the whole
     conversation begins.
     """
-    sizes = range(1, min(len(text), len(frame)) + 1)
-    return bisect_left(sizes, True, key=lambda size: text[:size] != frame[:size])
+    sizes = range(1, min(len(text), len(sentinel)) + 1)
+    return bisect_left(sizes, True, key=lambda size: text[:size] != sentinel[:size])
 
 
 def set_default_template(tokenizer: PreTrainedTokenizerBase) -> None:

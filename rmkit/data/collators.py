@@ -1,4 +1,4 @@
-"""Collation: pairs into token ids, and rows of token ids into padded batches."""
+"""Pairs into token ids, and rows of token ids into padded batches or packed rows."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,8 @@ from transformers import PreTrainedTokenizerBase
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.data.chat_template import encode_rows, unwrap
 
-AT_ONCE = 32  # pairs whose texts are tokenised in one call
 LABELS = ("target", "margin")
-Tokens = Sequence[int]
+TokenIds = Sequence[int]
 ENCODED = {"input_ids_chosen": List(Value("int32")), "input_ids_rejected": List(Value("int32")),
            "length": Value("int32"), "tokens": Value("int32")}
 
@@ -23,13 +22,13 @@ ENCODED = {"input_ids_chosen": List(Value("int32")), "input_ids_rejected": List(
 def encode_pairs(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
     """Token ids of every pair: `input_ids_chosen` and `input_ids_rejected`, with two sizes, both in tokens.
 
-    `length`: the longer one's. `tokens`: of both together, what they begin with counted once, as in a packed row.
-    `target` and `margin` are kept where the dataset has them; the order of the rows is kept. Prompts are cut from
-    the left, each side by itself. Raises `OverLong` naming the pair whose response alone exceeds `max_length`.
+    `length`: of the longer one. `tokens`: of both together, their shared prefix counted once, as in a packed row.
+    `target` and `margin` are kept where the dataset has them, and so is the order of the rows. Prompts are truncated
+    from the left, each side by itself. Raises `ResponseTooLong`, naming the pair.
     """
     labels = {name: dataset.features[name] for name in LABELS if name in dataset.column_names}
     return dataset.map(
-        encode_block,
+        encode_pair_batch,
         batched=True,
         fn_kwargs={"tokenizer": tokenizer, "max_length": max_length},
         remove_columns=[name for name in dataset.column_names if name not in labels],
@@ -39,24 +38,22 @@ def encode_pairs(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_lengt
     )
 
 
-def encode_block(rows: Mapping[str, list], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list]:
-    """Token ids of a block of pairs."""
-    names = rows.get("id") or ["(without id)"] * len(rows["prompt"])
-    pairs = list(zip(rows["prompt"], zip(rows["chosen"], rows["rejected"], strict=True), strict=True))
+def encode_pair_batch(batch: Mapping[str, list], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list]:
+    """Token ids of a batch of pairs."""
+    ids = batch.get("id") or ["(without id)"] * len(batch["prompt"])
+    pairs = list(zip(batch["prompt"], zip(batch["chosen"], batch["rejected"], strict=True), strict=True))
     encoded: dict[str, list] = {name: [] for name in ENCODED}
-    for start in range(0, len(pairs), AT_ONCE):
-        found = encode_rows(tokenizer, pairs[start:start + AT_ONCE], max_length, starts=False)
-        for name, sides in zip(names[start:start + AT_ONCE], found, strict=True):
-            chosen, rejected = (unwrap(side, f"pair {name}").input_ids for side in sides)
-            encoded["input_ids_chosen"].append(chosen)
-            encoded["input_ids_rejected"].append(rejected)
-            encoded["length"].append(max(len(chosen), len(rejected)))
-            encoded["tokens"].append(len(chosen) + len(rejected) - count_shared([chosen, rejected]))
+    for pair_id, sides in zip(ids, encode_rows(tokenizer, pairs, max_length, starts=False), strict=True):
+        chosen, rejected = (unwrap(side, f"pair {pair_id}").input_ids for side in sides)
+        encoded["input_ids_chosen"].append(chosen)
+        encoded["input_ids_rejected"].append(rejected)
+        encoded["length"].append(max(len(chosen), len(rejected)))
+        encoded["tokens"].append(len(chosen) + len(rejected) - shared_prefix_length([chosen, rejected]))
     return encoded
 
 
-def count_shared(group: Sequence[Tokens]) -> int:
-    """How many tokens all sequences of a group begin with; the last one of a sequence is always its own."""
+def shared_prefix_length(group: Sequence[TokenIds]) -> int:
+    """How many tokens all sequences of a group begin with, always fewer than the shortest has."""
     alike = takewhile(lambda tokens: len(set(tokens)) == 1, zip(*group, strict=False))
     return min(sum(1 for _ in alike), min(map(len, group)) - 1)
 
@@ -66,15 +63,14 @@ class PairCollator:
     """Rows of `encode_pairs` as one batch of B pairs, padded on the right to the longest of its 2B sequences.
 
     `input_ids`, `attention_mask`: [2B, token], the B chosen ones first, then the B rejected; `target`, `margin`:
-    [B] float32, each there if the rows have it. A row that lacks what others have is refused, never taken for 0.
+    [B] float32, each there if the rows have it. Raises `InputError` for a row that lacks what others have.
     """
 
     tokenizer: PreTrainedTokenizerBase
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         sequences = [row["input_ids_chosen"] for row in rows] + [row["input_ids_rejected"] for row in rows]
-        padded = pad_right(sequences, self.tokenizer)
-        return {**padded, **collate_labels(rows)}
+        return {**pad_right(sequences, self.tokenizer), **collate_labels(rows)}
 
 
 def pad_right(sequences: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase) -> dict[str, torch.Tensor]:
@@ -93,48 +89,44 @@ def pad_right(sequences: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizer
 
 
 def collate_labels(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-    """`target` and `margin`, [pair] float32, each if any row has it; refused where another lacks it."""
-    return {
-        name: torch.tensor([read_label(row, name) for row in rows], dtype=torch.float32)
-        for name in LABELS
-        if any(name in row for row in rows)
-    }
-
-
-def read_label(row: Mapping[str, Any], name: str) -> float:
-    """A row's `target` or `margin`; refused when missing or not finite."""
-    value = row.get(name)
-    if value is None or not math.isfinite(value):
-        raise_input_error(
-            name, "a finite number in every row, or the column in none", value, "Fill the column or remove it."
-        )
-    return float(value)
+    """`target` and `margin`, [pair] float32, each if any row has it; raises `InputError` where another lacks it."""
+    labels = {}
+    for name in LABELS:
+        values = [row.get(name) for row in rows]
+        if not any(name in row for row in rows):
+            continue
+        for value in values:
+            if value is None or not math.isfinite(value):
+                expected = "a finite number in every row, or the column in none"
+                raise_input_error(name, expected, value, "Fill the column or remove it.")
+        labels[name] = torch.tensor(values, dtype=torch.float32)
+    return labels
 
 
 @dataclass(frozen=True)
 class Segments:
-    """The segments of a row, in their order: how long each is, and how many tokens of its group it comes after.
+    """The segments of a packed row, in their order: the length of each, and the length of the prefix it follows.
 
-    A segment with prefix 0 begins a group: it is a whole sequence. One with prefix p is what a sequence has beyond
-    the first p tokens of the segment that began its group; it sees those and itself, and nothing else of the row.
+    A segment with prefix 0 starts a group and is a whole sequence. One with prefix p is the rest of a sequence whose
+    first p tokens are those of the segment that started its group; it attends to those and to itself alone.
     """
 
     lengths: tuple[int, ...]
     prefixes: tuple[int, ...]
 
 
-def pack(groups: Sequence[Sequence[Tokens]]) -> dict[str, Any]:
-    """One row of all sequences, group by group; those of a group share one copy of what they begin with.
+def pack(groups: Sequence[Sequence[TokenIds]]) -> dict[str, Any]:
+    """One row of all sequences, group by group; those of a group share one copy of their common prefix.
 
-    For causal models: a token's state depends on what is before it alone, so a prompt's states are the same for any
+    For causal models: a token's state depends only on the tokens before it, so a prompt's states are the same for any
     number of responses. `input_ids` and `position_ids` (each sequence counts from 0): [1, token]; `last`: [sequence],
-    the place in the row of each one's last token; `segments`: the `Segments`.
+    the index in the row of each sequence's last token; `segments`: the `Segments`.
     """
     tokens: list[int] = []
     positions: list[int] = []
     lengths, prefixes, last = [], [], []
     for group in groups:
-        shared = count_shared(group)
+        shared = shared_prefix_length(group)
         for number, sequence in enumerate(group):
             prefix = shared if number else 0
             tokens += sequence[prefix:]
@@ -151,7 +143,7 @@ def pack(groups: Sequence[Sequence[Tokens]]) -> dict[str, Any]:
 
 
 def repeat_packed(row: Mapping[str, Any], times: int) -> dict[str, Any]:
-    """`times` copies of a packed row as one row, none of which sees another."""
+    """`times` copies of a packed row as one row, none of which attends to another."""
     length = row["input_ids"].shape[1]
     segments = row["segments"]
     return {

@@ -1,4 +1,4 @@
-"""Completions: prompts with what is to be written behind them, read from any usual file, and encoded with its place."""
+"""Prompts with completions to learn, read from any usual file and encoded."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.data.chat_template import ResponseTooLong, encode_rows, unwrap
-from rmkit.data.collators import AT_ONCE, LABELS, collate_labels, pad_right
+from rmkit.data.collators import LABELS, collate_labels, pad_right
 from rmkit.data.rejected_rows import RejectedRows
 from rmkit.data.schema import InvalidRow, Messages, read_messages, read_prompt, read_response
 from rmkit.data.sources import RowError, read_rows
@@ -31,15 +31,11 @@ def read_completions(data: str, split: str, quarantine: RejectedRows) -> list[di
         try:
             prompt, completion = split_row(row.content)
             rows.append({"prompt": prompt, COMPLETION: completion})
-        except InvalidRow as unusable:
-            quarantine.add(row, RowError(*unusable.args))
+        except InvalidRow as invalid:
+            quarantine.add(row, RowError(*invalid.args))
     if not rows:
-        raise_input_error(
-            f"data {data}",
-            "a row with prompt and completion, or messages",
-            Verbatim(f"none; set aside: {dict(quarantine.reasons)}"),
-            f"See {quarantine.path}.",
-        )
+        seen = Verbatim(f"none; rejected: {dict(quarantine.reasons)}")
+        raise_input_error(f"data {data}", "a row with prompt and completion, or messages", seen, f"See {quarantine.path}.")
     return rows
 
 
@@ -64,52 +60,55 @@ def split_row(content: Mapping[str, Any]) -> tuple[Messages, Messages]:
 def encode_sides(
     dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, sides: Sequence[str]
 ) -> Dataset:
-    """Token ids of every row's prompt followed by each of its `sides`, in `input_ids_SIDE`, and where it begins there.
+    """Token ids of every row's prompt followed by each of its `sides`, in `input_ids_SIDE`.
 
-    `start_SIDE`: the place of the side's first token. `length`: the longest of a row's sequences. `target` and
-    `margin` are kept. Prompts are cut from the left; rows of which a side alone exceeds `max_length` are left out.
+    `start_SIDE`: the index of the side's first token. `length`: of a row's longest sequence. `target` and `margin` are
+    kept. Prompts are truncated from the left; rows of which a side alone exceeds `max_length` are left out.
     """
     labels = {name: dataset.features[name] for name in LABELS if name in dataset.column_names}
     tokens = {f"input_ids_{side}": List(Value("int32")) for side in sides}
-    places = {name: Value("int32") for name in (*(f"start_{side}" for side in sides), "length")}
+    numbers = {name: Value("int32") for name in (*(f"start_{side}" for side in sides), "length")}
+    features = Features({**labels, **tokens, **numbers})
     return dataset.map(
-        encode_block,
+        encode_side_batch,
         batched=True,
-        fn_kwargs={"tokenizer": tokenizer, "max_length": max_length, "sides": sides, "labels": list(labels)},
+        fn_kwargs={"tokenizer": tokenizer, "max_length": max_length, "sides": sides, "features": features},
         remove_columns=dataset.column_names,
-        features=Features({**labels, **tokens, **places}),
+        features=features,
         load_from_cache_file=False,  # the cache's key does not see a change in how rmkit encodes
         desc="Tokenising completions",
     )
 
 
-def encode_block(
-    rows: Mapping[str, list], tokenizer: PreTrainedTokenizerBase, max_length: int, sides: Sequence[str],
-    labels: Sequence[str],
+def encode_side_batch(
+    batch: Mapping[str, list],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    sides: Sequence[str],
+    features: Features,
 ) -> dict[str, list]:
-    """Token ids of a block of rows."""
-    columns = [*labels, *(f"{name}_{side}" for side in sides for name in ("input_ids", "start")), "length"]
-    encoded: dict[str, list] = {name: [] for name in columns}
-    written = list(zip(rows["prompt"], zip(*(rows[side] for side in sides), strict=True), strict=True))
-    for start in range(0, len(written), AT_ONCE):
-        for number, found in enumerate(encode_rows(tokenizer, written[start:start + AT_ONCE], max_length), start):
-            if any(isinstance(one, ResponseTooLong) for one in found):
-                continue
-            for side, one in zip(sides, found, strict=True):
-                kept = unwrap(one, f"row {number}")
-                encoded[f"input_ids_{side}"].append(kept.input_ids)
-                encoded[f"start_{side}"].append(kept.response_start)
-            for name in labels:
-                encoded[name].append(rows[name][number])
-            encoded["length"].append(max(len(unwrap(one).input_ids) for one in found))
+    """Token ids of a batch of rows."""
+    encoded: dict[str, list] = {name: [] for name in features}
+    rows = list(zip(batch["prompt"], zip(*(batch[side] for side in sides), strict=True), strict=True))
+    for index, responses in enumerate(encode_rows(tokenizer, rows, max_length)):
+        if any(isinstance(response, ResponseTooLong) for response in responses):
+            continue
+        kept = [unwrap(response, f"row {index}") for response in responses]
+        for side, response in zip(sides, kept, strict=True):
+            encoded[f"input_ids_{side}"].append(response.input_ids)
+            encoded[f"start_{side}"].append(response.response_start)
+        for name in LABELS:
+            if name in encoded:
+                encoded[name].append(batch[name][index])
+        encoded["length"].append(max(len(response.input_ids) for response in kept))
     return encoded
 
 
 class CompletionCollator:
     """Rows of `encode_sides` as one padded batch: all rows' first sides, then their second ones.
 
-    `input_ids`, `attention_mask`, `completion_mask`: [side * row, token], the last 1 where a token is a side's own;
-    `target`, `margin`: [row], where the rows have them. Other columns named in `numbers` follow as [row] float32.
+    `input_ids`, `attention_mask`, `completion_mask`: [side * row, token], the last 1 on tokens of the side; `target`,
+    `margin`: [row], where the rows have them. Other columns named in `numbers` follow as [row] float32.
     """
 
     def __init__(
@@ -122,8 +121,8 @@ class CompletionCollator:
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         batch = pad_right([row[f"input_ids_{side}"] for side in self.sides for row in rows], self.tokenizer)
         starts = torch.tensor([row[f"start_{side}"] for side in self.sides for row in rows])
-        places = torch.arange(batch["input_ids"].shape[1])
-        batch["completion_mask"] = ((places >= starts[:, None]) * batch["attention_mask"]).long()
+        positions = torch.arange(batch["input_ids"].shape[1])
+        batch["completion_mask"] = ((positions >= starts[:, None]) * batch["attention_mask"]).long()
         for name in self.numbers:
             if name in rows[0]:
                 batch[name] = torch.tensor([row[name] for row in rows], dtype=torch.float32)

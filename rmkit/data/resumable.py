@@ -1,6 +1,6 @@
-"""Ledger: rows with what was found of them, and a quarantine, written a block at a time so that a killed run goes on.
+"""A resumable pair of JSON lines files: rows with new columns, and rejected rows, written a block at a time.
 
-The two files of JSON lines are cut back to where the last whole block ended, which `progress.json` says.
+A killed run continues at the end of the last complete block: both files are truncated to the sizes in `progress.json`.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from rmkit.core.stage import PARTIAL_SUFFIX, read_json, write_json
 from rmkit.data.reading import ReadSummary
-from rmkit.data.rejected_rows import format_entry
+from rmkit.data.rejected_rows import format_rejected
 from rmkit.data.sources import Row, RowError
 
 PROGRESS = "progress.json"
@@ -21,53 +21,53 @@ QUARANTINE = "quarantine.jsonl"
 
 
 class ResumableJsonlWriter:
-    """Writes `directory`/NAME.jsonl and `directory`/quarantine.jsonl; `reading` counts what became of the rows.
+    """Writes `directory`/NAME.jsonl and `directory`/quarantine.jsonl; `summary` counts rows in, out and rejected.
 
-    The files have their names only once all is written.
+    The files get their names only when all is written.
     """
 
     def __init__(self, directory: Path, name: str) -> None:
         self.directory, self.name = directory, name
-        self.files = [f"{name}.jsonl", QUARANTINE]
-        progress = read_json(directory / PROGRESS) or {"sizes": [0, 0], "reading": {"rows_out": {name: 0}}}
-        self.reading = ReadSummary(**progress["reading"])
-        self.drafts = []
-        for file, size in zip(self.files, progress["sizes"], strict=True):
-            draft = directory / (file + PARTIAL_SUFFIX)
-            if (directory / file).exists():  # it was killed after the last block
-                (directory / file).replace(draft)
+        self.names = [f"{name}.jsonl", QUARANTINE]
+        progress = read_json(directory / PROGRESS) or {"sizes": [0, 0], "summary": {"rows_out": {name: 0}}}
+        self.summary = ReadSummary(**progress["summary"])
+        self.files = []
+        for file_name, size in zip(self.names, progress["sizes"], strict=True):
+            draft = directory / (file_name + PARTIAL_SUFFIX)
+            if (directory / file_name).exists():  # the last run was killed after the last block
+                (directory / file_name).replace(draft)
             draft.touch()
             os.truncate(draft, size)
-            self.drafts.append(draft.open("ab"))
+            self.files.append(draft.open("ab"))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for draft in self.drafts:
-            draft.close()
+        for file in self.files:
+            file.close()
         if error is None:
-            for file in self.files:
-                (self.directory / (file + PARTIAL_SUFFIX)).replace(self.directory / file)
+            for file_name in self.names:
+                (self.directory / (file_name + PARTIAL_SUFFIX)).replace(self.directory / file_name)
 
     def write(self, rows: Iterable[tuple[Row, Mapping[str, Any] | RowError]]) -> None:
-        """Add a block: each row with the columns that were found for it, or set aside for its fault."""
+        """Add a block: each row with its new columns, or with the reason why it is rejected."""
         lines: list[list[str]] = [[], []]
-        for row, found in rows:
-            self.reading.rows_in += 1
-            if isinstance(found, RowError):
-                counts = self.reading.quarantined
-                counts[found.reason] = counts.get(found.reason, 0) + 1
-                self.reading.first_places.setdefault(found.reason, f"{row.file}:{row.line}")
-                lines[1].append(format_entry(row, found))
+        for row, result in rows:
+            self.summary.rows_in += 1
+            if isinstance(result, RowError):
+                counts = self.summary.quarantined
+                counts[result.reason] = counts.get(result.reason, 0) + 1
+                self.summary.first_seen.setdefault(result.reason, f"{row.file}:{row.line}")
+                lines[1].append(format_rejected(row, result))
                 continue
             assert not isinstance(row.content, RowError)
-            self.reading.rows_out[self.name] += 1
-            lines[0].append(json.dumps({**row.content, **found}, ensure_ascii=False, default=str) + "\n")
-        for draft, added in zip(self.drafts, lines, strict=True):
-            # A lone surrogate out of a row is written as the JSON escape that it came from.
-            draft.write("".join(added).encode("utf-8", errors="backslashreplace"))
-            draft.flush()
-            os.fsync(draft.fileno())
-        sizes = [draft.tell() for draft in self.drafts]
-        write_json(self.directory / PROGRESS, {"key": PROGRESS, "sizes": sizes, "reading": asdict(self.reading)})
+            self.summary.rows_out[self.name] += 1
+            lines[0].append(json.dumps({**row.content, **result}, ensure_ascii=False, default=str) + "\n")
+        for file, added in zip(self.files, lines, strict=True):
+            # A lone surrogate in a row is written as the JSON escape that it came from.
+            file.write("".join(added).encode("utf-8", errors="backslashreplace"))
+            file.flush()
+            os.fsync(file.fileno())
+        sizes = [file.tell() for file in self.files]
+        write_json(self.directory / PROGRESS, {"key": PROGRESS, "sizes": sizes, "summary": asdict(self.summary)})

@@ -1,4 +1,4 @@
-"""Samples: several responses to each prompt, without labels (MetaRM's meta set), read and encoded."""
+"""Samples: rows of a prompt with several unlabelled responses (MetaRM's meta set), and prompts, read and encoded."""
 
 import contextlib
 import heapq
@@ -20,9 +20,9 @@ from transformers import PreTrainedTokenizerBase
 from rmkit.core.checks import InputError, Verbatim, raise_input_error
 from rmkit.core.stage import sha256_text
 from rmkit.data.chat_template import ResponseTooLong, encode_rows, unwrap
-from rmkit.data.collators import count_shared, pack, pad_right
+from rmkit.data.collators import pack, pad_right, shared_prefix_length
 from rmkit.data.parquet import read_column
-from rmkit.data.reading import PairWriter
+from rmkit.data.reading import PairWriter, encoding_error
 from rmkit.data.rejected_rows import RejectedRows
 from rmkit.data.schema import InvalidRow, Messages, read_messages, read_prompt, read_response, strip
 from rmkit.data.sources import Row, RowError, read_rows
@@ -36,10 +36,10 @@ ENCODED = Features({"input_ids": List(List(Value("int32"))), **{name: Value("int
 
 
 @dataclass
-class SampleReading:
-    """What became of a meta set: rows in, out and set aside by reason; responses kept, and left out by reason.
+class SampleSummary:
+    """Rows read, written and rejected by reason; responses written, and left out by reason.
 
-    Those left out are counted in rows that were set aside too.
+    Responses of rejected rows that were left out are counted too.
     """
 
     rows_in: int = 0
@@ -49,69 +49,63 @@ class SampleReading:
     left_out: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
-        without = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items()) or "none"
+        left_out = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items()) or "none"
         return (f"meta set: rows in {self.rows_in} = rows out {self.rows_out} + quarantined "
-                f"{sum(self.quarantined.values())}; {self.responses} responses, left out {without}")
+                f"{sum(self.quarantined.values())}; {self.responses} responses, left out {left_out}")
 
 
 def read_samples(
     data: str, directory: Path, *, tokenizer: PreTrainedTokenizerBase, max_length: int, split: str = "train"
-) -> SampleReading:
-    """Stream the rows of `data` into `directory`/samples.parquet, the rest into `directory`/quarantine.jsonl.
+) -> SampleSummary:
+    """Stream the rows of `data` into `directory`/samples.parquet, the rejected ones into `directory`/quarantine.jsonl.
 
     A row has a `prompt` (as pairs have it) and `responses` (or `completions`): a list of texts or of messages. Equal
-    responses of a row are one (space around them does not count), empty ones and those that do not fit into
-    `max_length` tokens are left out; a row with fewer than two that are left goes into quarantine. Raises
-    `InputError` when nothing is left.
+    responses of a row are one (up to space around them), empty ones and those of more than `max_length` tokens are left
+    out; a row with fewer than two that are left is rejected. Raises `InputError` when no row is left.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         quarantine = stack.enter_context(RejectedRows(directory / "quarantine.jsonl"))
         writer = stack.enter_context(PairWriter(directory / f"{SPLIT}.parquet", ("id", "prompt", "responses")))
-        reading = SampleReading(quarantined=quarantine.reasons)
+        summary = SampleSummary(quarantined=quarantine.reasons)
         for row in tqdm(read_rows(data, split), f"Reading {data}", unit=" rows", disable=None):
-            reading.rows_in += 1
-            left_out: Counter[str] = Counter()
-            samples = parse_samples(row, tokenizer, max_length, left_out)
-            reading.left_out += left_out
+            summary.rows_in += 1
+            samples = parse_samples(row, tokenizer, max_length, summary.left_out)
             if isinstance(samples, RowError):
                 quarantine.add(row, samples)
                 continue
             writer.write(samples)
-            reading.rows_out += 1
-            reading.responses += len(samples["responses"])
-        if not reading.rows_out:
-            raise_input_error(
-                f"meta_data {data}",
-                "a row with a prompt and two different responses",
-                Verbatim(f"{reading}; {dict(quarantine.reasons)}"),
-                f"See {quarantine.path}.",
-            )
-    return reading
+            summary.rows_out += 1
+            summary.responses += len(samples["responses"])
+        if not summary.rows_out:
+            expected = "a row with a prompt and two different responses"
+            seen = Verbatim(f"{summary}; {dict(quarantine.reasons)}")
+            raise_input_error(f"meta_data {data}", expected, seen, f"See {quarantine.path}.")
+    return summary
 
 
 def parse_samples(
     row: Row, tokenizer: PreTrainedTokenizerBase, max_length: int, left_out: Counter[str]
 ) -> dict[str, Any] | RowError:
-    """The prompt of a row and its different responses, those left out counted in `left_out`; or the row's fault."""
+    """The prompt of a row and its different responses, or why it is rejected; counts what is left out in `left_out`."""
     if isinstance(row.content, RowError):
         return row.content
     try:
         prompt, responses = read_columns(row.content)
-    except InvalidRow as unusable:
-        return RowError(*unusable.args)
+    except InvalidRow as invalid:
+        return RowError(*invalid.args)
     kept: dict[tuple[tuple[str, str], ...], Messages] = {}
     encoded = encode_rows(tokenizer, [(prompt, responses)], max_length)[0]
-    for response, found in zip(responses, encoded, strict=True):
+    for response, tokens in zip(responses, encoded, strict=True):
         key = tuple(strip(message) for message in response)
         if not any(content for _, content in key):
             left_out["empty"] += 1
         elif key in kept:
             left_out["equal to another"] += 1
-        elif isinstance(found, ResponseTooLong):
+        elif isinstance(tokens, ResponseTooLong):
             left_out["over-long"] += 1
-        elif isinstance(found, InputError):
-            return RowError("not encoded", str(found))
+        elif isinstance(tokens, InputError):
+            return encoding_error(tokens)
         else:
             kept[key] = response
     if len(kept) < 2:
@@ -139,12 +133,13 @@ def read_columns(content: Mapping[str, Any]) -> tuple[Messages, list[Messages]]:
 def encode_samples(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
     """Token ids of every prompt with each of its different responses: `input_ids` [response, token], and four sizes.
 
-    `length`: tokens of the longest. `tokens`: of all together, what they begin with counted once, as in a packed row.
-    `responses`: how many are left. `equal`: how many were the same tokens as another and left out; a warning has their
-    sum. Raises `InputError` for a row with fewer than two different responses, or one that cannot be encoded.
+    `length`: tokens of the longest. `tokens`: of all together, their shared prefix counted once, as in a packed row.
+    `responses`: how many are left. `equal`: how many had the same tokens as another and were left out; their sum is
+    logged as a warning. Raises `InputError` for a row with fewer than two different responses, or one that cannot be
+    encoded.
     """
     encoded = dataset.map(
-        encode_block,
+        encode_sample_batch,
         batched=True,
         fn_kwargs={"tokenizer": tokenizer, "max_length": max_length},
         remove_columns=dataset.column_names,
@@ -153,28 +148,27 @@ def encode_samples(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_len
         desc="Tokenising samples",
     )
     if equal := int(read_column(encoded, "equal", "int64").sum()):
-        logger.warning("%d responses are the same tokens as another to their prompt, and left out", equal)
+        logger.warning("%d responses have the same tokens as another to their prompt, and are left out", equal)
     return encoded
 
 
-def encode_block(rows: Mapping[str, list], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list]:
-    """Token ids of a block of prompts with their responses."""
+def encode_sample_batch(
+    batch: Mapping[str, list], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> dict[str, list]:
+    """Token ids of a batch of prompts with their responses."""
     encoded: dict[str, list] = {name: [] for name in ENCODED}
-    for prompt, responses in zip(rows["prompt"], rows["responses"], strict=True):
-        found = encode_rows(tokenizer, [(prompt, responses)], max_length)[0]
-        every = [tuple(unwrap(one, f"samples of {prompt!r:.80}").input_ids) for one in found]
+    rows = list(zip(batch["prompt"], batch["responses"], strict=True))
+    for (prompt, _), group in zip(rows, encode_rows(tokenizer, rows, max_length, starts=False), strict=True):
+        name = f"samples of {prompt!r:.80}"
+        every = [tuple(unwrap(response, name).input_ids) for response in group]
         sequences = list(dict.fromkeys(every))
         if len(sequences) < 2:
-            raise_input_error(
-                f"samples of {prompt!r:.80}",
-                "at least two different responses",
-                len(sequences),
-                "`read_samples` leaves such rows out.",
-            )
+            hint = "`read_samples` leaves such rows out."
+            raise_input_error(name, "at least two different responses", len(sequences), hint)
         lengths = [len(sequence) for sequence in sequences]
         encoded["input_ids"].append(sequences)
         encoded["length"].append(max(lengths))
-        encoded["tokens"].append(sum(lengths) - count_shared(sequences) * (len(sequences) - 1))
+        encoded["tokens"].append(sum(lengths) - shared_prefix_length(sequences) * (len(sequences) - 1))
         encoded["responses"].append(len(sequences))
         encoded["equal"].append(len(every) - len(sequences))
     return encoded
@@ -183,7 +177,7 @@ def encode_block(rows: Mapping[str, list], tokenizer: PreTrainedTokenizerBase, m
 def collate_samples(
     rows: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, *, packed: bool
 ) -> dict[str, Any]:
-    """Rows of `encode_samples` as one packed row or one padded batch, all responses to a prompt behind each other.
+    """Rows of `encode_samples` as one packed row or one padded batch, the responses of each prompt one after another.
 
     `present`: [prompt, response] bool, True where a prompt has so many responses; the rest as for pairs.
     """
@@ -201,10 +195,10 @@ def read_prompts(
 ) -> list[dict[str, Any]]:
     """Rows of `data` with their `prompt` as messages and all columns that are not responses; equal prompts are one.
 
-    `count`: how many, drawn under `seed`, in the order of the data; by default all. Which ones does not depend on that
-    order. Rows without a prompt to answer go into `quarantine`. Raises `InputError` where there is none to answer.
+    `count`: how many to sample under `seed`; all where not given. They keep the order of the data, on which the choice
+    does not depend. Rows without a prompt to answer go into `quarantine`. Raises `InputError` where none has one.
     """
-    found: dict[str, tuple[str, int, dict[str, Any]]] = {}
+    rows: dict[str, tuple[str, int, dict[str, Any]]] = {}
     for row in tqdm(read_rows(data, split), f"Reading {data}", unit=" rows", disable=None):
         if isinstance(row.content, RowError):
             quarantine.add(row, row.content)
@@ -215,24 +209,21 @@ def read_prompts(
             prompt = read_prompt(row.content["prompt"])
             if not prompt[-1]["content"].strip() or prompt[-1]["role"] == "assistant":
                 raise InvalidRow("nothing to answer")
-        except InvalidRow as unusable:
-            quarantine.add(row, RowError(*unusable.args))
+        except InvalidRow as invalid:
+            quarantine.add(row, RowError(*invalid.args))
             continue
         others = {name: value for name, value in row.content.items() if name not in RESPONSES}
-        luck = sha256_text(json.dumps([seed, prompt]))
-        found.setdefault(luck, (luck, len(found), {**others, "prompt": prompt}))
-    if not found:
-        seen = Verbatim(f"none; set aside: {dict(quarantine.reasons)}")
+        key = sha256_text(json.dumps([seed, prompt]))
+        rows.setdefault(key, (key, len(rows), {**others, "prompt": prompt}))
+    if not rows:
+        seen = Verbatim(f"none; rejected: {dict(quarantine.reasons)}")
         raise_input_error(f"data {data}", "a row with a prompt to answer", seen, f"See {quarantine.path}.")
-    drawn = heapq.nsmallest(len(found) if count is None else count, found.values())
-    return [row for _, _, row in sorted(drawn, key=lambda entry: entry[1])]
+    sampled = heapq.nsmallest(len(rows) if count is None else count, rows.values())
+    return [row for _, _, row in sorted(sampled, key=lambda entry: entry[1])]
 
 
-Parsed = tuple[Messages, list[Messages]]
-
-
-def parse_responses(row: Row) -> Parsed | RowError:
-    """The prompt of a row and its responses, or its fault."""
+def parse_responses(row: Row) -> tuple[Messages, list[Messages]] | RowError:
+    """The prompt of a row and its responses, or why it is rejected."""
     if isinstance(row.content, RowError):
         return row.content
     content = row.content
@@ -240,8 +231,8 @@ def parse_responses(row: Row) -> Parsed | RowError:
         content = {**content, "responses": [content["response"]]}
     try:
         prompt, responses = read_columns(content)
-    except InvalidRow as unusable:
-        return RowError(*unusable.args)
+    except InvalidRow as invalid:
+        return RowError(*invalid.args)
     if not responses:
         return RowError("empty responses")
     for part, messages in (("prompt", prompt), *(("response", response) for response in responses)):
@@ -251,10 +242,8 @@ def parse_responses(row: Row) -> Parsed | RowError:
 
 
 def is_first_occurrence(responses: Sequence[str]) -> NDArray[np.bool_]:
-    """Which of a prompt's responses, over [response], repeat no earlier one; space around them does not count."""
-    kept: dict[str, int] = {}
-    for place, response in enumerate(responses):
-        kept.setdefault(response.strip(), place)
-    first = np.zeros(len(responses), dtype=np.bool_)
-    first[list(kept.values())] = True
-    return first
+    """True over [response] where a prompt's response repeats no earlier one, up to space around them."""
+    first: dict[str, int] = {}
+    return np.array(
+        [first.setdefault(text.strip(), index) == index for index, text in enumerate(responses)], dtype=np.bool_
+    )

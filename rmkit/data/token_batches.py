@@ -1,4 +1,4 @@
-"""Groups: a prompt's responses as token ids, in units that are scored in one piece within a budget of tokens."""
+"""A prompt's responses as token ids, in units that are scored in one piece within a budget of tokens."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from rmkit.data.chat_template import encode_rows, unwrap
-from rmkit.data.collators import AT_ONCE, Tokens, count_shared
+from rmkit.data.collators import TokenIds, shared_prefix_length
 
-MAX_TOKENS = 16384  # read at once, enough to keep an accelerator busy
+MAX_TOKENS = 16384  # of a batch: enough to keep an accelerator busy
 UNIT_SCHEMA = Features({"input_ids": List(List(Value("int32"))), "tokens": Value("int32"), "sequences": Value("int32")})
 
 
@@ -19,11 +19,11 @@ def encode_groups(
 ) -> Dataset:
     """Units of the responses to every row's `prompt`, as `split_into_units` makes them, in order.
 
-    The responses are those in the column `responses`, or `chosen` and `rejected`. Raises what `encode_rows` gives in
-    an encoding's place, naming the row.
+    The responses are those in the column `responses`, or `chosen` and `rejected`. Raises the errors of `encode_rows`,
+    naming the row.
     """
     return rows.map(
-        encode_block,
+        encode_group_batch,
         batched=True,
         with_indices=True,
         fn_kwargs={"tokenizer": tokenizer, "max_length": max_length, "max_tokens_per_batch": max_tokens_per_batch},
@@ -34,26 +34,23 @@ def encode_groups(
     )
 
 
-def encode_block(
-    rows: Mapping[str, list],
-    numbers: Sequence[int],
+def encode_group_batch(
+    batch: Mapping[str, list],
+    indices: Sequence[int],
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     max_tokens_per_batch: int | None,
 ) -> dict[str, list]:
-    """Units of a block of rows."""
-    sides = rows["responses"] if "responses" in rows else zip(rows["chosen"], rows["rejected"], strict=True)
-    names = [f"pair {name}" for name in rows["id"]] if "id" in rows else [f"row {number}" for number in numbers]
-    prompts = list(zip(rows["prompt"], sides, strict=True))
-    groups: list[list[Tokens]] = []
-    for start in range(0, len(prompts), AT_ONCE):
-        found = encode_rows(tokenizer, prompts[start:start + AT_ONCE], max_length, starts=False)
-        for name, group in zip(names[start:start + AT_ONCE], found, strict=True):
-            groups.append([unwrap(encoded, name).input_ids for encoded in group])
+    """Units of a batch of rows."""
+    sides = batch["responses"] if "responses" in batch else zip(batch["chosen"], batch["rejected"], strict=True)
+    names = [f"pair {name}" for name in batch["id"]] if "id" in batch else [f"row {index}" for index in indices]
+    encoded = encode_rows(tokenizer, list(zip(batch["prompt"], sides, strict=True)), max_length, starts=False)
+    groups = [[unwrap(response, name).input_ids for response in group]
+              for name, group in zip(names, encoded, strict=True)]
     return split_into_units(groups, max_tokens_per_batch)
 
 
-def split_into_units(groups: Sequence[Sequence[Tokens]], max_tokens_per_batch: int | None) -> dict[str, list]:
+def split_into_units(groups: Sequence[Sequence[TokenIds]], max_tokens_per_batch: int | None) -> dict[str, list]:
     """The sequences of all groups, in order, in units of one group each: `input_ids` [unit, sequence, token].
 
     A unit has at most `max_tokens_per_batch` tokens, those that its sequences begin with counted once, or one sequence. With
@@ -61,8 +58,8 @@ def split_into_units(groups: Sequence[Sequence[Tokens]], max_tokens_per_batch: i
     """
     units: dict[str, list] = {name: [] for name in UNIT_SCHEMA}
     for group in groups:
-        shared = count_shared(group) if max_tokens_per_batch and group else 0
-        unit: list[Tokens] = []
+        shared = shared_prefix_length(group) if max_tokens_per_batch and group else 0
+        unit: list[TokenIds] = []
         size = 0
         for sequence in group:
             if unit and size + len(sequence) - shared > (max_tokens_per_batch or 0):
@@ -75,7 +72,7 @@ def split_into_units(groups: Sequence[Sequence[Tokens]], max_tokens_per_batch: i
     return units
 
 
-def add_unit(units: dict[str, list], sequences: list[Tokens], tokens: int) -> None:
+def add_unit(units: dict[str, list], sequences: list[TokenIds], tokens: int) -> None:
     """Add a unit of these sequences, which take so many tokens."""
     for name, value in zip(UNIT_SCHEMA, (sequences, tokens, len(sequences)), strict=True):
         units[name].append(value)

@@ -13,8 +13,8 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from rmkit.core.arrays import first_occurrences, text_key
+from rmkit.data.chat_template import ROWS_PER_CALL as AT_ONCE
 from rmkit.data.chat_template import encode_rows, unwrap
-from rmkit.data.collators import AT_ONCE
 from rmkit.data.memmap import memmap_zeros, to_memmap
 from rmkit.data.parquet import PAIR_SIDES, stream_rows
 

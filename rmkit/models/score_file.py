@@ -12,10 +12,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rmkit.core.checks import InputError, Verbatim, raise_input_error
 from rmkit.core.stage import Stage, open_stage
-from rmkit.data.chat_template import Encoded, ResponseTooLong, encode_rows
-from rmkit.data.collators import AT_ONCE
+from rmkit.data.chat_template import Encoded, encode_rows
+from rmkit.data.reading import encoding_error
 from rmkit.data.resumable import PROGRESS, ResumableJsonlWriter
-from rmkit.data.samples import Parsed, parse_responses
+from rmkit.data.samples import parse_responses
+from rmkit.data.schema import Messages
 from rmkit.data.sources import Row, RowError, find_files, read_rows
 from rmkit.data.token_batches import MAX_TOKENS, UNIT_SCHEMA, split_into_units
 from rmkit.models.scoring import load_scorer, prefix_sharing_budget, score_units
@@ -64,31 +65,31 @@ def fill(
     *, max_length: int, max_tokens_per_batch: int,
 ) -> None:
     """Score what is not scored yet."""
-    with ResumableJsonlWriter(stage.directory, SCORED) as ledger:
-        reading = ledger.reading
+    with ResumableJsonlWriter(stage.directory, SCORED) as writer:
+        summary = writer.summary
         rows = iter(tqdm(read_rows(data, split), f"Scoring {data}", unit=" rows", disable=None))
-        done = sum(1 for _ in islice(rows, reading.rows_in))
-        if done < reading.rows_in:
+        done = sum(1 for _ in islice(rows, summary.rows_in))
+        if done < summary.rows_in:
             raise_input_error(
                 f"data {data}",
-                f"the {reading.rows_in} rows that were read before",
+                f"the {summary.rows_in} rows that were read before",
                 Verbatim(f"{done} rows"),
                 "Name another output folder.",
             )
         while block := list(islice(rows, BLOCK)):
-            ledger.write(score_block(block, model, tokenizer, max_length, max_tokens_per_batch))
-        if not reading.rows_out[SCORED]:
+            writer.write(score_block(block, model, tokenizer, max_length, max_tokens_per_batch))
+        if not summary.rows_out[SCORED]:
             raise_input_error(
                 f"data {data}",
                 "at least one usable row",
-                Verbatim("; ".join([str(reading), *reading.list_reasons()])),
+                Verbatim("; ".join([str(summary), *summary.list_reasons()])),
                 "A row has prompt and responses.",
             )
     stage.record.update(
-        rows_in=reading.rows_in,
-        rows_out=reading.rows_out[SCORED],
-        quarantined=reading.quarantined,
-        report=[str(reading), *(f"  {line}" for line in reading.list_reasons())],
+        rows_in=summary.rows_in,
+        rows_out=summary.rows_out[SCORED],
+        quarantined=summary.quarantined,
+        report=[str(summary), *(f"  {line}" for line in summary.list_reasons())],
     )
 
 
@@ -96,7 +97,7 @@ def score_block(
     block: list[Row], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int, max_tokens_per_batch: int
 ) -> Iterator[tuple[Row, Mapping[str, Any] | RowError]]:
     """Each row of a block with its `rewards`, or its fault."""
-    encoded = list(encode_block([parse_responses(row) for row in block], tokenizer, max_length))
+    encoded = encode_block([parse_responses(row) for row in block], tokenizer, max_length)
     groups = [group for group in encoded if not isinstance(group, RowError)]
     units = split_into_units(groups, prefix_sharing_budget(model, max_length, max_tokens_per_batch))
     rewards: np.ndarray = score_units(
@@ -112,22 +113,18 @@ def score_block(
 
 
 def encode_block(
-    parsed: list[Parsed | RowError], tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> Iterator[list[list[int]] | RowError]:
-    """Token ids [response, token] of each row, or its fault."""
-    for start in range(0, len(parsed), AT_ONCE):
-        part = parsed[start:start + AT_ONCE]
-        sound = [row for row in part if not isinstance(row, RowError)]
-        found = iter(encode_rows(tokenizer, sound, max_length, starts=False))
-        for row in part:
-            yield row if isinstance(row, RowError) else list_tokens(next(found))
+    parsed: list[tuple[Messages, list[Messages]] | RowError], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[list[list[int]] | RowError]:
+    """Token ids [response, token] of each row, or why it is rejected."""
+    encoded = iter(encode_rows(
+        tokenizer, [row for row in parsed if not isinstance(row, RowError)], max_length, starts=False
+    ))
+    return [row if isinstance(row, RowError) else list_tokens(next(encoded)) for row in parsed]
 
 
 def list_tokens(group: list[Encoded | InputError]) -> list[list[int]] | RowError:
-    """Token ids of a row's conversations, or the fault of the first that has one."""
+    """Token ids of a row's conversations, or why the first that has none is rejected."""
     for encoded in group:
         if isinstance(encoded, InputError):
-            return RowError(
-                "over-long response" if isinstance(encoded, ResponseTooLong) else "not encoded", str(encoded)
-            )
+            return encoding_error(encoded)
     return [encoded.input_ids for encoded in group if isinstance(encoded, Encoded)]

@@ -35,7 +35,7 @@ def data(tmp_path):
 
 
 def test_the_splits_share_no_prompt_and_lose_no_pair(tmp_path, data, capsys):
-    folder = read(ReadConfig(data, str(tmp_path / "out")))
+    folder = read(ReadConfig(data=data, output_dir=str(tmp_path / "out")))
     splits = {name: load(folder, name) for name in ("train", "validation", "test")}
     assert sorted(pair["id"] for pairs in splits.values() for pair in pairs) == sorted(
         f"pairs:{line}" for line in range(1, 201))
@@ -49,21 +49,21 @@ def test_the_splits_share_no_prompt_and_lose_no_pair(tmp_path, data, capsys):
 
 
 def test_the_same_configuration_is_not_read_again(tmp_path, data, capsys):
-    config = ReadConfig(data, str(tmp_path / "out"))
+    config = ReadConfig(data=data, output_dir=str(tmp_path / "out"))
     folder = read(config)
     first = capsys.readouterr().out
     times = {name: (folder / name).stat().st_mtime_ns for name in os.listdir(folder)}
     assert read(config) == folder
     assert capsys.readouterr().out == first
     assert {name: (folder / name).stat().st_mtime_ns for name in os.listdir(folder)} == times
-    read(ReadConfig(data, str(tmp_path / "out"), seed=1))
+    read(ReadConfig(data=data, output_dir=str(tmp_path / "out"), seed=1))
     assert (folder / "train.parquet").stat().st_mtime_ns != times["train.parquet"]
 
 
 def test_validation_and_test_data_of_their_own(tmp_path, data):
     other = write_pairs(tmp_path / "other.jsonl.gz", 6, gold_gap=1.5)
     more = write_pairs(tmp_path / "more.jsonl.gz", 4)
-    folder = read(ReadConfig(data, str(tmp_path / "out"), validation=other, test=more))
+    folder = read(ReadConfig(data=data, output_dir=str(tmp_path / "out"), validation=other, test=more))
     assert read_record(folder)["rows_out"] == {"train": 200, "validation": 6, "test": 4}
     assert load(folder, "validation")[0]["gold_gap"] == 1.5
     assert "gold_gap" not in load(folder, "train")[0]
@@ -72,8 +72,8 @@ def test_validation_and_test_data_of_their_own(tmp_path, data):
 
 def test_noise_is_planted_in_training_pairs_only(tmp_path):
     data = write_pairs(tmp_path / "pairs.jsonl.gz", gold_gap=2.0)
-    plain = read(ReadConfig(data, str(tmp_path / "plain")))
-    noisy = read(ReadConfig(data, str(tmp_path / "noisy"), label_noise=LabelNoise("uniform", 0.3)))
+    plain = read(ReadConfig(data=data, output_dir=str(tmp_path / "plain")))
+    noisy = read(ReadConfig(data=data, output_dir=str(tmp_path / "noisy"), label_noise=LabelNoise(kind="uniform", rate=0.3)))
     for split in ("validation", "test"):
         assert load(plain, split) == load(noisy, split)
     train = load(noisy, "train")
@@ -90,31 +90,31 @@ def test_lengths_by_the_models_tokenizer(tmp_path, tiny_base, capsys):
     rows = [{"prompt": f"{number} " * 60, "chosen": "blue", "rejected": "red " * (60 if number == 3 else 1)}
             for number in range(40)]
     file.write_text("\n".join(json.dumps(row) for row in rows))
-    folder = read(ReadConfig(str(file), str(tmp_path / "out"), model_name_or_path=str(tiny_base), max_length=40))
+    folder = read(ReadConfig(data=str(file), output_dir=str(tmp_path / "out"), model_name_or_path=str(tiny_base), max_length=40))
     record = read_record(folder)
     assert record["quarantined"] == {"over-long response": 1}
-    assert record["prompts_cut"] == 39
+    assert record["prompts_truncated"] == 39
     assert f"over-long response: 1 (first at {file}:4)" in capsys.readouterr().out
 
 
 def test_a_split_without_pairs_is_refused(tmp_path):
     data = write_pairs(tmp_path / "pairs.jsonl.gz", 2)
     with pytest.raises(InputError, match="split (train|validation|test): expected at least one pair"):
-        read(ReadConfig(data, str(tmp_path / "out")))
-    folder = read(ReadConfig(data, str(tmp_path / "out"), validation_fraction=0, test_fraction=0))
+        read(ReadConfig(data=data, output_dir=str(tmp_path / "out")))
+    folder = read(ReadConfig(data=data, output_dir=str(tmp_path / "out"), validation_fraction=0, test_fraction=0))
     assert sorted(os.listdir(folder)) == ["quarantine.jsonl", "stage.json", "train.parquet"]
 
 
 @pytest.mark.parametrize("options, match", [
     ({"validation_fraction": 1.5}, "validation_fraction"),
     ({"max_length": 100}, "both or neither"),
-    ({"max_length": 0, "model_name_or_path": "x"}, "at least 1 token"),
+    ({"max_length": 0, "model_name_or_path": "x"}, "max_length"),
     ({"columns": {"better": "chosen"}}, "columns: better"),
-    ({"label_noise": LabelNoise("uniform", 30)}, "label_noise.rate"),
+    ({"label_noise": {"kind": "uniform", "rate": 30}}, "label_noise.rate"),
 ])
 def test_settings_are_checked_before_anything_is_read(options, match):
     with pytest.raises(InputError, match=match):
-        ReadConfig("pairs.jsonl", "out", **options)
+        ReadConfig(data="pairs.jsonl", output_dir="out", **options)
 
 
 @pytest.mark.parametrize("words, match", [
@@ -125,7 +125,7 @@ def test_settings_are_checked_before_anything_is_read(options, match):
     (["--data", "DIR/pairs.jsonl.gz", "--columns.best", "chosen"], "columns: best"),
     (["--data", "DIR/pairs.jsonl.gz", "--test", "DIR/bad.jsonl"], "data DIR/bad.jsonl"),
     (["--data", "DIR/pairs.jsonl.gz", "--label_noise.kind", "small_gap", "--label_noise.rate", "0.1"], "gold_gap"),
-    (["--data", "DIR/pairs.jsonl.gz", "--label_noise.kind", "odd", "--label_noise.rate", "0.1"], "label_noise: kind"),
+    (["--data", "DIR/pairs.jsonl.gz", "--label_noise.kind", "odd", "--label_noise.rate", "0.1"], "label_noise.kind"),
     (["--data", "DIR/pairs.jsonl.gz", "--model_name_or_path", "DIR", "--max_length", "9"], "tokenizer"),
 ])
 def test_refused_input_is_one_line_and_exit_code_2(tmp_path, data, capsys, words, match):

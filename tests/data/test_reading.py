@@ -99,7 +99,7 @@ def test_lengths_are_counted_in_tokens(tmp_path, llama):
     data = write_lines(tmp_path / "in.jsonl", rows)
     reading, pairs, quarantine = read(tmp_path / "out", data, tokenizer=llama, max_length=100)
     assert [pair["id"] for pair in pairs] == ["in:1", "in:2"]
-    assert reading.prompts_cut == 1
+    assert reading.prompts_truncated == 1
     assert quarantine[0]["reason"] == "over-long response"
     assert "max_length 100 tokens" in quarantine[0]["detail"]
     for pair in pairs:

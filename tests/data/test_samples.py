@@ -83,7 +83,7 @@ def test_equal_responses_are_left_out_when_encoding(tokenizer, caplog):
     row = {"prompt": [{"role": "user", "content": "Red?"}], "responses": [yes, no, yes]}
     (encoded,) = encode_samples(Dataset.from_list([row]), tokenizer, 64)
     assert (encoded["responses"], encoded["equal"], len(encoded["input_ids"])) == (2, 1, 2)
-    assert "1 responses are the same tokens as another" in caplog.text
+    assert "1 responses have the same tokens as another" in caplog.text
     row["responses"] = [yes, yes]
     with pytest.raises(InputError, match="at least two different responses"):
         encode_samples(Dataset.from_list([row]), tokenizer, 64)

@@ -114,7 +114,7 @@ def run(tmp_path: Path) -> Build:
         flipped, dropped = {row["id"] for row in lowest}, lowest[0]["id"]
         repaired = [{"id": row["id"], "action": "flip+margin" if row["id"] in flipped else "keep+margin"}
                     for row in rows if row["id"] != dropped]
-        read = {"rows_in": 472, "rows_out": {"train": 400, "validation": 60}, "prompts_cut": 17,
+        read = {"rows_in": 472, "rows_out": {"train": 400, "validation": 60}, "prompts_truncated": 17,
                 "quarantined": {"chosen equal to rejected": 9, "bad JSON": 3}}
         vote = {"kind": "heads", "members": MEMBERS, "loss": "symmetric", "voting": "cross-fitted",
                 "noise_rate": {"rate": 0.2637, "low": 0.2211, "high": 0.3049},
@@ -207,7 +207,7 @@ def test_every_number_shown_is_the_stages_own(run: Build) -> None:
     page = Page(report(config))
     ends_of_axis = {tenth / 10 for tenth in range(11)}
     assert page.numbers() - stage_numbers(config) <= ends_of_axis
-    wanted = {"pairs": ["rows_in", "rows_out", "quarantined", "prompts_cut"], "evaluation": [],
+    wanted = {"pairs": ["rows_in", "rows_out", "quarantined", "prompts_truncated"], "evaluation": [],
               "votes": ["members", "noise_rate", "flip_auroc"],
               "repaired": ["fraction", "label_smoothing", "actions", "candidates"]}
     for role, keys in wanted.items():

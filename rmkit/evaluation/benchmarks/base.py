@@ -112,7 +112,7 @@ def write_items(
                     file.write(json.dumps({**known, **entry}) + "\n")
         draft.replace(directory / ITEMS)
     reading.rows_out = {"items": sum(parts.values())}
-    reading.quarantined, reading.first_places = dict(quarantine.reasons), quarantine.first
+    reading.quarantined, reading.first_seen = dict(quarantine.reasons), quarantine.first_seen
     return reading, parts
 
 

@@ -115,7 +115,7 @@ def test_jobs_of_their_own_and_a_merge_are_the_plain_vote_bit_for_bit(
     made = (jobs / "stage.json").stat().st_mtime_ns
     assert main(words) == main([*words, "--merge"]) == 0 and (jobs / "stage.json").stat().st_mtime_ns == made
     repaired = repair(
-        RepairConfig(str(jobs), str(tmp_path / "repaired"), recipe="flip", fraction=0.2, strength_scale=1.0)
+        RepairConfig(votes=str(jobs), output_dir=str(tmp_path / "repaired"), recipe="flip", fraction=0.2, strength_scale=1.0)
     )
     assert (report(ReportConfig(str(tmp_path / "audit"), str(jobs), repaired=str(repaired))) / "report.html").exists()
 
