@@ -1,4 +1,4 @@
-"""A reward model in a bare torch loop: what `rmkit repair` writes, trained on with rmkit's loss and nothing else of it.
+"""A reward model in a plain torch loop: trains on the output of `rmkit repair`, with only the loss from rmkit.
 
     pairs = datasets.Dataset.from_parquet("REPAIRED/train.parquet")
     train(AutoModelForSequenceClassification.from_pretrained(BASE, num_labels=1), tokenizer, pairs)

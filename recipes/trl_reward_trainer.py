@@ -1,10 +1,9 @@
-"""rmkit's losses inside TRL: a RewardTrainer that reads the columns `target` and `margin` of repaired pairs.
+"""rmkit's losses in TRL: a RewardTrainer that uses the columns `target` and `margin` of repaired pairs.
 
     python recipes/trl_reward_trainer.py --model_name_or_path BASE --pairs REPAIRED/train.parquet --output_dir OUTPUT
 
-It takes all options of TRL's RewardConfig. TRL reads `margin` by itself; what it lacks are soft, smoothed and flipped
-labels, and losses other than Bradley-Terry's. Everything else (tokenisation, metrics, centring, checkpoints, launchers)
-stays TRL's.
+It takes all options of TRL's RewardConfig. TRL itself supports `margin`; this adds soft, smoothed and flipped labels,
+and losses other than Bradley-Terry. Everything else (tokenisation, metrics, centring, checkpoints, launchers) is TRL's.
 """
 
 from dataclasses import dataclass, field
@@ -19,10 +18,10 @@ from rmkit.losses import PAIR_LOSSES, reward_center_penalty
 
 
 class RobustRewardTrainer(RewardTrainer):
-    """TRL's RewardTrainer with a pair loss of rmkit.
+    """TRL's RewardTrainer with a pair loss from rmkit.
 
-    `loss` is a name in `rmkit.losses.PAIR_LOSSES` and `loss_settings` what that loss takes besides targets and
-    margins, such as {"flip_rate": 0.2} for "noise_corrected". Where a dataset has a `target` column, every row needs one.
+    `loss` is a key of `rmkit.losses.PAIR_LOSSES`, and `loss_settings` has that loss's other arguments, such as
+    {"flip_rate": 0.2} for "noise_corrected". If a dataset has a `target` column, every row needs a value.
     """
 
     def __init__(self, *args, loss="bradley_terry", loss_settings=None, **kwargs):
@@ -38,14 +37,14 @@ class RobustRewardTrainer(RewardTrainer):
             self._signature_columns.append("target")
 
     def collate(self, examples):
-        """TRL's batch, and `target` [pair] where the examples have one."""
+        """TRL's batch, with `target` [pair] if the examples have it."""
         batch = self.collate_without_target(examples)
         if any("target" in example for example in examples):
             batch["target"] = torch.tensor([example["target"] for example in examples])
         return batch
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """The chosen loss on the rewards of TRL's own forward pass, whose metrics are kept."""
+        """The loss on the rewards of TRL's own forward pass, with TRL's metrics."""
         target, margin = inputs.pop("target", None), inputs.get("margin")
         _, outputs = super().compute_loss(
             model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
@@ -59,10 +58,10 @@ class RobustRewardTrainer(RewardTrainer):
 
 @dataclass
 class Inputs:
-    """What is trained, and on what."""
+    """The base model and the pairs."""
 
     model_name_or_path: str
-    pairs: str = field(metadata={"help": "Parquet file: prompt, chosen, rejected and, as wished, target and margin"})
+    pairs: str = field(metadata={"help": "Parquet file: prompt, chosen, rejected and optionally target and margin"})
 
 
 def main():

@@ -21,7 +21,7 @@ from benchmarks.label_repair.synthetic import DEMONSTRATIONS, MAX_LENGTH, SIZES
 from benchmarks.shared.cli import make_parser
 from benchmarks.shared.results import write_results
 from benchmarks.shared.statistics import Cells, estimate_lead, format_arms, summarise_arms
-from rmkit.commands.iterate import META, PLAIN, IterateConfig, iterate
+from rmkit.commands.iterate import METARM, PLAIN, IterateConfig, iterate
 from rmkit.commands.read import ReadConfig, read
 from rmkit.commands.synthetic import BASE_MODEL, SyntheticConfig, synthetic
 from rmkit.commands.train import TrainConfig, train
@@ -33,8 +33,8 @@ START = {"learning_rate": 1e-3, "num_train_epochs": 1, "per_device_train_batch_s
 SETTINGS: dict[str, dict[str, Any]] = {
     "sample": {"samples": 4, "prompts": 320, "max_new_tokens": 80},
     "train": {"learning_rate": 2e-4, "max_steps": 60, "per_device_train_batch_size": 32, "warmup_steps": 5, **COMMON},
-    "meta": {"meta_learning_rate": 1.0, "meta_batch_size": 32},
-    "reinforce": {
+    "metarm": {"meta_learning_rate": 1.0, "meta_batch_size": 32},
+    "rl": {
         "learning_rate": 4e-4, "max_steps": 20, "per_device_train_batch_size": 48, "num_generations": 4,
         "max_completion_length": 80, "beta": 0.02, "logging_steps": 5, "save_steps": 10, "disable_tqdm": True,
     },
@@ -59,7 +59,8 @@ def configure(work: Path, worlds: Path, seed: int, **changes: Any) -> IterateCon
     ))
     return IterateConfig(**{
         "output_dir": str(folder / "rounds"), "data": str(pairs), "model_name_or_path": policy,
-        "reward_model": str(start), "evaluation": EVALUATION, "evaluation_prompts": "gold", "rounds": ROUNDS,
+        "reward_model": str(start), "synthetic": {"evaluation_prompts": EVALUATION, "demonstrations": 0},
+        "evaluation_prompts": "synthetic", "rounds": ROUNDS,
         "max_length": MAX_LENGTH, "seed": seed,
         **SETTINGS, **changes,
     })
@@ -68,7 +69,7 @@ def configure(work: Path, worlds: Path, seed: int, **changes: Any) -> IterateCon
 def gather(cells: Cells) -> dict[str, Any]:
     """Over seeds, of `cells` [seed][arm][round]: every figure, and by how much MetaRM is ahead, in pairs of seeds."""
     ahead = [
-        {name: estimate_lead(cells, META, PLAIN, place, name)
+        {name: estimate_lead(cells, METARM, PLAIN, place, name)
          for name in ("gold", "win_rate", "accuracy_before", "accuracy") if name in figures}
         for place, figures in enumerate(cells[0][PLAIN])
     ]

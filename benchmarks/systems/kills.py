@@ -4,7 +4,7 @@
 
 A job runs once undisturbed, on one CPU in fp32. In each trial it then runs anew and its whole process group is killed,
 one to three times in a row, each time resumed by the same command, until the trial's last start is let alone; the
-loop of `rmkit meta-reward`, recipes/meta_rewarding_gold.yaml as it stands, takes all its kills in one trial. Every
+loop of `rmkit meta-reward`, recipes/meta_rewarding_synthetic.yaml as it stands, takes all its kills in one trial. Every
 third kill waits for the first checkpoint that is being written after a random moment, and strikes within 0.01 s;
 the others come at a random moment, early enough for all of them to strike. What the trial leaves must be, byte for
 byte, what the first run left: the weights of `rmkit train`; of `rmkit run` those of its base model and of both reward
@@ -42,7 +42,7 @@ TRAINING = {
     "num_train_epochs": 12, "contrastive": "simcse", "report_to": "none", "disable_tqdm": True, "use_cpu": True,
 }
 RUN = {
-    "max_length": 256, **{f"gold.{key}": value for key, value in WORLD.items()},
+    "max_length": 256, **{f"synthetic.{key}": value for key, value in WORLD.items()},
     "read.label_noise": "{kind: uniform, rate: 0.3}", "vote.members": 3, "vote.folds": 2, "vote.heads.epochs": 2,
     "repair.recipes": "[flip, drop+margin, soft]", "evaluate.n_bootstrap": 50, "train.num_train_epochs": 4,
     **{f"train.{key}": TRAINING[key] for key in ("per_device_train_batch_size", "learning_rate", "save_steps",
@@ -52,9 +52,9 @@ WEIGHTS = "model.safetensors"
 LEFT = {
     "train": [WEIGHTS],
     "train_2_processes": [WEIGHTS],
-    "run": [f"gold/{BASE_MODEL}/{WEIGHTS}", f"plain/{WEIGHTS}", f"robust/{WEIGHTS}",
+    "run": [f"synthetic/{BASE_MODEL}/{WEIGHTS}", f"plain/{WEIGHTS}", f"robust/{WEIGHTS}",
             *(f"votes/{split}.parquet" for split in ("train", "validation", "test")), "repaired/train.parquet"],
-    "meta_reward": [f"school/{BASE_MODEL}/{WEIGHTS}", "measures/policy-4/responses/samples.jsonl",
+    "meta_reward": [f"synthetic/{BASE_MODEL}/{WEIGHTS}", "evaluation/policy-4/responses/samples.jsonl",
                     *(f"iteration-{number}/{name}" for number in (1, 2, 3, 4)
                       for name in ("pairs/train.parquet", f"model/{WEIGHTS}"))],
 }
@@ -76,7 +76,7 @@ def make_command(job: str, world: Path) -> list[str]:
     if job == "run":
         return [*rmkit, "run", *spell(RUN)]
     if job == "meta_reward":
-        recipe = Path(__file__).resolve().parents[2] / "recipes" / "meta_rewarding_gold.yaml"
+        recipe = Path(__file__).resolve().parents[2] / "recipes" / "meta_rewarding_synthetic.yaml"
         return [*rmkit, "meta-reward", str(recipe)]
     source = {"data": world / "pairs", "model_name_or_path": world / "gold" / BASE_MODEL}
     processes = {"processes": 2, "per_device_train_batch_size": 4} if job == "train_2_processes" else {}
@@ -238,7 +238,7 @@ def main() -> None:
     world = options.work.resolve() / "world"
     read(
         ReadConfig(
-            data=str(synthetic(SyntheticConfig(str(world / "gold"), **WORLD)) / "train.jsonl"),
+            data=str(synthetic(SyntheticConfig(output_dir=str(world / "gold"), **WORLD)) / "train.jsonl"),
             output_dir=str(world / "pairs"),
             validation=str(world / "gold" / "validation.jsonl"),
             test=str(world / "gold" / "test.jsonl"),

@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     work = options.work.resolve()
-    synthetic(SyntheticConfig(str(work / "gold"), **WORLD, seed=options.seed))
+    synthetic(SyntheticConfig(output_dir=str(work / "gold"), **WORLD, seed=options.seed))
     figures: dict[str, Any] = {}
     for job in options.of:
         figures[job] = {str(rows): measure(job, rows, work, options.seed) for rows in sorted(options.rows)}

@@ -1,22 +1,21 @@
 #!/usr/bin/env bash
-# One training on the machines of a hostfile, started on the first of them:
+# Trains on the machines of a hostfile; start it on the first of them.
 #   recipes/cluster/hostfile.sh HOSTFILE --config recipes/train.yaml --data PAIRS --model_name_or_path MODEL \
 #       --output_dir OUT --deepspeed recipes/deepspeed/zero3.json
-# This takes pdsh, and ssh to every machine without a password. Where there is neither (in containers, say), start it on
-# every machine, all within a few minutes, each with its place in the hostfile, counted from 0:
+# Needs pdsh, and ssh to every machine without a password. Without them (for example in containers), start it on every
+# machine within a few minutes, each with its index in the hostfile, from 0:
 #   NODE_RANK=0 recipes/cluster/hostfile.sh HOSTFILE --config ...
 #
-# On all machines the same: the working folder, the path and the packages of the Python environment (active where this
-# is started), and what the paths of data and model lead to. OUT lies on a file system that all of them share: every
-# process writes its part of a checkpoint there. Stopped, the same command on as many GPUs goes on from the last
-# complete checkpoint; what was done since is done again, so choose save_steps by what that may cost.
+# The working folder, the Python environment (active where this is started), data and model must be at the same paths on
+# all machines. OUT must be on a shared file system: every process writes its part of a checkpoint there. If killed, the
+# same command on as many GPUs continues from the last complete checkpoint; save_steps bounds what is repeated.
 #
-# DeepSpeed hands on the variables NCCL_* and PYTHON*; others, such as HF_HOME, come from the file .deepspeed_env in the
-# working folder or at home, one NAME=VALUE a line and nothing else.
+# DeepSpeed passes on the variables NCCL_* and PYTHON*; others, such as HF_HOME, come from the file .deepspeed_env in
+# the working folder or the home folder, one NAME=VALUE per line and nothing else.
 set -euo pipefail
 
 export NCCL_DEBUG="${NCCL_DEBUG:-WARN}"
-# Where the machines have several networks and NCCL takes the wrong one:
+# If the machines have several networks and NCCL takes the wrong one:
 # export NCCL_SOCKET_IFNAME=eth0 NCCL_IB_HCA=mlx5
 
 hostfile=$1

@@ -1,286 +1,243 @@
-"""`rmkit iterate`: rounds of sampling, MetaRM and policy optimisation, beside the same rounds with a plain RM."""
+"""`rmkit iterate`: iterative RLHF with MetaRM, beside the same rounds with a reward model that is trained once."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rmkit.commands.read import ReadConfig, read
 from rmkit.commands.rl import RlConfig, rl
-from rmkit.commands.run import GOLD, build_section
 from rmkit.commands.sample import SampleConfig, sample
-from rmkit.commands.synthetic import BASE_MODEL, SyntheticConfig, synthetic
+from rmkit.commands.synthetic import BASE_MODEL, SYNTHETIC, SyntheticConfig, synthetic
 from rmkit.commands.train import TrainConfig, train
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.core.legacy_config import as_dict
-from rmkit.core.seeds import derive_seed
-from rmkit.core.stage import open_stage, write_json
-from rmkit.data.parquet import split_path
-from rmkit.data.samples import SAMPLES
-from rmkit.data.sources import find_files
-from rmkit.data.synthetic.dataset import draw_prompts
-from rmkit.evaluation.policy_metrics import PolicyMetricsConfig, measure_policy
-from rmkit.evaluation.tables import align, number
-from rmkit.training.zero import under_launcher
+from rmkit.core.config import as_dict, build_section, configuration, option, section
+from rmkit.core.stage import Steps, run_steps, write_json
 
-PLAIN, META = "plain", "metarm"
-EVALUATION = "evaluation.jsonl"
+PLAIN, METARM = "plain", "metarm"
 ROUNDS = "rounds.json"
 COLUMNS = ("gold", "win_rate", "reward", "kl", "accuracy_before", "accuracy", "spread_before", "spread", "length",
            "duplicates")
+STEPS = ("data", "model_name_or_path", "output_dir", "trust_remote_code")  # keys that `iterate` sets for every step
 
 
-@dataclass
+@configuration
+class MetaRMSettings:
+    """The keys of `rmkit train` that only MetaRM has."""
+
+    meta_data: str = option(help="Rows of `prompt` and `responses`, without labels.")
+    meta_learning_rate: float = option(help="Step size of the ascent on the difference loss.", gt=0)
+    meta_batch_size: int | None = option(None, "Prompts of an ascent; null: as many as a step has pairs.", ge=1)
+    meta_steps: int = option(1, "An ascent every so many steps.", ge=1)
+
+
+@configuration
 class IterateConfig:
-    """Iterative RLHF from the SFT policy `model_name_or_path` on; each step's folder lies in `output_dir`.
+    """Iterative RLHF: each round samples the policy, trains a reward model, optimises the policy and measures it.
 
-    A round: samples of the policy as it stands, to `prompts`; a reward model trained by MetaRM on the pairs `data`
-    with those samples (arm "metarm") or without (arm "plain", whose rounds share one); the policy optimised against it,
-    with a penalty for its distance from the SFT policy; its responses to `evaluation_prompts` measured. `prompts` are
-    by default those of the pairs; others take reward model and policy to their distribution, without a label.
-    `reward_model`: what every reward model's training begins with, by default the SFT policy. `scale_rewards` divides
-    rewards by their spread on the policy's responses before each round, so that a reward model's scale is no matter;
-    without it, they are divided by `reward_scale` of `rl`.
-
-    `data` is a folder of `rmkit read` or a Parquet file. It, `model_name_or_path` and `evaluation_prompts` may be
-    "gold", the embedded world (of the size that `gold` says, and `evaluation` prompts, drawn apart from the pairs).
-    `evaluation_prompts` are by default "gold" with the data "gold"; with other data they have to be named. `train`,
-    `sample` and `rl` hold the keys of these commands, `meta` MetaRM's of `train`; what this level sets is not
-    theirs to set. The responses that are measured are drawn at temperature 1.
+    The variant `metarm` trains a reward model in each round, by MetaRM on the round's samples; `plain` trains one
+    reward model for all rounds.
     """
 
-    output_dir: str
-    data: str = GOLD
-    model_name_or_path: str = GOLD
-    evaluation_prompts: str | None = None
-    evaluation: int = 200
-    prompts: str | None = None
-    reward_model: str | None = None
-    arms: list[str] = field(default_factory=lambda: [PLAIN, META])
-    rounds: int = 4
-    scale_rewards: bool = True
-    max_length: int = 1024
-    seed: int = 0
-    trust_remote_code: bool = False
-    gold: dict[str, Any] = field(default_factory=dict)
-    sample: dict[str, Any] = field(default_factory=dict)
-    train: dict[str, Any] = field(default_factory=dict)
-    meta: dict[str, Any] = field(default_factory=dict)
-    reinforce: dict[str, Any] = field(default_factory=dict)
+    output_dir: str = option(help="Output folder.")
+    data: str = option(SYNTHETIC, "Labelled pairs: a folder of `rmkit read`, a Parquet file, or `synthetic`.")
+    model_name_or_path: str = option(SYNTHETIC, "The SFT policy: a folder, a hub name, or `synthetic`.")
+    evaluation_prompts: str | None = option(
+        None, "Rows of `prompt` to measure the policy on, or `synthetic`, the default with data: synthetic."
+    )
+    prompts: str | None = option(None, "Rows of `prompt` to sample and optimise on; null: those of the pairs.")
+    reward_model: str | None = option(None, "Base model of the reward models; null: the SFT policy.")
+    variants: list[Literal["plain", "metarm"]] = option(
+        default_factory=lambda: [PLAIN, METARM], help="Variants to run.", min_length=1
+    )
+    rounds: int = option(4, "Rounds of each variant.", ge=1)
+    scale_rewards: bool = option(True, "Divide rewards by their spread on the policy's responses before each round.")
+    max_length: int = option(1024, "Tokens of a prompt with its response.", ge=1)
+    seed: int = option(0, "Seed of every step.")
+    trust_remote_code: bool = option(False, "Run code that comes with the models.")
+    synthetic: dict[str, Any] = section(
+        "rmkit.commands.synthetic:SyntheticConfig", "The synthetic data and their model.", fixed=("output_dir",)
+    )
+    sample: dict[str, Any] = section("rmkit.commands.sample:SampleConfig", "Sampling for MetaRM.", fixed=STEPS)
+    train: dict[str, Any] = section(
+        "rmkit.commands.train:TrainConfig", "The training of the reward models.", fixed=(*STEPS, "meta_data")
+    )
+    metarm: dict[str, Any] = section(
+        "rmkit.commands.iterate:MetaRMSettings", "MetaRM's keys of the training.", fixed=("meta_data",)
+    )
+    rl: dict[str, Any] = section(
+        "rmkit.commands.rl:RlConfig", "The policy optimisation.", fixed=(*STEPS, "reward_model", "reference")
+    )
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.arms) - {PLAIN, META})
-        if unknown or not self.arms:
-            raise_input_error("arms", f"{PLAIN}, {META} or both", self.arms, "Both, to compare them.")
-        if self.rounds < 1:
+        if self.evaluation_prompts is None and self.data != SYNTHETIC:
             raise_input_error(
-                "rounds", "at least 1", self.rounds, "The paper's best policies are those of rounds 3 and 4."
+                "evaluation_prompts", "prompts to measure on, with data of your own", Verbatim("none"),
+                "Name rows of `prompt`, such as the test.parquet of `rmkit read`.",
             )
-        if self.evaluation_prompts is None and self.data != GOLD:
+        if self.scale_rewards and "reward_scale" in self.rl:
             raise_input_error(
-                "evaluation_prompts",
-                "prompts to measure on, with data other than gold",
-                Verbatim("none"),
-                "Name rows with a prompt, such as the test.parquet of `rmkit read`.",
-            )
-        if self.scale_rewards and "reward_scale" in self.reinforce:
-            raise_input_error(
-                "reinforce: reward_scale",
-                "none with scale_rewards, which sets it",
-                self.reinforce["reward_scale"],
+                "rl.reward_scale", "none with scale_rewards, which sets it", self.rl["reward_scale"],
                 "Remove it, or set scale_rewards to false.",
             )
-        for name in ("sample", "train", "reinforce"):
-            if "trust_remote_code" in getattr(self, name):
-                raise_input_error(
-                    f"{name}: trust_remote_code",
-                    "one for all steps, which load the same models",
-                    Verbatim(f"one for {name} alone"),
-                    "Set it at the top.",
-                )
-
-    @property
-    def shared(self) -> dict[str, Any]:
-        """What passes down."""
-        return {"seed": self.seed, "max_length": self.max_length, "trust_remote_code": self.trust_remote_code}
-
-
-@dataclass
-class SharedInputs:
-    """What all rounds share: the SFT policy, the pairs, prompts to sample and optimise on, prompts to measure on."""
-
-    policy: str
-    pairs: str
-    prompts: str
-    evaluation: str
-    responses: SampleConfig  # of the SFT policy to the prompts to measure on
-    gold: SyntheticConfig | None = None
-
-
-@dataclass
-class Round:
-    """The configurations of one arm's round, all built, and so checked, before the first step of any starts."""
-
-    samples: SampleConfig | None  # None in a plain arm
-    train: TrainConfig
-    before: PolicyMetricsConfig
-    reinforce: RlConfig
-    responses: SampleConfig
-    after: PolicyMetricsConfig
 
 
 def iterate(config: IterateConfig) -> Path:
-    """Take every step that is not finished yet; print the rounds and write them into `rounds.json`, the path returned.
+    """Run every step that is not finished yet; print the rounds and write them into `rounds.json`, the path returned.
 
-    A killed run goes on by the same call: a finished step is known by its record, the trainings by their checkpoints.
+    A killed run continues with the same call, the trainings from their last checkpoints.
     """
-    if under_launcher():
-        raise_input_error(
-            "iterate",
-            "one process",
-            Verbatim("a launcher's rank"),
-            "Set train.processes and reinforce.processes; the steps start what they need.",
-        )
-    world = plan_inputs(config)
-    plans = {arm: plan_variant(config, world, arm) for arm in config.arms}
-    prepare_inputs(config, world)
-    rounds = {arm: run_rounds(plan, config.scale_rewards) for arm, plan in plans.items()}
+    from rmkit.data.parquet import split_path
+    from rmkit.data.sources import find_files
+    from rmkit.training.zero import refuse_launcher
+
+    refuse_launcher("iterate", "train and rl")
+    planner = IteratePlanner(config)
+    setup = planner.plan_setup()
+    variants = {variant: planner.plan_variant(variant) for variant in config.variants}
+    if config.data != SYNTHETIC:
+        split_path(config.data, "train")
+    run_steps({name: step for name, step in setup.items() if name != "sft"})
+    find_files(planner.prompts)
+    run_steps({"sft": setup["sft"]})
+    rounds = {variant: run_rounds(steps) for variant, steps in variants.items()}
     path = Path(config.output_dir) / ROUNDS
     write_json(path, {"key": ROUNDS, "rounds": rounds})
     print(format_rounds(rounds))
     return path
 
 
-def plan_inputs(config: IterateConfig) -> SharedInputs:
-    """Where everything lies that all rounds share."""
-    folder = Path(config.output_dir)
-    gold, policy, pairs, evaluation = None, config.model_name_or_path, config.data, config.evaluation_prompts or GOLD
-    if GOLD in (policy, pairs):
-        gold = build_section(SyntheticConfig, config.gold, {"seed": config.seed}, "gold", output_dir=str(folder / GOLD))
-        policy = str(folder / GOLD / BASE_MODEL) if policy == GOLD else policy
-        pairs = str(folder / "pairs") if pairs == GOLD else pairs
-    if evaluation == GOLD:
-        evaluation = str(folder / "evaluation" / EVALUATION)
-    responses = plan_responses(config, policy, evaluation, folder / "sft")
-    prompts = config.prompts or (pairs if Path(pairs).is_file() else str(Path(pairs) / "train.parquet"))
-    return SharedInputs(policy, pairs, prompts, evaluation, responses, gold)
+class IteratePlanner:
+    """Builds the steps of a run with their configurations, which are checked before the first step starts."""
 
+    def __init__(self, config: IterateConfig) -> None:
+        self.config = config
+        self.folder = Path(config.output_dir)
+        self.shared = {"seed": config.seed, "max_length": config.max_length,
+                       "trust_remote_code": config.trust_remote_code}
+        folder = self.folder / SYNTHETIC
+        self.policy = config.model_name_or_path if config.model_name_or_path != SYNTHETIC else str(folder / BASE_MODEL)
+        self.pairs = config.data if config.data != SYNTHETIC else str(self.folder / "pairs")
+        evaluation = config.evaluation_prompts or SYNTHETIC
+        self.evaluation_prompts = evaluation if evaluation != SYNTHETIC else str(folder / "evaluation.jsonl")
+        self.prompts = config.prompts or (
+            self.pairs if Path(self.pairs).is_file() else str(Path(self.pairs) / "train.parquet")
+        )
+        self.makes_data = SYNTHETIC in (config.model_name_or_path, config.data, evaluation)
+        self.sft_responses = self.plan_responses(self.policy, self.folder / "sft")
 
-def plan_responses(config: IterateConfig, policy: str, prompts: str, output_dir: Path) -> SampleConfig:
-    """The sampling of those of a policy's responses that are measured: as `sample` says, at temperature 1."""
-    kept = ("samples", "max_new_tokens", "max_tokens_per_batch")
-    own = {name: value for name, value in config.sample.items() if name in kept}
-    return build_section(
-        SampleConfig, own, {**config.shared, "seed": derive_seed(config.seed, "evaluation")}, "sample",
-        data=prompts, model_name_or_path=policy, output_dir=str(output_dir), temperature=1.0, top_p=1.0,
-    )
+    def plan_setup(self) -> Steps:
+        """The synthetic data, if they are used, and the SFT policy's responses."""
+        steps: Steps = {}
+        folder = self.folder / SYNTHETIC
+        if self.makes_data:
+            steps["synthetic"] = partial(synthetic, build_section(
+                SyntheticConfig, {"evaluation_prompts": 200, **self.config.synthetic}, {"seed": self.config.seed},
+                "synthetic", output_dir=str(folder),
+            ))
+        if self.config.data == SYNTHETIC:
+            files = {"data": "train", "validation": "validation", "test": "test"}
+            steps["read"] = partial(read, ReadConfig(
+                output_dir=self.pairs, **{key: str(folder / f"{split}.jsonl") for key, split in files.items()}
+            ))
+        steps["sft"] = partial(sample, self.sft_responses)
+        return steps
 
+    def plan_responses(self, policy: str, folder: Path) -> SampleConfig:
+        """The responses that a policy is measured on: as in `sample`, at temperature 1."""
+        from rmkit.core.seeds import derive_seed
 
-def plan_variant(config: IterateConfig, world: SharedInputs, arm: str) -> list[Round]:
-    """All rounds of an arm, each of which goes on from the policy of the one before."""
-    rounds: list[Round] = []
-    policy, responses = world.policy, world.responses
-    for turn in range(1, config.rounds + 1):
-        folder = Path(config.output_dir) / arm / f"round-{turn}"
-        shared = {**config.shared, "seed": derive_seed(config.seed, "round", turn)}
-        samples, reward_model, meta = None, str(folder.parent / "reward_model"), {"meta_data": None}
-        if arm == META:
-            samples = build_section(
-                SampleConfig, config.sample, shared, "sample",
-                data=world.prompts, model_name_or_path=policy, output_dir=str(folder / "samples"),
-            )
+        kept = ("samples", "max_new_tokens", "max_tokens_per_batch")
+        settings = {name: value for name, value in self.config.sample.items() if name in kept}
+        shared = {**self.shared, "seed": derive_seed(self.config.seed, "evaluation")}
+        return build_section(SampleConfig, settings, shared, "sample", data=self.evaluation_prompts,
+                             model_name_or_path=policy, output_dir=str(folder), temperature=1.0, top_p=1.0)
+
+    def plan_variant(self, variant: str) -> list[Steps]:
+        """The rounds of a variant; each starts from the policy of the one before."""
+        rounds = []
+        policy, responses = self.policy, self.sft_responses
+        for number in range(1, self.config.rounds + 1):
+            folder = self.folder / variant / f"round-{number}"
+            next_responses = self.plan_responses(str(folder / "policy"), folder / "responses")
+            rounds.append(self.plan_round(number, folder, policy, responses, next_responses, variant == METARM))
+            policy, responses = str(folder / "policy"), next_responses
+        return rounds
+
+    def plan_round(
+        self, number: int, folder: Path, policy: str, responses: SampleConfig, next_responses: SampleConfig,
+        metarm: bool,
+    ) -> Steps:
+        """Sampling (MetaRM only), reward model, metrics before, policy optimisation, and metrics after."""
+        from rmkit.core.seeds import derive_seed
+        from rmkit.data.samples import SAMPLES
+        from rmkit.evaluation.policy_metrics import PolicyMetricsConfig, measure_policy
+
+        config = self.config
+        shared = {**self.shared, "seed": derive_seed(config.seed, "round", number)}
+        steps: Steps = {}
+        reward_model, meta = str(folder.parent / "reward_model"), {"meta_data": None}
+        if metarm:
+            steps["sample"] = partial(sample, build_section(
+                SampleConfig, config.sample, shared, "sample", data=self.prompts, model_name_or_path=policy,
+                output_dir=str(folder / "samples"),
+            ))
             reward_model = str(folder / "reward_model")
-            meta = plan_meta(config.meta, str(folder / "samples" / SAMPLES))
-        start = config.reward_model or world.policy
-        next_policy = str(folder / "policy")
-        next_responses = plan_responses(config, next_policy, world.evaluation, folder / "responses")
+            meta = plan_metarm(config.metarm, str(folder / "samples" / SAMPLES))
+        steps["train"] = partial(train, build_section(
+            TrainConfig, config.train, self.shared, "train",  # the same seed, and so order of pairs, in every round
+            data=self.pairs, model_name_or_path=config.reward_model or self.policy, output_dir=reward_model, **meta,
+        ))
         before, after = (
             build_section(
-                PolicyMetricsConfig, {}, shared, "measure",
-                samples=drawn.output_dir, policy=drawn.model_name_or_path, reward_model=reward_model,
-                reference_samples=world.responses.output_dir, reference=world.policy, output_dir=str(folder / name),
+                PolicyMetricsConfig, {}, shared, "metrics", samples=drawn.output_dir, policy=drawn.model_name_or_path,
+                reward_model=reward_model, reference_samples=self.sft_responses.output_dir, reference=self.policy,
+                output_dir=str(folder / name),
             )
             for name, drawn in (("before", responses), ("after", next_responses))
         )
-        rounds.append(Round(
-            samples=samples,
-            train=build_section(
-                TrainConfig, config.train, config.shared, "train",  # the seed, and so the pairs' order, of every round
-                data=world.pairs, model_name_or_path=start, output_dir=reward_model, **meta,
-            ),
-            before=before,
-            reinforce=build_section(
-                RlConfig, config.reinforce, shared, "reinforce",
-                data=world.prompts, model_name_or_path=policy, reference=world.policy, reward_model=reward_model,
-                output_dir=next_policy,
-            ),
-            responses=next_responses,
-            after=after,
-        ))
-        policy, responses = next_policy, next_responses
-    return rounds
+        steps["before"] = partial(measure_policy, before)
+        optimisation = build_section(
+            RlConfig, config.rl, shared, "rl", data=self.prompts, model_name_or_path=policy, reference=self.policy,
+            reward_model=reward_model, output_dir=str(folder / "policy"),
+        )
+        steps["rl"] = partial(rl, optimisation)
+        if config.scale_rewards:
+            steps["rl"] = partial(optimise_scaled, optimisation, before)
+        steps["responses"] = partial(sample, next_responses)
+        steps["after"] = partial(measure_policy, after)
+        return steps
 
 
-def prepare_inputs(config: IterateConfig, world: SharedInputs) -> None:
-    """Make what there is none of: the gold world, its pairs, prompts to measure on, and the SFT policy's responses."""
-    folder = Path(config.output_dir)
-    if config.data != GOLD:
-        split_path(config.data, "train")
-    if world.gold is not None:
-        gold = synthetic(world.gold)
-        if config.data == GOLD:
-            train_pairs, validation, test = (str(gold / f"{split}.jsonl") for split in ("train", "validation", "test"))
-            read(ReadConfig(data=train_pairs, validation=validation, test=test, output_dir=world.pairs))
-    if (config.evaluation_prompts or GOLD) == GOLD:
-        settings = {"evaluation": config.evaluation, "seed": config.seed}
-        with open_stage(folder / "evaluation", "prompts", settings, {}) as stage:
-            if not stage.done:
-                rows = draw_prompts("in_distribution", config.evaluation, seed=config.seed)
-                (stage.directory / EVALUATION).write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    find_files(world.prompts)
-    sample(world.responses)
+def plan_metarm(settings: dict[str, Any], samples: str, name: str = METARM) -> dict[str, Any]:
+    """MetaRM's keys of a training on `samples`. Raises `InputError` for other keys of the training."""
+    return as_dict(build_section(MetaRMSettings, settings, {}, name, meta_data=samples))
 
 
-def run_rounds(plan: list[Round], scale_rewards: bool) -> list[dict[str, Any]]:
-    """The figures of an arm's rounds; the first ones are those of the SFT policy, under the first reward model."""
-    figures: list[dict[str, Any]] = []
-    for one in plan:
-        if one.samples is not None:
-            sample(one.samples)
-        train(one.train)
-        before = measure_policy(one.before)
-        scale = (before["spread"] or 1.0) if scale_rewards else one.reinforce.reward_scale
-        rl(dataclasses.replace(one.reinforce, reward_scale=scale))
-        sample(one.responses)
-        after = measure_policy(one.after)
-        if not figures:
-            figures.append(before)
-        figures.append({**after, "accuracy_before": before.get("accuracy"), "spread_before": before["spread"]})
-    return figures
+def optimise_scaled(config: RlConfig, metrics: Any) -> Path:
+    """Optimise the policy with rewards divided by their spread in `metrics`, the metrics before the round."""
+    from rmkit.evaluation.policy_metrics import measure_policy
+
+    return rl(dataclasses.replace(config, reward_scale=measure_policy(metrics)["spread"] or 1.0))
+
+
+def run_rounds(rounds: list[Steps]) -> list[dict[str, Any]]:
+    """The metrics of the SFT policy, under the first reward model, and of the policy after each round."""
+    metrics: list[dict[str, Any]] = []
+    for steps in rounds:
+        results = run_steps(steps)
+        before, after = results["before"], results["after"]
+        if not metrics:
+            metrics.append(before)
+        metrics.append({**after, "accuracy_before": before.get("accuracy"), "spread_before": before["spread"]})
+    return metrics
 
 
 def format_rounds(rounds: Mapping[str, list[dict[str, Any]]]) -> str:
-    """A table of every arm's rounds; round 0 is the SFT policy."""
-    lines = [[f"{arm}, round {place}", *(number(figures.get(name)) for name in COLUMNS)]
-             for arm, own in rounds.items() for place, figures in enumerate(own)]
-    return align(["arm", *COLUMNS], lines)
+    """A table of every variant's rounds; round 0 is the SFT policy."""
+    from rmkit.evaluation.tables import align, number
 
-
-@dataclass(kw_only=True)
-class MetaRMSettings:
-    """The keys of `rmkit train` that are MetaRM's alone."""
-
-    meta_data: str
-    meta_learning_rate: float
-    meta_batch_size: int | None = None
-    meta_steps: int = 1
-
-
-def plan_meta(settings: dict[str, Any], samples: str) -> dict[str, Any]:
-    """What the section adds to a training, with the file of samples that the run gives it.
-
-    Raises `InputError` for keys of the training's others, which would set apart more than the ascent.
-    """
-    return as_dict(build_section(MetaRMSettings, settings, {}, "meta", meta_data=samples))
+    lines = [[f"{variant}, round {index}", *(number(metrics.get(name)) for name in COLUMNS)]
+             for variant, rows in rounds.items() for index, metrics in enumerate(rows)]
+    return align(["variant", *COLUMNS], lines)

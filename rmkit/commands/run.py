@@ -1,199 +1,131 @@
-"""`rmkit run`: from a preference set to a robust reward model and a report, in one go."""
+"""`rmkit run`: from preference pairs to a robust reward model and a report, in one go."""
 
-import dataclasses
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from rmkit.commands.evaluate import EvaluateConfig, evaluate
 from rmkit.commands.read import ReadConfig, read
 from rmkit.commands.repair import RepairConfig, repair
 from rmkit.commands.report import ReportConfig, report
-from rmkit.commands.synthetic import BASE_MODEL, SyntheticConfig, synthetic
+from rmkit.commands.synthetic import BASE_MODEL, SYNTHETIC, SyntheticConfig, synthetic
 from rmkit.commands.train import TrainConfig, train
 from rmkit.commands.vote import vote
 from rmkit.commands.vote_config import VoteConfig
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.core.legacy_config import build_config
-from rmkit.data.splits import SPLITS
-from rmkit.training.zero import under_launcher
+from rmkit.core.config import build_section, configuration, option, section
+from rmkit.core.stage import Steps, run_steps
 
-GOLD = "gold"
-Config = TypeVar("Config")
+SPLITS = ("train", "validation", "test")
 
 
-@dataclass
+@configuration
 class RunConfig:
-    """The whole road; each stage's folder lies in `output_dir`, and one whose inputs are unchanged is not redone.
+    """Read, vote, repair, train on the original and on the repaired labels, evaluate both models and report.
 
-    `data` and `model_name_or_path` may be "gold", the embedded world and its base model (of the size that `gold`
-    says). `read`, `vote`, `repair`, `train`, `evaluate` and `report` hold the keys of these commands; what this level
-    sets (data, models, folders) is not theirs to set, and `seed` and `max_length` pass down unless a stage has its
-    own. The baseline is trained as `train` says, on the labels as they came.
+    Each step has a folder in `output_dir`, and is not repeated if nothing that it depends on has changed.
     """
 
-    output_dir: str
-    data: str = GOLD
-    model_name_or_path: str = GOLD
-    max_length: int = 1024
-    seed: int = 0
-    gold: dict[str, Any] = field(default_factory=dict)
-    read: dict[str, Any] = field(default_factory=dict)
-    vote: dict[str, Any] = field(default_factory=dict)
-    repair: dict[str, Any] = field(default_factory=dict)
-    train: dict[str, Any] = field(default_factory=dict)
-    evaluate: dict[str, Any] = field(default_factory=dict)
-    audit: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class RunPlan:
-    """The stages' configurations, all built, and so checked, before the first of them starts."""
-
-    gold: SyntheticConfig | None
-    read: ReadConfig
-    vote: VoteConfig
-    repair: RepairConfig
-    robust: TrainConfig
-    plain: TrainConfig
-    evaluate: EvaluateConfig
-    audit: ReportConfig
-
-
-def run(config: RunConfig) -> Path:
-    """Run every stage that is not finished yet; returns the folder of the report."""
-    if under_launcher():
-        raise_input_error(
-            "run", "one process", Verbatim("a launcher's rank"), "Set train.processes; the stages start what they need."
-        )
-    plan = make_plan(config)
-    check_plan(plan)
-    if plan.gold is not None:
-        synthetic(plan.gold)
-    read(plan.read)
-    vote(plan.vote)
-    repair(plan.repair)
-    train(plan.plain)
-    train(plan.robust)
-    evaluate(plan.evaluate)
-    return report(plan.audit)
-
-
-def make_plan(config: RunConfig) -> RunPlan:
-    """Every stage's configuration, with the folders in between."""
-    folder = Path(config.output_dir)
-    pairs, votes, repaired, evaluation = (str(folder / name) for name in ("pairs", "votes", "repaired", "evaluation"))
-    models = {"plain": str(folder / "plain"), "robust": str(folder / "robust")}
-    shared = {"seed": config.seed, "max_length": config.max_length}
-    gold, data, base = None, {"data": config.data}, config.model_name_or_path
-    if GOLD in (config.data, config.model_name_or_path):
-        gold = build_section(SyntheticConfig, config.gold, shared, "gold", output_dir=str(folder / GOLD))
-        if config.data == GOLD:
-            files = {"data": "train", "validation": "validation", "test": "test"}
-            data = {role: str(folder / GOLD / f"{split}.jsonl") for role, split in files.items()}
-        if config.model_name_or_path == GOLD:
-            base = str(folder / GOLD / BASE_MODEL)
-    return RunPlan(
-        gold=gold,
-        read=build_section(ReadConfig, config.read, shared, "read", output_dir=pairs, model_name_or_path=base, **data),
-        vote=build_section(
-            VoteConfig, config.vote, shared, "vote", output_dir=votes, data=pairs, model_name_or_path=base
-        ),
-        repair=build_section(RepairConfig, config.repair, shared, "repair", output_dir=repaired, votes=votes),
-        plain=build_section(
-            TrainConfig,
-            config.train,
-            shared,
-            "train",
-            output_dir=models["plain"],
-            data=pairs,
-            model_name_or_path=base,
-            evaluation_data=pairs,
-        ),
-        robust=build_section(
-            TrainConfig,
-            config.train,
-            shared,
-            "train",
-            output_dir=models["robust"],
-            data=repaired,
-            model_name_or_path=base,
-            evaluation_data=pairs,
-        ),
-        evaluate=build_section(
-            EvaluateConfig,
-            config.evaluate,
-            shared,
-            "evaluate",
-            output_dir=evaluation,
-            data=pairs,
-            models=models,
-            votes=votes,
-        ),
-        audit=build_section(
-            ReportConfig,
-            config.audit,
-            shared,
-            "audit",
-            output_dir=str(folder / "audit"),
-            pairs=pairs,
-            votes=votes,
-            repaired=repaired,
-            models=models,
-            evaluation=evaluation,
-        ),
+    output_dir: str = option(help="Output folder.")
+    data: str = option(SYNTHETIC, "Preference pairs: a file, a folder, a hub name, or `synthetic`.")
+    model_name_or_path: str = option(SYNTHETIC, "Base model: a folder, a hub name, or `synthetic`.")
+    max_length: int = option(1024, "Tokens of a prompt with its response, in every step.", ge=1)
+    seed: int = option(0, "Seed of every step.")
+    synthetic: dict[str, Any] = section(
+        "rmkit.commands.synthetic:SyntheticConfig", "The synthetic data and their model.", fixed=("output_dir",)
+    )
+    read: dict[str, Any] = section(
+        "rmkit.commands.read:ReadConfig", "Reading the pairs.", fixed=("data", "model_name_or_path", "output_dir")
+    )
+    vote: dict[str, Any] = section(
+        "rmkit.commands.vote_config:VoteConfig", "The vote.", fixed=("data", "model_name_or_path", "output_dir")
+    )
+    repair: dict[str, Any] = section(
+        "rmkit.commands.repair:RepairConfig", "The label repair.", fixed=("votes", "output_dir")
+    )
+    train: dict[str, Any] = section(
+        "rmkit.commands.train:TrainConfig", "The training of both models.",
+        fixed=("data", "model_name_or_path", "output_dir", "evaluation_data"),
+    )
+    evaluate: dict[str, Any] = section(
+        "rmkit.commands.evaluate:EvaluateConfig", "The evaluation.", fixed=("data", "models", "votes", "output_dir")
+    )
+    report: dict[str, Any] = section(
+        "rmkit.commands.report:ReportConfig", "The report.",
+        fixed=("pairs", "votes", "repaired", "models", "evaluation", "output_dir"),
     )
 
 
-def check_plan(plan: RunPlan) -> None:
-    """Refuse settings of single stages that do not fit together."""
-    for split, source, fraction in (
-        ("validation", plan.read.validation, plan.read.validation_fraction),
-        ("test", plan.read.test, plan.read.test_fraction),
-    ):
-        if source is None and not fraction:
+def run(config: RunConfig) -> Path:
+    """Run every step that is not finished yet; returns the folder of the report."""
+    from rmkit.training.zero import refuse_launcher
+
+    refuse_launcher("run", "vote.train and train")
+    folder: Path = run_steps(plan_run(config))["report"]
+    return folder
+
+
+def plan_run(config: RunConfig) -> Steps:
+    """All steps with their configurations, which are built, and so checked, before the first step starts."""
+    folder = Path(config.output_dir)
+    pairs, votes, repaired, evaluation = (str(folder / name) for name in ("pairs", "votes", "repaired", "evaluation"))
+    models = {name: str(folder / name) for name in ("plain", "robust")}
+    shared = {"seed": config.seed, "max_length": config.max_length}
+    steps: Steps = {}
+
+    def add(name: str, function: Any, cls: type, settings: dict[str, Any], key: str = "", **fixed: Any) -> None:
+        steps[name] = partial(function, build_section(cls, settings, shared, key or name, **fixed))
+
+    source, model = {"data": config.data}, config.model_name_or_path
+    if SYNTHETIC in (config.data, model):
+        add("synthetic", synthetic, SyntheticConfig, config.synthetic, output_dir=str(folder / SYNTHETIC))
+    if config.data == SYNTHETIC:
+        files = {"data": "train", "validation": "validation", "test": "test"}
+        source = {key: str(folder / SYNTHETIC / f"{split}.jsonl") for key, split in files.items()}
+    if model == SYNTHETIC:
+        model = str(folder / SYNTHETIC / BASE_MODEL)
+    base = {"model_name_or_path": model}
+    add("read", read, ReadConfig, config.read, output_dir=pairs, **base, **source)
+    add("vote", vote, VoteConfig, config.vote, output_dir=votes, data=pairs, **base)
+    add("repair", repair, RepairConfig, config.repair, output_dir=repaired, votes=votes)
+    for name, data in (("plain", pairs), ("robust", repaired)):
+        add(name, train, TrainConfig, config.train, "train", output_dir=models[name], data=data, evaluation_data=pairs,
+            **base)
+    add("evaluate", evaluate, EvaluateConfig, config.evaluate, output_dir=evaluation, data=pairs, models=models,
+        votes=votes)
+    add("report", report, ReportConfig, config.report, output_dir=str(folder / "report"), pairs=pairs, votes=votes,
+        repaired=repaired, models=models, evaluation=evaluation)
+    check_plan({name: step.args[0] for name, step in steps.items()})
+    return steps
+
+
+def check_plan(configs: dict[str, Any]) -> None:
+    """Refuse settings of different steps that do not fit together."""
+    reading, voting = configs["read"], configs["vote"]
+    for split in ("validation", "test"):
+        if getattr(reading, split) is None and not getattr(reading, f"{split}_fraction"):
             raise_input_error(
-                f"read: {split}_fraction", f"{split} pairs", Verbatim("none"), "A run needs them; 0.1 is usual."
+                f"read.{split}_fraction", f"{split} pairs", Verbatim("none"), "A run needs them; 0.1 is usual."
             )
-    if plan.vote.member is not None:
+    if voting.member is not None:
         raise_input_error(
-            "vote: member",
-            "the whole vote",
-            Verbatim(f"member {plan.vote.member} alone"),
-            "Make members with `rmkit vote`; a run can merge them.",
+            "vote.member", "the whole vote", Verbatim(f"member {voting.member} alone"),
+            "Train members with `rmkit vote`; a run can merge them.",
         )
-    if plan.repair.fraction == "estimated" and not plan.vote.folds:
+    if configs["repair"].fraction == "estimated" and not voting.folds:
         raise_input_error(
-            "repair: fraction",
-            "cross-fitted votes to estimate it from",
-            Verbatim("vote.folds: 0"),
+            "repair.fraction", "cross-fitted votes to estimate it from", Verbatim("vote.folds: 0"),
             "Set vote.folds to 2 or more, or give a fraction.",
         )
-    if plan.evaluate.split not in SPLITS:
-        raise_input_error("evaluate: split", f"one of {', '.join(SPLITS)}", plan.evaluate.split, "test is usual.")
-    if plan.audit.baseline not in plan.audit.models:
-        raise_input_error(
-            "audit: baseline", f"one of {', '.join(plan.audit.models)}", plan.audit.baseline, "plain is usual."
-        )
-    for name, stage in (("vote", plan.vote), ("train", plan.robust), ("evaluate", plan.evaluate)):
-        if stage.max_length < (plan.read.max_length or 0):
+    split = configs["evaluate"].split
+    if split not in SPLITS:
+        raise_input_error("evaluate.split", f"one of {', '.join(SPLITS)}", split, "test is usual.")
+    models, baseline = configs["report"].models, configs["report"].baseline
+    if baseline not in models:
+        raise_input_error("report.baseline", f"one of {', '.join(models)}", baseline, "plain is usual.")
+    for name, key in (("vote", "vote"), ("robust", "train"), ("evaluate", "evaluate")):
+        if configs[name].max_length < (reading.max_length or 0):
             raise_input_error(
-                f"{name}: max_length",
-                f"at least that of read, {plan.read.max_length}",
-                stage.max_length,
+                f"{key}.max_length", f"at least that of read, {reading.max_length}", configs[name].max_length,
                 "Set max_length for the whole run; longer responses are then set aside in reading.",
             )
-
-
-def build_section(
-    cls: type[Config], settings: dict[str, Any], shared: dict[str, Any], name: str, **fixed: Any
-) -> Config:
-    """One stage's configuration: what the run shares, then the section's own keys, then what the run decides."""
-    taken = sorted(set(settings) & set(fixed))
-    if taken:
-        raise_input_error(
-            f"{name}: {taken[0]}", "a key of the stage alone", Verbatim("one that the run sets"), "Remove it here."
-        )
-    known = {item.name for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    passed = {key: value for key, value in shared.items() if key in known}
-    return build_config(cls, {**passed, **settings, **fixed}, name)

@@ -50,7 +50,8 @@ def nested_class(field: FieldInfo) -> type | None:
 def inner_class(field: FieldInfo) -> type | None:
     """The configuration whose keys a field holds, nested or as a section, if any."""
     reference = get_extra(field, "section", None)
-    return import_object(reference) if reference else nested_class(field)
+    inner = import_object(reference) if reference else nested_class(field)
+    return inner if hasattr(inner, "__pydantic_fields__") else None
 
 
 def import_object(reference: str) -> Any:

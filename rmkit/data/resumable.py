@@ -71,3 +71,29 @@ class ResumableJsonlWriter:
             os.fsync(file.fileno())
         sizes = [file.tell() for file in self.files]
         write_json(self.directory / PROGRESS, {"key": PROGRESS, "sizes": sizes, "summary": asdict(self.summary)})
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as JSON lines."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Append rows as JSON lines; they are on disk when this returns. Read them with `read_partial_jsonl`."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write("\n")  # ends a line that a killed process left incomplete
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_partial_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of `append_jsonl`, without incomplete lines; none if there is no file."""
+    rows = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                continue
+    return rows

@@ -1,294 +1,253 @@
-"""The plan of a run: every step's configuration, built, and so checked, before the first step starts."""
+"""The plan of a run: the steps with their configurations, all built, and so checked, before the first step starts."""
 
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from rmkit.commands.compare import CompareConfig
-from rmkit.commands.dpo import DpoConfig
-from rmkit.commands.judge import JudgeConfig
-from rmkit.commands.read import ReadConfig
-from rmkit.commands.run import GOLD, build_section
-from rmkit.commands.sample import SampleConfig
-from rmkit.commands.sft import SftConfig
-from rmkit.commands.synthetic import BASE_MODEL, EVALUATION, PROMPTS, WORLD, SyntheticLMConfig
+from rmkit.commands.dpo import DpoConfig, dpo
+from rmkit.commands.judge import JudgeConfig, judge
+from rmkit.commands.read import ReadConfig, read
+from rmkit.commands.sample import SampleConfig, sample
+from rmkit.commands.sft import SftConfig, sft
+from rmkit.commands.synthetic import BASE_MODEL, SYNTHETIC, SyntheticConfig, synthetic
 from rmkit.core.checks import Verbatim, raise_input_error
+from rmkit.core.config import build_section
 from rmkit.core.seeds import derive_seed
+from rmkit.core.stage import Steps
 from rmkit.data.samples import SAMPLES
+from rmkit.judges.base import Scale
 from rmkit.judges.config import LLMJudgeConfig
-from rmkit.meta_rewarding.config import MetaRewardConfig
-from rmkit.meta_rewarding.eft import LESSONS, EftConfig
-from rmkit.meta_rewarding.meta_judging import MetaJudgingConfig
-from rmkit.meta_rewarding.metrics import MetricsConfig
-from rmkit.meta_rewarding.pairs import HOLD, LANGUAGE, REWARD, PairConfig
-from rmkit.meta_rewarding.reward_models import UpdateRewardModelsConfig
+from rmkit.judges.prompts import JUDGE_PROMPTS
+from rmkit.meta_rewarding.config import (
+    LLM,
+    MATCH_LENGTH,
+    REWARD_MODEL,
+    EftConfig,
+    MetaJudgingConfig,
+    MetaRewardConfig,
+    PairConfig,
+)
+from rmkit.meta_rewarding.eft import TRAIN_FILE, write_eft_data
+from rmkit.meta_rewarding.meta_judging import run_meta_judging
+from rmkit.meta_rewarding.metrics import evaluate_policy
+from rmkit.meta_rewarding.pairs import write_pairs
+from rmkit.meta_rewarding.reward_models import plan_ensemble_judge, plan_reward_models
+from rmkit.meta_rewarding.steps import measure_drift, split_prompts
 
-LABELLED = "labelled"
+# Of `rmkit synthetic`: enough demonstrations of judging for a language model that is its own judge.
+SYNTHETIC_SIZES = {"prompts": 2000, "evaluation_prompts": 200, "demonstrations": 6000, "min_quality": 0.0,
+                   "judgments": 12000, "verdicts": 6000}
+SAMPLING = {"temperature": 0.8, "top_p": 0.95}  # the paper's, of responses, judgments and verdicts
 Value = TypeVar("Value")
 
 
-@dataclass
-class Iteration:
-    """One iteration's steps, in order; None for those that it does not take. `number`: from 1."""
+class LoopPlan(NamedTuple):
+    """The steps before the loop, of each iteration, and of the evaluation of each policy, the first policy's first."""
 
-    number: int
-    model: str
-    prompts: Path
-    sample: SampleConfig | None
-    judge: JudgeConfig | None
-    follow: UpdateRewardModelsConfig | None
-    battle: MetaJudgingConfig | None
-    pair: PairConfig | None
-    dpo: DpoConfig
-
-
-@dataclass
-class PolicyEvaluation:
-    """What is done to measure a policy and its judge."""
-
-    responses: SampleConfig
-    judges: list[JudgeConfig]
-    figures: MetricsConfig
-
-
-@dataclass
-class LoopPlan:
-    """All steps: of the world, before the loop, of each iteration, and of each policy, the first one's at place 0."""
-
-    school: SyntheticLMConfig | None
-    read: ReadConfig | None
-    prompts: str
-    exam: JudgeConfig | None
-    teach: EftConfig | None
-    sft: SftConfig | None
-    iterations: list[Iteration]
-    measures: list[PolicyEvaluation]
+    setup: Steps
+    iterations: list[Steps]
+    evaluations: list[Steps]
     compare: CompareConfig | None
 
 
 def plan_loop(config: MetaRewardConfig) -> LoopPlan:
-    """Every step's configuration, with the folders in between. Raises `InputError` for any that is out of place."""
-    folder = Path(config.output_dir)
-    school, places = None, {name: getattr(config, name) for name in
-                            ("model_name_or_path", "prompts", "evaluation_prompts")}
-    if GOLD in places.values() or plan_read(config) is not None:
-        home = folder / "school"
-        school = build_section(SyntheticLMConfig, config.school, {"seed": config.seed}, "school", output_dir=str(home))
-        gold = {"model_name_or_path": home / BASE_MODEL, "prompts": home / WORLD / PROMPTS,
-                "evaluation_prompts": home / WORLD / EVALUATION}
-        places = {name: str(gold[name]) if place == GOLD else place for name, place in places.items()}
-    model, sft = str(places["model_name_or_path"]), None
-    shared = {"seed": config.seed, "max_length": config.max_length, "trust_remote_code": config.trust_remote_code}
-    exam, teach = plan_eft(config, model, shared)
-    if config.sft is not None or teach is not None:
-        own = dict(config.sft or {})
-        if teach is not None:
-            own["data"] = str(Path(teach.output_dir) / LESSONS)
-        sft = build_section(SftConfig, own, shared, "sft", model_name_or_path=model, output_dir=str(folder / "sft"))
-        model = str(folder / "sft")
-    policies = [model, *(str(folder / f"iteration-{number}" / "model") for number in range(1, config.iterations + 1))]
-    iterations = [plan_iteration(config, number, policies, shared) for number in range(1, config.iterations + 1)]
-    measures = []
-    if places["evaluation_prompts"] is not None:
-        measures = [plan_evaluations(config, str(places["evaluation_prompts"]), place, policies, iterations, shared)
-                    for place in range(len(policies))]
-    compare = None
-    if config.compare is not None:
-        answers = {f"policy-{place}": own.responses.output_dir for place, own in enumerate(measures)}
-        compare = build_section(
-            CompareConfig, config.compare, shared, "compare", policies=answers, output_dir=str(folder / "compare")
+    """Every step's configuration, with the folders in between. Raises `InputError` for a setting that does not fit."""
+    return Planner(config).plan()
+
+
+class Planner:
+    """Builds the steps of a run. `policies`: the model that each iteration starts from, and the last one's."""
+
+    def __init__(self, config: MetaRewardConfig) -> None:
+        self.config = config
+        self.folder = Path(config.output_dir)
+        self.shared = {"seed": config.seed, "max_length": config.max_length,
+                       "trust_remote_code": config.trust_remote_code}
+        self.server: dict[str, Any] = {}
+        if config.server is not None:
+            self.server = {name: getattr(config.server, name) for name in ("base_url", "api_key_env", "concurrency")}
+        self.llm, self.reward_models = (
+            config.offline_pairs is None and config.judge in (name, "both") for name in (LLM, REWARD_MODEL)
         )
-    return LoopPlan(school, plan_read(config), str(places["prompts"]), exam, teach, sft, iterations, measures, compare)
+        self.prompts, self.evaluation_prompts = config.prompts, config.evaluation_prompts
+        self.labelled = config.judge_rm.data or str(self.folder / "labelled")
+        self.setup: Steps = {}
+        model = self.plan_synthetic()
+        model = self.plan_fine_tuning(model)
+        if config.iterations and config.offline_pairs is None:
+            self.setup["prompts"] = partial(
+                split_prompts, self.prompts, self.folder / "prompts", per_iteration=config.prompts_per_iteration,
+                iterations=config.iterations, seed=config.seed,
+            )
+        self.policies = [model, *(str(self.iteration(number) / "model") for number in range(1, config.iterations + 1))]
 
+    def iteration(self, number: int) -> Path:
+        """The folder of an iteration, from 1."""
+        return self.folder / f"iteration-{number}"
 
-def plan_eft(
-    config: MetaRewardConfig, model: str, shared: dict[str, Any]
-) -> tuple[JudgeConfig | None, EftConfig | None]:
-    """The model's judgments of ranked responses, and the lessons made of them."""
-    if config.eft is None:
-        return None, None
-    folder = Path(config.output_dir) / "eft"
-    if "data" not in config.eft:
-        raise_input_error(
-            "eft: data", "prompts with ranked responses", Verbatim("none"), "Name them, or leave eft out."
+    def plan(self) -> LoopPlan:
+        """All steps."""
+        iterations = [self.plan_iteration(number) for number in range(1, self.config.iterations + 1)]
+        evaluations: list[Steps] = []
+        if self.evaluation_prompts is not None:
+            evaluations = [self.plan_evaluation(number) for number in range(len(self.policies))]
+        compare = None
+        if self.config.compare is not None:
+            responses = {f"policy-{number}": steps["responses"].args[0].output_dir
+                         for number, steps in enumerate(evaluations)}
+            compare = build_section(CompareConfig, self.config.compare, self.shared, "compare", policies=responses,
+                                    output_dir=str(self.folder / "compare"))
+        return LoopPlan(self.setup, iterations, evaluations, compare)
+
+    def plan_synthetic(self) -> str:
+        """The synthetic data and labelled pairs, where they are used; returns the first model."""
+        config, seed = self.config, {"seed": self.config.seed}
+        needs_pairs = self.reward_models and config.judge_rm.data is None
+        model = config.model_name_or_path
+        if needs_pairs and SYNTHETIC not in (config.prompts, model):
+            raise_input_error(
+                "judge_rm.data", "labelled pairs to train reward models on", Verbatim("none"),
+                "Name a folder of `rmkit read`.",
+            )
+        if not needs_pairs and SYNTHETIC not in (config.prompts, model, config.evaluation_prompts):
+            return model
+        folder = self.folder / SYNTHETIC
+        sizes = {**SYNTHETIC_SIZES, **config.synthetic}
+        self.setup["synthetic"] = partial(
+            synthetic, build_section(SyntheticConfig, sizes, seed, "synthetic", output_dir=str(folder))
         )
-    exam = plan_judge(config, model, str(config.eft["data"]), folder / "judgments", shared)
-    return exam, build_section(
-        EftConfig, config.eft, shared, "eft", judgments=exam.output_dir, output_dir=str(folder / "lessons"),
-        question=config.question, tokenizer=None if config.server else model,
-        instructions=(config.sft or {}).get("data"),
-    )
+        if config.prompts == SYNTHETIC:
+            self.prompts = str(folder / "prompts.jsonl")
+        if config.evaluation_prompts == SYNTHETIC:
+            self.evaluation_prompts = str(folder / "evaluation.jsonl")
+        if needs_pairs:
+            files = {"data": "train", "validation": "validation", "test": "test"}
+            self.setup["read"] = partial(read, build_section(
+                ReadConfig, {}, seed, "read", output_dir=self.labelled,
+                **{key: str(folder / f"{split}.jsonl") for key, split in files.items()},
+            ))
+        return str(folder / BASE_MODEL) if model == SYNTHETIC else model
 
+    def plan_fine_tuning(self, model: str) -> str:
+        """EFT data and supervised fine-tuning before the loop; returns the model that comes out."""
+        config, settings = self.config, dict(self.config.sft or {})
+        if config.eft is not None:
+            if "data" not in config.eft:
+                raise_input_error("eft.data", "ranked responses", Verbatim("none"), "Name them, or leave eft out.")
+            folder = self.folder / "eft"
+            judgments = self.plan_judge(model, str(config.eft["data"]), folder / "judgments", self.shared)
+            self.setup["judge_llm"] = partial(judge, judgments)
+            self.setup["eft"] = partial(write_eft_data, build_section(
+                EftConfig, config.eft, self.shared, "eft", judgments=judgments.output_dir,
+                output_dir=str(folder / "data"), judge_prompt=config.judge_prompt,
+                tokenizer=None if config.server else model, instructions=settings.pop("data", None),
+            ))
+            settings["data"] = str(folder / "data" / TRAIN_FILE)
+        elif config.sft is None:
+            return model
+        self.setup["sft"] = partial(sft, build_section(
+            SftConfig, settings, self.shared, "sft", model_name_or_path=model, output_dir=str(self.folder / "sft")
+        ))
+        return str(self.folder / "sft")
 
-def plan_iteration(config: MetaRewardConfig, number: int, policies: list[str], shared: dict[str, Any]) -> Iteration:
-    """One iteration's steps, from the policy that the one before has made."""
-    model = policies[number - 1]
-    folder = Path(config.output_dir) / f"iteration-{number}"
-    first = Path(config.output_dir) / "iteration-1"
-    shared = {**shared, "seed": derive_seed(config.seed, "iteration", number)}
-    prompts = Path(config.output_dir) / "prompts" / f"iteration-{number}.jsonl"
-    samples = str(folder / "samples" / SAMPLES)
-    sample = judge = follow = battle = pair = None
-    data = config.fixed_pairs
-    if data is None:
-        data = str(folder / "pairs")
-        sample = build_section(
-            SampleConfig,
-            {"samples": 7, **default_sampling(), **config.sample},
-            shared,
-            "sample",
-            **server_kwargs(config),
-            data=str(prompts),
-            model_name_or_path=model,
-            output_dir=str(folder / "samples"),
-        )
-        if config.judge != REWARD:
-            judge = plan_judge(config, model, samples, folder / "judgments", shared)
-        if config.judge != LANGUAGE:
-            follow = plan_reward_models(config, number, policies[0], samples, folder, shared)
+    def plan_iteration(self, number: int) -> Steps:
+        """Sampling, judging, pairs, and the DPO training from the policy of the iteration before."""
+        config, folder, model = self.config, self.iteration(number), self.policies[number - 1]
+        shared = {**self.shared, "seed": derive_seed(config.seed, "iteration", number)}
+        steps: Steps = {}
+        if config.offline_pairs is None:
+            steps = self.plan_pairs(number, folder, model, shared)
+        settings = {"learning_rate": 5e-6, "num_train_epochs": 10.0, **config.dpo}
+        steps["dpo"] = partial(dpo, build_section(
+            DpoConfig, settings, shared, "dpo", data=config.offline_pairs or str(folder / "pairs"),
+            model_name_or_path=model, output_dir=str(folder / "model"),
+        ))
+        return steps
+
+    def plan_pairs(self, number: int, folder: Path, model: str, shared: dict[str, Any]) -> Steps:
+        """The steps of an iteration that make its pairs."""
+        config = self.config
+        samples, judgments = folder / "samples", folder / "judgments"
+        rewards, meta_judgments = folder / "rewards", folder / "meta_judgments"
+        steps: Steps = {"sample": partial(sample, build_section(
+            SampleConfig, {"samples": 7, **SAMPLING, **config.sample}, shared, "sample", **self.server,
+            data=str(self.folder / "prompts" / f"iteration-{number}.jsonl"), model_name_or_path=model,
+            output_dir=str(samples),
+        ))}
+        inputs: dict[str, Any] = {}
+        if self.llm:
+            steps["judge_llm"] = partial(judge, self.plan_judge(model, str(samples / SAMPLES), judgments, shared))
+            inputs["llm_judgments"] = str(judgments)
         if number <= config.judge_pairs:
-            battle = plan_meta_judging(config, model, folder, shared)
+            steps["meta_judge"] = partial(run_meta_judging, build_section(
+                MetaJudgingConfig, {**SAMPLING, **config.meta_judge}, shared, "meta_judge", **self.server,
+                model_name_or_path=model, question=config.judge_prompt, data=str(judgments),
+                output_dir=str(meta_judgments),
+            ))
+            inputs["meta_judgments"] = str(meta_judgments)
+        if self.reward_models:
+            steps |= plan_reward_models(
+                config.judge_rm, data=self.labelled, model=config.judge_rm.model_name_or_path or self.policies[0],
+                samples=str(samples / SAMPLES), output_dir=folder, shared=self.reward_model_settings(),
+                previous=[self.iteration(past) for past in range(1, number)],
+            )
+            inputs["reward_judgments"] = str(rewards)
         rho = value_for_iteration(config.rho, number)
-        held = first / ("judgments" if judge else "rewards") if rho == HOLD else None
-        pair = build_section(
-            PairConfig, config.pairs, {}, "pairs", output_dir=data, language=judge and judge.output_dir,
-            reward=follow and str(folder / "rewards"), battles=battle and battle.output_dir, rho=rho,
-            length_of=held and str(held), max_response=value_for_iteration(config.max_response, number),
+        first = str(self.iteration(1) / ("judgments" if self.llm else "rewards"))
+        steps["pairs"] = partial(write_pairs, build_section(
+            PairConfig, config.pairs, {}, "pairs", output_dir=str(folder / "pairs"), **inputs, rho=rho,
+            length_reference=first if rho == MATCH_LENGTH else None,
+            max_response=value_for_iteration(config.max_response, number),
             max_judgment=value_for_iteration(config.max_judgment, number),
+        ))
+        steps["drift"] = partial(
+            measure_drift, judgments if self.llm else rewards, inputs.get("meta_judgments"), folder / "drift",
+            scale=JUDGE_PROMPTS[config.judge_prompt].scale if self.llm
+            else Scale(config.judge_rm.score_min, config.judge_rm.score_max),
         )
-    dpo = build_section(
-        DpoConfig,
-        {"learning_rate": 5e-6, "num_train_epochs": 10.0, **config.dpo},
-        shared,
-        "dpo",
-        data=data,
-        model_name_or_path=model,
-        output_dir=str(folder / "model"),
-    )
-    return Iteration(number, model, prompts, sample, judge, follow, battle, pair, dpo)
+        return steps
 
-
-def plan_judge(config: MetaRewardConfig, model: str, samples: str, place: Path, shared: dict[str, Any]) -> JudgeConfig:
-    """The policy's judgments of samples."""
-    asked = judge_settings(config, model, {"samples": 11, **config.language}, "language")
-    return build_section(
-        JudgeConfig, {"n_bootstrap": 100}, shared, "language", language_model=asked, data=samples, output_dir=str(place)
-    )
-
-
-def plan_meta_judging(config: MetaRewardConfig, model: str, folder: Path, shared: dict[str, Any]) -> MetaJudgingConfig:
-    """The meta-judge's comparisons."""
-    own = dict(config.meta)
-    kept: dict[str, Any] = {name: own.pop(name) for name in ("most", "at_once") if name in own}
-    return build_section(
-        MetaJudgingConfig,
-        kept,
-        shared,
-        "meta",
-        language_model=judge_settings(config, model, own, "meta"),
-        data=str(folder / "judgments"),
-        output_dir=str(folder / "battles"),
-    )
-
-
-def judge_settings(config: MetaRewardConfig, model: str, settings: dict[str, Any], name: str) -> LLMJudgeConfig:
-    """The policy as judge or meta-judge, as the section `name` says."""
-    return build_section(
-        LLMJudgeConfig,
-        {**default_sampling(), **settings},
-        {},
-        name,
-        model_name_or_path=model,
-        question=config.question,
-        **server_kwargs(config),
-    )
-
-
-def plan_reward_models(
-    config: MetaRewardConfig, number: int, first: str, samples: str, folder: Path, shared: dict[str, Any]
-) -> UpdateRewardModelsConfig:
-    """The reward models of an iteration."""
-    folders = Path(config.output_dir)
-    own = {"model_name_or_path": first, "data": str(folders / LABELLED), **config.reward}
-    if own["data"] == GOLD:
-        own["data"] = str(folders / LABELLED)
-    return build_section(
-        UpdateRewardModelsConfig,
-        own,
-        {**shared, "seed": config.seed},
-        "reward",
-        samples=samples,
-        output_dir=str(folder),
-        earlier=[str(folders / f"iteration-{past}" / "fresh") for past in range(1, number)]
-        if own.get("fresh", True)
-        else [],
-        before=str(folders / f"iteration-{number - 1}") if number > 1 else None,
-    )
-
-
-def plan_read(config: MetaRewardConfig) -> ReadConfig | None:
-    """The reading of the gold world's labelled pairs, where reward models are trained on them."""
-    if config.judge == LANGUAGE or config.fixed_pairs is not None or config.reward.get("data", GOLD) != GOLD:
-        return None
-    if GOLD not in (config.prompts, config.model_name_or_path) and "data" not in config.reward:
-        raise_input_error(
-            "reward: data", "labelled pairs to train reward models on", Verbatim("none"), "A folder of `rmkit read`."
+    def plan_evaluation(self, number: int) -> Steps:
+        """How policy `number` is measured: its responses, and its judges' scores of the first policy's responses."""
+        config, policy = self.config, self.policies[number]
+        folder, first = (self.folder / "evaluation" / f"policy-{policy}" for policy in (number, 0))
+        shared = {**self.shared, "seed": derive_seed(config.seed, "evaluation")}
+        settings = {"samples": 4, "prompts": None, "temperature": 1.0, "top_p": 1.0, **config.evaluation}
+        if "max_new_tokens" in config.sample:
+            settings = {"max_new_tokens": config.sample["max_new_tokens"], **settings}
+        steps: Steps = {"responses": partial(sample, build_section(
+            SampleConfig, settings, shared, "evaluation", **self.server, data=self.evaluation_prompts,
+            model_name_or_path=policy, output_dir=str(folder / "responses"),
+        ))}
+        samples, judgments = str(first / "responses" / SAMPLES), {}
+        if self.llm:
+            judgments[LLM] = str(folder / "judgments")
+            steps["judge_llm"] = partial(judge, self.plan_judge(policy, samples, folder / "judgments", shared))
+        if self.reward_models and number:
+            judgments[REWARD_MODEL] = str(folder / "rewards")
+            steps["judge_rm"] = partial(judge, plan_ensemble_judge(
+                config.judge_rm, self.iteration(number), samples, folder / "rewards", self.reward_model_settings()
+            ))
+        steps["metrics"] = partial(
+            evaluate_policy, str(folder / "responses"), str(first / "responses"), str(folder / "metrics"),
+            policy=policy, reference=self.policies[0], judgments=judgments, **self.shared,
         )
-    world = Path(config.output_dir) / "school" / WORLD
-    files = {"data": "train", "validation": "validation", "test": "test"}
-    return build_section(
-        ReadConfig,
-        {},
-        {"seed": config.seed},
-        "read",
-        output_dir=str(Path(config.output_dir) / LABELLED),
-        **{role: str(world / f"{split}.jsonl") for role, split in files.items()},
-    )
+        return steps
 
+    def plan_judge(self, model: str, samples: str, folder: Path, shared: dict[str, Any]) -> JudgeConfig:
+        """The judgments of samples by the language model `model`."""
+        settings = {**SAMPLING, "samples": 11, **self.config.judge_llm}
+        llm = build_section(LLMJudgeConfig, settings, {}, "judge_llm", model_name_or_path=model,
+                            question=self.config.judge_prompt, **self.server)
+        return build_section(JudgeConfig, {"n_bootstrap": 100}, shared, "judge_llm", language_model=llm, data=samples,
+                             output_dir=str(folder))
 
-def plan_evaluations(
-    config: MetaRewardConfig, prompts: str, place: int, policies: list[str], iterations: list[Iteration],
-    shared: dict[str, Any],
-) -> PolicyEvaluation:
-    """How the policy at `place` is measured: its responses, and its judgments of the first policy's."""
-    folder = Path(config.output_dir) / "measures" / f"policy-{place}"
-    first = Path(config.output_dir) / "measures" / "policy-0" / "responses"
-    shared = {**shared, "seed": derive_seed(config.seed, "evaluation")}
-    settings = {"samples": 4, "prompts": None, "temperature": 1.0, "top_p": 1.0, **config.evaluation}
-    room = {"max_new_tokens": config.sample["max_new_tokens"]} if "max_new_tokens" in config.sample else {}
-    responses = build_section(
-        SampleConfig, {**room, **settings}, shared, "evaluation", **server_kwargs(config), data=prompts,
-        model_name_or_path=policies[place], output_dir=str(folder / "responses"),
-    )
-    judges = {}
-    if config.fixed_pairs is None and config.judge != REWARD:
-        judges[LANGUAGE] = plan_judge(config, policies[place], str(first / SAMPLES), folder / "judgments", shared)
-    if config.fixed_pairs is None and config.judge != LANGUAGE and place:
-        follow = iterations[place - 1].follow
-        assert follow is not None
-        judges[REWARD] = follow.plan_judge(str(first / SAMPLES), str(folder / "rewards"))
-    figures = MetricsConfig(
-        responses=str(folder / "responses"), reference_responses=str(first), policy=policies[place],
-        reference=policies[0], judges={name: judge.output_dir for name, judge in judges.items()},
-        output_dir=str(folder / "figures"), max_length=config.max_length, seed=config.seed,
-        trust_remote_code=config.trust_remote_code,
-    )
-    return PolicyEvaluation(responses, list(judges.values()), figures)
-
-
-def default_sampling() -> dict[str, float]:
-    """The paper's sampling, of responses, judgments and verdicts alike."""
-    return {"temperature": 0.8, "top_p": 0.95}
-
-
-def server_kwargs(config: MetaRewardConfig) -> dict[str, Any]:
-    """Where models generate."""
-    server = config.server
-    if server is None:
-        return {}
-    return {"base_url": server.base_url, "api_key_env": server.api_key_env, "concurrency": server.concurrency}
+    def reward_model_settings(self) -> dict[str, Any]:
+        """The settings that every step of the reward models gets."""
+        return {**self.shared, "max_length": self.config.judge_rm.max_length or self.config.max_length}
 
 
 def value_for_iteration(values: list[Value], number: int) -> Value:
-    """The value for an iteration; the last one for all that follow."""
+    """The value for an iteration, from 1; the last one for all that follow."""
     return values[min(number, len(values)) - 1]

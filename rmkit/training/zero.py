@@ -56,6 +56,14 @@ def under_launcher() -> bool:
     return "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
+def refuse_launcher(command: str, sections: str) -> None:
+    """Raise `InputError` under a launcher; a command of several steps starts the processes of each step itself."""
+    if under_launcher():
+        raise_input_error(
+            command, "one process", Verbatim("a launcher's rank"), f"Set num_processes in {sections} instead."
+        )
+
+
 @contextlib.contextmanager
 def deepspeed_environment() -> Iterator[None]:
     """For the block, what DeepSpeed wants of its surroundings; afterwards they are what they were.

@@ -4,7 +4,6 @@
 import pytest
 
 from benchmarks.meta_rewarding import meta_rewarding as study
-from rmkit.core.legacy_config import build_config
 from rmkit.meta_rewarding import MetaRewardConfig
 from rmkit.meta_rewarding.plan import plan_loop
 
@@ -12,10 +11,10 @@ from rmkit.meta_rewarding.plan import plan_loop
 @pytest.mark.parametrize("arm", study.ARMS)
 def test_every_arm_can_be_planned(arm, tmp_path):
     settings = study.read_settings() | study.ARMS[arm]
-    config = build_config(MetaRewardConfig, {"output_dir": str(tmp_path), **settings, "drift": study.NO_STOP}, arm)
+    config = MetaRewardConfig(output_dir=str(tmp_path), **settings, drift=study.NO_STOP)
     plan = plan_loop(config)
-    assert [one.battle is not None for one in plan.iterations] == [arm == "meta", arm == "meta", False, False]
-    assert [one.follow is not None for one in plan.iterations] == [arm == "reward"] * 4
+    assert ["meta_judge" in steps for steps in plan.iterations] == [arm == "meta", arm == "meta", False, False]
+    assert ["judge_rm" in steps for steps in plan.iterations] == [arm == "reward"] * 4
     limits = vars(config.drift).values()
     assert not any(limit.stop for limit in limits)  # a stop would leave later iterations without figures
 
@@ -44,5 +43,5 @@ def test_changes_reach_into_groups_of_settings():
 
 def test_the_miniature_can_be_planned(tmp_path):
     settings = study.change(study.read_settings(), study.FAST) | {"drift": study.NO_STOP}
-    plan = plan_loop(build_config(MetaRewardConfig, {"output_dir": str(tmp_path), **settings}, "fast"))
-    assert [one.battle is not None for one in plan.iterations] == [True, False]
+    plan = plan_loop(MetaRewardConfig(output_dir=str(tmp_path), **settings))
+    assert ["meta_judge" in steps for steps in plan.iterations] == [True, False]

@@ -1,4 +1,4 @@
-"""What several stages' tests start from: a finished run on a tiny gold world, pairs to vote on, a scripted model."""
+"""What several stages' tests start from: a finished run on tiny synthetic data, pairs to vote on, a scripted model."""
 
 import contextlib
 import io
@@ -7,13 +7,13 @@ import re
 import pytest
 import yaml
 
-from rmkit.core.legacy_config import load_config
+from rmkit.core.config import load_config
 from rmkit.core.seeds import derive_seed
 from rmkit.generation import Completion, Generator
 
 SETTINGS = """\
 max_length: 256
-gold: {train: 120, validation: 60, test: 10, demonstrations: 64, hidden: 32, layers: 2}
+synthetic: {train: 120, validation: 60, test: 10, demonstrations: 64, hidden: 32, layers: 2}
 read: {label_noise: {kind: uniform, rate: 0.3}}
 vote: {members: 3, folds: 2, heads: {epochs: 2}}
 repair: {fractions: [0.2, 0.3], recipes: [flip, drop+margin, soft]}
@@ -21,7 +21,7 @@ train:
   {per_device_train_batch_size: 16, learning_rate: 1.0e-3, logging_steps: 4, save_steps: 3, report_to: none,
    disable_tqdm: true}
 evaluate: {n_bootstrap: 50}
-audit: {suspicious: 5}
+report: {suspicious: 5}
 """
 
 

@@ -161,7 +161,7 @@ def test_trl_trains_on_it_as_it_stands_and_its_loss_has_the_margin(run, gold_run
     from trl import RewardConfig, RewardTrainer
 
     folder = run(recipe="flip+margin", fraction=0.2, strength_scale=5.0)
-    base = str(gold_run / "gold/base_model")
+    base = str(gold_run / "synthetic/base_model")
     tokenizer = AutoTokenizer.from_pretrained(base)
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 import yaml
 
-from rmkit.commands.run import RunConfig, make_plan
+from rmkit.commands.run import RunConfig, plan_run
 from rmkit.core.checks import InputError, raise_input_error
 from rmkit.core.legacy_config import as_dict, load_config, parse_overrides
 
@@ -111,13 +111,13 @@ RUN = """\
 output_dir: out
 max_length: 256
 seed: 3
-gold: {train: 300, hidden: 32}
+synthetic: {train: 300, hidden: 32}
 read: {label_noise: {kind: uniform, rate: 0.3}, columns: {}}
 vote: {members: 4, folds: 5, heads: {epochs: 3}}
-repair: {recipe: validation, shares: [0.1, 0.2], strength_scale: calibrated}
+repair: {recipe: validation, fractions: [0.1, 0.2], strength_scale: calibrated}
 train: {learning_rate: 1.0e-3, report_to: none, save_strategy: no}
 evaluate: {n_bootstrap: 100}
-audit: {suspicious: 5}
+report: {suspicious: 5}
 """
 ODD = ["", "0", "-1", "1e99", ".nan", ".inf", "null", "true", "no", "[]", "{}", "[1, [2]]", "{a: {b: c}}", "~", "'",
        '"', "é", "2024-99-99", "0b_", "!!int x", "&a [*a]", "*a", "%", "@", "\t", "validation", "-", "? x", "a: b: c"]
@@ -150,13 +150,13 @@ def mutate(text, rng):
 
 
 def test_a_mutilated_file_is_refused_or_a_whole_plan(tmp_path):
-    assert make_plan(load_config(RunConfig, write(tmp_path, RUN))).vote.members == 4
+    assert plan_run(load_config(RunConfig, write(tmp_path, RUN)))["vote"].args[0].members == 4
     rng = random.Random(0)
     outcomes = {"plan": 0, "refused": 0}
     for _ in range(200):
         path = write(tmp_path, mutate(RUN, rng))
         try:
-            make_plan(load_config(RunConfig, path))
+            plan_run(load_config(RunConfig, path))
             outcomes["plan"] += 1
         except InputError as error:
             assert "\n" not in str(error)

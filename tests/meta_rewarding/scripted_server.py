@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server of one model: `scripted_server.py MODEL PORT`; it plays all roles by luck."""
+"""An OpenAI-compatible server of one model, `scripted_server.py MODEL PORT`, that answers every role at random."""
 
 import json
 import sys
@@ -26,16 +26,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        asked = body["messages"][-1]["content"]
+        prompt = body["messages"][-1]["content"]
         if body["model"] != MODEL:
             self.send({"error": f"no model {body['model']}"}, 404)
             return
-        luck = zlib.crc32(f"{body['seed']} {asked}".encode())
-        text = "word " * (1 + luck % 9)
-        if "Winner:" in asked:
-            text = f"{text}\nWinner: Judgment {'AB'[luck % 2]}"
-        elif "Score:" in asked:
-            text = f"{text}\nScore: {luck % 11 / 2}"
+        draw = zlib.crc32(f"{body['seed']} {prompt}".encode())
+        text = "word " * (1 + draw % 9)
+        if "Winner:" in prompt:
+            text = f"{text}\nWinner: Judgment {'AB'[draw % 2]}"
+        elif "Score:" in prompt:
+            text = f"{text}\nScore: {draw % 11 / 2}"
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
         self.send({"id": "x", "choices": [choice], "usage": {"prompt_tokens": 7, "completion_tokens": 3}})
 

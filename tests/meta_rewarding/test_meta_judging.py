@@ -1,17 +1,14 @@
-"""Battles as a stage: which judgments fight, what is kept, and a killed or failing run that goes on."""
+"""Meta-judging as a step: which judgments are compared, what is written, and a killed or failing run that continues."""
 
-import json
 import re
 
 import pytest
 
 from rmkit.core.checks import InputError
-from rmkit.core.legacy_config import as_dict
 from rmkit.core.stage import read_record
 from rmkit.generation import Completion, Failed, Generator
-from rmkit.judges.config import LLMJudgeConfig
-from rmkit.judges.prompts import META_JUDGE_PROMPTS
-from rmkit.meta_rewarding.meta_judging import BATTLES, MetaJudgingConfig, read_battles, run_meta_judging
+from rmkit.meta_rewarding.config import MetaJudgingConfig
+from rmkit.meta_rewarding.meta_judging import META_JUDGMENTS, read_meta_judgments, run_meta_judging, stack_verdicts
 from tests.meta_rewarding.judged_folder import write_judged
 
 RESPONSES = [["calm", "torn"], ["only"], ["twin"], ["odd", "even"]]
@@ -20,7 +17,7 @@ SCORES = [[[3.0, 3.0, 3.0], [1.0, 5.0, 3.0]], [[2.0, None, None]], [[4.0, 4.0, 4
 
 
 class Scripted(Generator):
-    """Prefers the judgment of the higher score, and the first of equals; `answers` change that by number of call."""
+    """Prefers the judgment of the higher score, and the first of equals; `answers` replaces answers by number."""
 
     name = "scripted"
 
@@ -34,83 +31,78 @@ class Scripted(Generator):
             answer = self.answers.pop(self.asked, None)
             if isinstance(answer, BaseException):
                 raise answer
-            if answer is not None:
-                yield number, answer
-                continue
-            shown = request.prompt[-1]["content"]
-            first, second = map(float, re.findall(r"Score ?: ([0-9.]+)", shown))
-            yield number, Completion(f"so\nWinner: Judgment {'A' if first >= second else 'B'}", "stop", 9, 3)
+            if answer is None:
+                first, second = map(float, re.findall(r"Score ?: ([0-9.]+)", request.prompt[-1]["content"]))
+                answer = Completion(f"so\nWinner: Judgment {'A' if first >= second else 'B'}", "stop", 9, 3)
+            yield number, answer
 
 
 @pytest.fixture
-def make(tmp_path, monkeypatch):
-    """make(generator, **settings) -> a configuration that `generator` answers."""
+def run(tmp_path, monkeypatch):
+    """run(generator, **settings) -> the output folder, with `generator` as the language model."""
     judged = write_judged(tmp_path / "judgments", RESPONSES, SCORES)
 
-    def configure(generator, **settings):
-        monkeypatch.setattr("rmkit.meta_rewarding.meta_judging.find_generator", lambda model, trust: generator)
-        return MetaJudgingConfig(
-            **{
-                "data": judged,
-                "output_dir": str(tmp_path / "battles"),
-                "at_once": 1,
-                "language_model": LLMJudgeConfig("m", question="gold"),
-                **settings,
-            }
-        )
+    def compare(generator, **settings):
+        monkeypatch.setattr("rmkit.meta_rewarding.meta_judging.load_judge_generator", lambda *_: generator)
+        return run_meta_judging(MetaJudgingConfig(**{
+            "data": judged, "output_dir": str(tmp_path / "out"), "batch_size": 1, "model_name_or_path": "m",
+            "question": "gold", **settings,
+        }))
 
-    return configure
+    return compare
 
 
-def test_the_disputed_responses_different_judgments_fight_in_both_orders(make):
+def test_distinct_judgments_of_the_disputed_response_are_compared_in_both_orders(run, tmp_path):
     generator = Scripted()
-    folder = run_meta_judging(make(generator))
-    rows = read_battles(folder)
-    assert [row["id"] for row in rows] == ["f:0", "f:3"]  # the others have one judgment, or one text
-    assert [row["response"] for row in rows] == [1, 0] and generator.asked == 3 * 2 + 1 * 2
-    assert rows[0]["judgments"] == ["Score: 1.0", "Score: 5.0", "Score: 3.0"] and rows[0]["scores"] == [1.0, 5.0, 3.0]
-    assert rows[0]["verdicts"] == [[None, -1, -1], [1, None, 1], [1, -1, None]]
-    assert rows[0]["prompt"][0]["content"] == "Request:\n> prompt 0\nResponse:\n> torn\nHow good is the response?"
-    assert len(rows[0]["answers"]) == 6 and rows[0]["answers"][0]["text"].startswith("so")
+    folder = run(generator)
+    first, second = read_meta_judgments(folder)
+    assert (first["id"], second["id"]) == ("f:0", "f:3")  # the others have one judgment, or one text
+    assert (first["response"], second["response"]) == (1, 0) and generator.asked == 3 * 2 + 1 * 2
+    assert first["judgments"] == ["Score: 1.0", "Score: 5.0", "Score: 3.0"] and first["scores"] == [1.0, 5.0, 3.0]
+    assert first["verdicts"] == [[None, -1, -1], [1, None, 1], [1, -1, None]]
+    assert first["prompt"][0]["content"] == "Request:\n> prompt 0\nResponse:\n> torn\nHow good is the response?"
+    assert len(first["answers"]) == 6 and first["answers"][0]["text"].startswith("so")
     record = read_record(folder)
-    assert record["rows"] == 2 and record["undisputed"] == 2 and record["answers"] == {"judgment": 8}
-    limited = read_battles(run_meta_judging(make(Scripted(), most=2, output_dir=str(folder.parent / "few"))))
+    assert record["rows"] == 2 and record["skipped"] == 2 and record["answers"] == {"judgment": 8}
+    limited = read_meta_judgments(run(Scripted(), max_judgments=2, output_dir=str(tmp_path / "limited")))
     assert limited[0]["judgments"] == ["Score: 1.0", "Score: 5.0"]
 
 
-def test_a_killed_run_goes_on_where_it_was(make, tmp_path):
-    whole = (run_meta_judging(make(Scripted(), output_dir=str(tmp_path / "whole"))) / BATTLES).read_text()
+def test_a_killed_run_continues_where_it_was(run, tmp_path):
+    complete = (run(Scripted(), output_dir=str(tmp_path / "complete")) / META_JUDGMENTS).read_text()
     with pytest.raises(KeyboardInterrupt):
-        run_meta_judging(make(Scripted({7: KeyboardInterrupt()})))
-    with (tmp_path / "battles" / f"{BATTLES}.part").open("a") as file:
-        file.write('{"id": "f:3", "ver')  # what a kill leaves of a line
+        run(Scripted({7: KeyboardInterrupt()}))
+    with (tmp_path / "out" / f"{META_JUDGMENTS}.part").open("a") as file:
+        file.write('{"id": "f:3", "ver')  # a line that the kill cut off
     generator = Scripted()
-    folder = run_meta_judging(make(generator))
-    assert (folder / BATTLES).read_text() == whole and generator.asked == 2
-    run_meta_judging(make(generator))
+    assert (run(generator) / META_JUDGMENTS).read_text() == complete and generator.asked == 2
+    run(generator)
     assert generator.asked == 2
 
 
-def test_answers_that_failed_are_asked_for_again(make):
-    with pytest.raises(InputError, match="battle: expected an answer to every question, got .*1 failures.*gone"):
-        run_meta_judging(make(Scripted({2: Failed("gone")})))
+def test_failed_answers_are_asked_for_again(run):
+    with pytest.raises(InputError, match="meta_judge: expected an answer to every question, got .*1 failures.*gone"):
+        run(Scripted({2: Failed("gone")}))
     generator = Scripted()
-    assert len(read_battles(run_meta_judging(make(generator)))) == 2 and generator.asked == 1 + 2
+    assert len(read_meta_judgments(run(generator))) == 2 and generator.asked == 1 + 2
 
 
-def test_unread_verdicts_are_none(make):
-    rows = read_battles(run_meta_judging(make(Scripted({1: Completion("both are fine", "stop", 9, 3)}))))
-    assert rows[0]["verdicts"][0][1] is None and rows[0]["verdicts"][1][0] == 1
-    assert rows[0]["answers"][0] == {"kind": "unparsed", "order": "given", "text": "both are fine", "score": None}
+def test_unparsed_verdicts_are_none(run):
+    row = read_meta_judgments(run(Scripted({1: Completion("both are fine", "stop", 9, 3)})))[0]
+    assert row["verdicts"][0][1] is None and row["verdicts"][1][0] == 1
+    answer = row["answers"][0]
+    assert (answer["kind"], answer["text"], answer["score"]) == ("unparsed", "both are fine", None)
 
 
-def test_refusals(make):
-    assert "comparison" not in META_JUDGE_PROMPTS
-    for settings, match in (
-        ({"language_model": LLMJudgeConfig("m", question="comparison")}, "question: expected one with a meta-judge"),
-        ({"most": 1}, "most: expected"),
-        ({"at_once": 0}, "at_once: expected"),
-    ):
-        with pytest.raises(InputError, match=match):
-            make(Scripted(), **settings)
-    assert json.dumps(as_dict(make(Scripted())))
+@pytest.mark.parametrize("settings, match", [
+    ({"question": "comparison"}, "question: expected one that scores"), ({"max_judgments": 1}, "max_judgments: expected"),
+    ({"batch_size": 0}, "batch_size: expected"),
+])
+def test_invalid_settings(run, settings, match):
+    with pytest.raises(InputError, match=match):
+        run(Scripted(), **settings)
+
+
+def test_no_meta_judgments_to_stack():
+    with pytest.raises(InputError, match="meta-judgments: expected a prompt whose judgments were compared, got none"):
+        stack_verdicts([])

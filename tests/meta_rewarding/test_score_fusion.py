@@ -1,4 +1,4 @@
-"""Two judges' scores made one, and weak pairs."""
+"""Combined scores of two judges, and labels of weak pairs."""
 
 import numpy as np
 import pytest
@@ -8,56 +8,44 @@ from rmkit.core.checks import InputError
 from rmkit.meta_rewarding.score_fusion import combine_scores, label_weak_pairs
 
 NAN = np.nan
-ALIKE = {"language": 1.0, "reward": 1.0}
+EQUAL = {"llm": 1.0, "rm": 1.0}
+SPREAD = np.sqrt([2 / 6, 20 / 6])  # of the first case
 
 
-def test_by_hand():
-    language, reward = [[5.0, 3.0, 4.0], [2.0, 2.0, 2.0]], [[-1.0, 1.0, 0.0], [10.0, 4.0, 7.0]]
-    # Spreads: language sqrt(2 / 6), reward sqrt((1 + 1 + 9 + 9) / 6).
-    spread = np.sqrt([2 / 6, 20 / 6])
-    found = combine_scores({"language": language, "reward": reward}, {"language": 3.0, "reward": 1.0})
-    expected = [[0.75 / spread[0] - 0.25 / spread[1], -0.75 / spread[0] + 0.25 / spread[1], 0.0],
-                [0.75 / spread[1], -0.75 / spread[1], 0.0]]
-    np.testing.assert_allclose(found, expected, atol=1e-12)
+@pytest.mark.parametrize("llm, rm, weights, expected", [
+    ([[5.0, 3.0, 4.0], [2.0, 2.0, 2.0]], [[-1.0, 1.0, 0.0], [10.0, 4.0, 7.0]], {"llm": 3.0, "rm": 1.0},
+     [[0.75 / SPREAD[0] - 0.25 / SPREAD[1], -0.75 / SPREAD[0] + 0.25 / SPREAD[1], 0.0],
+      [0.75 / SPREAD[1], -0.75 / SPREAD[1], 0.0]]),
+    ([[5.0, 3.0, NAN, 0.0]], [[1.0, 0.0, 9.0, NAN]], EQUAL, [[1.0, -1.0, NAN, NAN]]),  # scored by both judges only
+    ([[NAN, 1.0]], [[1.0, NAN]], EQUAL, [[NAN, NAN]]),
+    # a judge whose scores never differ within a prompt adds nothing
+    ([[0.1 + 0.2, 0.3], [4.0, 4.0]], [[1.0, 0.0], [0.0, 1.0]], EQUAL, [[0.5, -0.5], [-0.5, 0.5]]),
+])
+def test_combined_scores(llm, rm, weights, expected):
+    np.testing.assert_allclose(combine_scores({"llm": llm, "rm": rm}, weights), expected, atol=1e-12)
 
 
-def test_scale_and_level_of_a_judge_have_no_part():
+def test_offset_and_scale_of_a_judge_cancel():
     generator = np.random.default_rng(0)
-    one, other = generator.normal(size=(2, 50, 6))
-    there = combine_scores({"language": one, "reward": other}, ALIKE)
-    back = combine_scores({"language": one, "reward": 90 * other + generator.normal(size=(50, 1))}, ALIKE)
-    np.testing.assert_allclose(there, back, atol=1e-12)
-    alone = combine_scores({"language": one, "reward": other}, {"language": 2.0, "reward": 0.0})
-    assert (alone.argmax(axis=1) == one.argmax(axis=1)).all()
-    assert (there.argmax(axis=1) != one.argmax(axis=1)).any()
+    llm, rm = generator.normal(size=(2, 50, 6))
+    combined = combine_scores({"llm": llm, "rm": rm}, EQUAL)
+    rescaled = combine_scores({"llm": llm, "rm": 90 * rm + generator.normal(size=(50, 1))}, EQUAL)
+    np.testing.assert_allclose(combined, rescaled, atol=1e-12)
+    alone = combine_scores({"llm": llm, "rm": rm}, {"llm": 2.0, "rm": 0.0})
+    assert (alone.argmax(axis=1) == llm.argmax(axis=1)).all()
+    assert (combined.argmax(axis=1) != llm.argmax(axis=1)).any()
 
 
-def test_a_judge_is_believed_where_it_is_sure():
-    """Both disagree on both prompts; the first is torn on the first prompt, the second on the second."""
-    language, reward = [[1.0, 1.1], [0.0, 5.0]], [[5.0, 0.0], [1.1, 1.0]]
-    found = combine_scores({"language": language, "reward": reward}, ALIKE)
-    assert found.argmax(axis=1).tolist() == [0, 1]
+def test_the_judge_with_the_larger_gap_decides():
+    combined = combine_scores({"llm": [[1.0, 1.1], [0.0, 5.0]], "rm": [[5.0, 0.0], [1.1, 1.0]]}, EQUAL)
+    assert combined.argmax(axis=1).tolist() == [0, 1]
 
 
-def test_what_one_judge_could_not_score_has_no_score():
-    language, reward = [[5.0, 3.0, NAN, 0.0]], [[1.0, 0.0, 9.0, NAN]]
-    found = combine_scores({"language": language, "reward": reward}, ALIKE)
-    np.testing.assert_allclose(found, [[1.0, -1.0, NAN, NAN]])
-    assert np.isnan(combine_scores({"a": [[NAN, 1.0]], "b": [[1.0, NAN]]}, {"a": 1, "b": 1})).all()
+GAPS = np.array([[2.0, 0.2, -1.0], [4.0, -0.4, -2.0]])  # means 3, -0.1, -1.5
 
 
-def test_a_judge_that_tells_nothing_apart_adds_nothing():
-    found = combine_scores({"language": [[0.1 + 0.2, 0.3], [4.0, 4.0]], "reward": [[1.0, 0.0], [0.0, 1.0]]}, ALIKE)
-    np.testing.assert_allclose(found, [[0.5, -0.5], [-0.5, 0.5]])
-
-
-STRENGTHS = np.array([[2.0, 0.2, -1.0], [4.0, -0.4, -2.0]])  # means 3, -0.1, -1.5
-
-
-def test_weak_pairs():
-    kept, dropped, soft = (
-        label_weak_pairs(STRENGTHS, treatment=name, threshold=0.0) for name in ("keep", "drop", "soft")
-    )
+def test_weak_pairs_are_kept_dropped_or_softened():
+    kept, dropped, soft = (label_weak_pairs(GAPS, policy=name, threshold=0.0) for name in ("keep", "drop", "soft"))
     assert kept.target.tolist() == [1, 1, 1] and kept.keep.all() and not kept.margin.any()
     assert dropped.keep.tolist() == [True, False, False] and dropped.target.tolist() == [1, 1, 1]
     np.testing.assert_allclose(soft.target, [1, expit(-0.1), expit(-1.5)])
@@ -66,31 +54,27 @@ def test_weak_pairs():
 
 
 def test_scale_threshold_and_margin():
-    found = label_weak_pairs(STRENGTHS, treatment="soft", threshold=2.0, scale=0.5, margin_scale=0.4)
-    assert found.weak.tolist() == [True, True, True]
-    np.testing.assert_allclose(found.target, expit([1.5, -0.05, -0.75]))
-    np.testing.assert_allclose(found.margin, [0.6, -0.02, -0.3])
-    edge = label_weak_pairs([[1.0]], treatment="drop", threshold=1.0)
-    assert edge.keep.all()
+    labels = label_weak_pairs(GAPS, policy="soft", threshold=2.0, scale=0.5, margin_scale=0.4)
+    assert labels.weak.all()
+    np.testing.assert_allclose(labels.target, expit([1.5, -0.05, -0.75]))
+    np.testing.assert_allclose(labels.margin, [0.6, -0.02, -0.3])
+    assert label_weak_pairs([[1.0]], policy="drop", threshold=1.0).keep.all()  # not below the threshold
 
 
-@pytest.mark.parametrize(
-    ("call", "names"),
-    [
-        (lambda: combine_scores({}, {}), "weights"),
-        (lambda: combine_scores({"a": [[1.0]]}, {"b": 1}), "weights"),
-        (lambda: combine_scores({"a": [[1.0]]}, {"a": 0.0}), "weights"),
-        (lambda: combine_scores({"a": [[1.0]]}, {"a": NAN}), "weights"),
-        (lambda: combine_scores({"a": [[1.0]], "b": [[1.0, 2.0]]}, {"a": 1, "b": 1}), "scores"),
-        (lambda: combine_scores({"a": [[np.inf]]}, {"a": 1}), "scores"),
-        (lambda: label_weak_pairs([[1.0]], treatment="flip", threshold=0), "treatment"),
-        (lambda: label_weak_pairs([[1.0]], treatment="soft", threshold=NAN), "threshold"),
-        (lambda: label_weak_pairs([[1.0]], treatment="soft", threshold=0, scale=0), "scale"),
-        (lambda: label_weak_pairs([[1.0]], treatment="soft", threshold=0, margin_scale=-1), "scale"),
-        (lambda: label_weak_pairs([[NAN]], treatment="soft", threshold=0), "rewards_chosen"),
-        (lambda: label_weak_pairs([1.0], treatment="soft", threshold=0), "rewards_chosen"),
-    ],
-)
-def test_combination_refuses(call, names):
-    with pytest.raises(InputError, match=names):
-        call()
+@pytest.mark.parametrize("scores, weights, match", [
+    ({}, {}, "weights"), ({"a": [[1.0]]}, {"b": 1}, "weights"), ({"a": [[1.0]]}, {"a": 0.0}, "weights"),
+    ({"a": [[1.0]]}, {"a": NAN}, "weights"), ({"a": [[1.0]], "b": [[1.0, 2.0]]}, {"a": 1, "b": 1}, "scores"),
+    ({"a": [[np.inf]]}, {"a": 1}, "scores"),
+])
+def test_invalid_scores(scores, weights, match):
+    with pytest.raises(InputError, match=match):
+        combine_scores(scores, weights)
+
+
+@pytest.mark.parametrize("changes, match", [
+    ({"policy": "flip"}, "policy"), ({"threshold": NAN}, "threshold"), ({"scale": 0}, "scale"),
+    ({"margin_scale": -1}, "scale"), ({"gaps": [[NAN]]}, "rewards_chosen"), ({"gaps": [1.0]}, "rewards_chosen"),
+])
+def test_invalid_labels(changes, match):
+    with pytest.raises(InputError, match=match):
+        label_weak_pairs(**{"gaps": [[1.0]], "policy": "soft", "threshold": 0, **changes})

@@ -1,67 +1,106 @@
-"""Every recipe for a whole run is executed in miniature: its own keys, with less data, less training, tiny models."""
+"""Recipes for `rmkit run`, `iterate` and `judge`: each is run as it stands, with less data, less training, tiny models."""
 
-import dataclasses
 import json
 from pathlib import Path
 
 import pytest
-import yaml
 
-from rmkit.commands.run import GOLD, RunConfig, run
-from rmkit.core.legacy_config import load_config, read_yaml
+from rmkit.commands.iterate import IterateConfig, iterate
+from rmkit.commands.judge import JudgeConfig, judge
+from rmkit.commands.run import RunConfig, run
+from rmkit.commands.synthetic import SYNTHETIC
+from rmkit.core.legacy_config import load_config
 from rmkit.core.stage import read_record
+from rmkit.core.yaml import read_yaml
+from rmkit.models.reward_model import load_reward_model, load_tokenizer
 
 pytestmark = pytest.mark.filterwarnings(
     r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
 )
 RECIPES = Path(__file__).parents[2] / "recipes"
-SECTIONS = {field.name for field in dataclasses.fields(RunConfig)} & {"read", "vote", "repair", "train"}
-RUNS = sorted(path for path in RECIPES.glob("*.yaml") if SECTIONS & set(read_yaml(path)))
-TRAINING = {
-    "max_steps": 2, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "processes": 1, "bf16": "false",
-    "disable_tqdm": "true",
-}
-GOLD_SIZES = {"train": 60, "validation": 20, "test": 5, "demonstrations": 40, "hidden": 32, "layers": 2}
+RUNS = [RECIPES / "hh.yaml", RECIPES / "quickstart.yaml"]
+ITERATIONS = sorted((RECIPES / "iterative_rlhf").glob("*.yaml"))
+JUDGES = sorted(RECIPES.glob("judge*.yaml"))
+TRAINING = {"max_steps": 2, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "bf16": False,
+            "disable_tqdm": True}
+SIZES = {"train": 60, "validation": 20, "test": 5, "demonstrations": 40, "hidden": 32, "layers": 2}
+
+
+def load(cls, path, changes):
+    words = [word for key, value in changes.items() for word in (f"--{key}", json.dumps(value))]
+    return load_config(cls, path, words)
 
 
 @pytest.fixture
-def shrink(tiny_pairs, tiny_base, tmp_path):
-    """shrink(recipe) -> the words that make a run of it small."""
-
-    def list_words(path):
-        recipe = read_yaml(path)
-        changes = {"output_dir": tmp_path / "out", "vote.members": 2, "evaluate.n_bootstrap": 20}
-        changes |= {f"train.{name}": value for name, value in TRAINING.items()}
-        if recipe.get("vote", {}).get("kind") == "full":
-            changes |= {f"vote.train.{name}": value for name, value in TRAINING.items()}
-        else:
-            changes["vote.heads.epochs"] = 1
-        if recipe.get("vote", {}).get("folds", 5):
-            changes["vote.folds"] = 2
-        if GOLD in (recipe.get("data", GOLD), recipe.get("model_name_or_path", GOLD)):
-            changes |= {f"gold.{name}": size for name, size in GOLD_SIZES.items()}
-        if recipe.get("data", GOLD) != GOLD:
-            for role in ("data", "read.validation", "read.test"):
-                file = tmp_path / f"{role}.jsonl"
-                file.write_text("\n".join(json.dumps(row) for row in tiny_pairs.remove_columns(["target", "margin"])))
-                changes[role] = file
-        if recipe.get("model_name_or_path", GOLD) != GOLD:
-            changes["model_name_or_path"] = tiny_base
-        return [word for key, value in changes.items() for word in (f"--{key}", str(value))]
-
-    return list_words
+def own_data(tiny_pairs, tmp_path):
+    """A folder with train, validation and test pairs."""
+    pairs = tiny_pairs.remove_columns(["target", "margin"])
+    for split, count in (("train", 24), ("validation", 24), ("test", 4)):
+        pairs.select(range(count)).to_parquet(tmp_path / f"{split}.parquet")
+    return tmp_path
 
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
-def test_recipe(path, shrink, tmp_path):
-    config = load_config(RunConfig, path, shrink(path))
-    report = run(config)
+def test_run(path, own_data, tiny_base, tmp_path):
+    recipe = read_yaml(path)
+    changes = {"output_dir": str(tmp_path / "out"), "vote.members": 2,
+               "evaluate.n_bootstrap": 20}
+    changes |= {f"{section}.{name}": value for section in ("train",) for name, value in TRAINING.items()}
+    if recipe["vote"]["kind"] == "full":
+        changes |= {f"vote.train.{name}": value for name, value in TRAINING.items()}
+    if recipe["vote"]["folds"]:
+        changes["vote.folds"] = 2
+    if recipe["data"] == SYNTHETIC:
+        changes |= {f"synthetic.{name}": size for name, size in SIZES.items()}
+    else:
+        changes |= {key: str(own_data / f"{split}.parquet") for key, split in (
+            ("data", "train"), ("read.validation", "validation"), ("read.test", "test"))}
+        changes["model_name_or_path"] = str(tiny_base)
+    report = run(load(RunConfig, path, changes))
     assert (report / "report.html").stat().st_size > 10_000
-    recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
     record = read_record(tmp_path / "out/repaired")
-    wanted = recipe.get("repair", {}).get("recipe", "validation")
-    assert record["recipe"] == wanted or record["chosen_by"] == wanted == "validation"
-    assert read_record(tmp_path / "out/votes")["loss"] == recipe.get("vote", {}).get("loss", "symmetric")
+    assert recipe["repair"]["recipe"] in (record["recipe"], record["chosen_by"])
+    assert read_record(tmp_path / "out/votes")["loss"] == recipe["vote"]["loss"]
+
+
+@pytest.mark.parametrize("path", ITERATIONS, ids=lambda path: path.stem)
+def test_iterate(path, own_data, tiny_base, tmp_path):
+    recipe = read_yaml(path)
+    small = {**TRAINING, "max_steps": 1}
+    changes = {"output_dir": str(tmp_path / "out"), "rounds": 1, "sample.prompts": 4, "sample.max_new_tokens": 5,
+               "sample.samples": 2, "train.report_to": "none", "train.warmup_steps": 0, "rl.num_generations": 2,
+               "rl.max_completion_length": 5}
+    changes |= {f"{section}.{name}": value for section in ("train", "rl") for name, value in small.items()}
+    if recipe["data"] == SYNTHETIC:
+        changes |= {f"synthetic.{name}": size for name, size in SIZES.items()} | {"synthetic.evaluation_prompts": 3}
+    else:
+        changes |= {"data": str(own_data), "model_name_or_path": str(tiny_base),
+                    "evaluation_prompts": str(own_data / "test.parquet")}
+    rounds = json.loads(iterate(load(IterateConfig, path, changes)).read_text())["rounds"]
+    assert list(rounds) == recipe["variants"] and all(len(metrics) == 2 for metrics in rounds.values())
+    assert ("gold" in rounds["metarm"][1]) == (recipe["data"] == SYNTHETIC)
+
+
+@pytest.mark.parametrize("path", JUDGES, ids=lambda path: path.stem)
+def test_judge(path, own_data, tiny_base, tmp_path, capsys):
+    changes = {"data": str(own_data / "test.parquet"), "output_dir": str(tmp_path / "out")}
+    if "language_model" in read_yaml(path):
+        changes |= {"language_model.model_name_or_path": str(tiny_base), "language_model.max_new_tokens": 4}
+    else:
+        tokenizer = load_tokenizer(tiny_base)
+        load_reward_model(tiny_base, tokenizer, seed=0).save_pretrained(tmp_path / "rm")
+        tokenizer.save_pretrained(tmp_path / "rm")
+        changes |= {f"reward_model.models.{name}": str(tmp_path / "rm") for name in "ab"}
+    folder = judge(load(JudgeConfig, path, changes))
+    report = json.loads((folder / "report.json").read_text())
+    assert report == read_record(folder)["report"] and report["pairs"] == 4
+    answers = report["answers"]
+    if "language_model" in read_yaml(path):  # a model of random weights names no winner
+        assert answers["unparsed"] + answers["failed"] == answers["asked"] == 8
+        assert report["agreement"]["unjudged"] == 4 and report["agreement"]["with_ties"] is None
+    else:
+        assert answers["unparsed"] == 0 and report["agreement"]["unjudged"] == 0
+    assert "tokens read" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name, beta, prototypes", [
@@ -75,8 +114,8 @@ def test_contrastive_recipes_have_the_papers_settings(name, beta, prototypes):
     assert {key: recipe[key] for key in paper} == paper and recipe.get("prototypes") == prototypes
 
 
-def test_every_recipe_is_for_a_run_a_judge_a_loop_or_for_training():
-    judges = set(RECIPES.glob("judge*.yaml"))  # run by test_judge_recipes.py
-    loops = set(RECIPES.glob("meta_rewarding*.yaml"))  # run by tests/meta_rewarding/test_meta_recipes.py
-    others = {*RECIPES.glob("*.yaml")} - {*RUNS} - judges - loops  # run by tests/stages/test_training.py
-    assert RUNS and all("learning_rate" in read_yaml(path) for path in others)
+def test_every_recipe_is_tested():
+    loops = set(RECIPES.glob("meta_rewarding*.yaml"))  # in tests/meta_rewarding/test_meta_recipes.py
+    trainings = {*RECIPES.glob("*.yaml")} - {*RUNS, *JUDGES} - loops  # in tests/commands/test_train.py
+    assert all("learning_rate" in read_yaml(path) for path in trainings)
+    assert {path.stem for path in ITERATIONS} == {"custom", "synthetic"}
