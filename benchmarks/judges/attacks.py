@@ -21,7 +21,7 @@ from benchmarks.shared.cli import make_parser
 from benchmarks.shared.results import summarise, write_results
 from rmkit.core.seeds import derive_seed
 from rmkit.ensembles.features import extract_features
-from rmkit.ensembles.heads import HeadsConfig, train_heads
+from rmkit.ensembles.heads import train_heads
 from rmkit.judges.base import Scale
 from rmkit.judges.reward_model import fit_scale
 from rmkit.judges.sanitize import break_tokens, special_tokens
@@ -89,7 +89,7 @@ def main() -> None:
     }
     for seed in range(options.seeds):
         train = split_topics(topics, seed)["train"]
-        heads = train_heads(features.chosen[train], features.rejected[train], HeadsConfig(), seed=seed)
+        heads = train_heads(features.chosen[train], features.rejected[train], seed=seed)
         scale = fit_scale(heads.score(features.chosen[train]), SCALE)
         start = 0
         for family, found in measured.items():

@@ -32,7 +32,7 @@ from benchmarks.shared.cli import make_parser
 from benchmarks.shared.results import keep, summarise, write_results
 from rmkit.core.seeds import derive_seed
 from rmkit.ensembles.features import extract_features
-from rmkit.ensembles.heads import Heads, HeadsConfig, cross_val_rewards, train_heads
+from rmkit.ensembles.heads import Heads, cross_val_rewards, train_heads
 from rmkit.metrics import preference_calibration
 from rmkit.preferences import calibrate_scale, estimate_noise_rate, preference_strength, repair_labels
 
@@ -77,17 +77,17 @@ def read_features(rows: Rows, work: Path) -> Sides:
 
 def train(sides: Sides, prompts: NDArray[np.str_], recipe: str, seed: int) -> Heads:
     """Ten heads by a recipe: a loss, or repair on cross-fitted votes at the estimated noise rate, then plain BT."""
-    loss = HeadsConfig(loss="symmetric")
+    loss = {"loss": "symmetric"}
     if recipe == "symmetric loss":
-        return train_heads(*sides, loss, seed=seed)
-    plain = HeadsConfig(loss="bradley_terry")
+        return train_heads(*sides, **loss, seed=seed)
+    plain = {"loss": "bradley_terry"}
     if recipe == PLAIN:
-        return train_heads(*sides, plain, seed=seed)
-    strength = preference_strength(*cross_val_rewards(*sides, loss, groups=prompts, seed=seed)).mean
+        return train_heads(*sides, **plain, seed=seed)
+    strength = preference_strength(*cross_val_rewards(*sides, **loss, groups=prompts, seed=seed)).mean
     rate = estimate_noise_rate(strength, groups=prompts, seed=seed, n_bootstrap=1).rate
     fixed = repair_labels(strength * calibrate_scale(strength), recipe=recipe, fraction=rate)
     turned = np.where(fixed.swapped[None, :, None], sides[::-1], sides)
-    return train_heads(*turned, plain, target=fixed.target, margin=fixed.margin, keep=fixed.keep, seed=seed)
+    return train_heads(*turned, **plain, target=fixed.target, margin=fixed.margin, keep=fixed.keep, seed=seed)
 
 
 def find_gaps(judge: Heads, sides: Sides) -> NDArray[np.float64]:
@@ -126,7 +126,7 @@ def calibrate(sides: Sides, rows: Rows, seed: int) -> dict[str, Any]:
     found: dict[str, Any] = {"pairs": len(shares), "train": len(train_on), "knows nothing": describe_stated(
         np.full(len(shares), 0.5), shares)}
     for loss in ("bradley_terry", "symmetric"):
-        judge = train_heads(*sides[:, train_on], HeadsConfig(loss=loss), seed=seed)
+        judge = train_heads(*sides[:, train_on], loss=loss, seed=seed)
         gaps = find_gaps(judge, sides[:, split["test"]])
         tuned = find_gaps(judge, sides[:, tune_on]).mean(axis=0)
         cast = [[rows[place]["votes"][side] for place in tune_on] for side in ("chosen", "rejected")]

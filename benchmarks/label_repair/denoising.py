@@ -12,7 +12,7 @@ are. A finished cell is kept in --work and not computed again.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -117,10 +117,11 @@ def run_cell(source: Source, kind: str, rate: float, seed: int) -> dict[str, Any
     lines = outcome.figures["lines"]
     found = outcome.figures["estimated_rate"]["rate"]
     corrected = train_heads(
-        *train, replace(FINAL, loss="noise_corrected", flip_rate=min(found, 0.45)), seed=derive_seed(seed, "final")
+        *train, **{**FINAL, "loss": "noise_corrected", "loss_kwargs": {"flip_rate": min(found, 0.45)}},
+        seed=derive_seed(seed, "final"),
     )
     models = {
-        "plain BT": train_heads(*train, FINAL, seed=derive_seed(seed, "final")),
+        "plain BT": train_heads(*train, **FINAL, seed=derive_seed(seed, "final")),
         "corrected loss": corrected,
         "soft": retrain(trial, outcome, "soft", seed),
         "best recipe": retrain(trial, outcome, lines["best recipe"]["line"], seed),
@@ -141,7 +142,7 @@ def retrain(trial: Trial, outcome: Outcome, line: str, seed: int) -> Heads:
     pick = outcome.figures["lines"][line]
     way = f"symmetric, {'cross-fitted' if 'cross-fitted' in line else 'in-sample'}"
     fixed = repair_labels(outcome.strength[way], **{name: pick[name] for name in AMOUNTS if name in pick})
-    return train_heads(*swap(trial.train, fixed.swapped), FINAL, seed=derive_seed(seed, "final"), target=fixed.target,
+    return train_heads(*swap(trial.train, fixed.swapped), **FINAL, seed=derive_seed(seed, "final"), target=fixed.target,
                        margin=fixed.margin, keep=fixed.keep)
 
 

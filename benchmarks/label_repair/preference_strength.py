@@ -12,7 +12,6 @@ they are: the rank correlation of strength with the annotators' vote shares, pla
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,12 +55,12 @@ def draw_ukp(path: Path, work: Path, seed: int) -> tuple[Trial, NDArray[np.bool_
 
 def measure_tenths(trial: Trial, wrong: NDArray[np.bool_], loss: str, seed: int) -> list[dict[str, Any]]:
     """By strength of in-sample voters, weakest first: what a reward model learns from each tenth of the pairs."""
-    voters = train_heads(*trial.train, replace(VOTERS, loss=loss), seed=seed)
+    voters = train_heads(*trial.train, **{**VOTERS, "loss": loss}, seed=seed)
     strength = preference_strength(*(voters.score(side) for side in trial.train)).mean
     found = []
     for part in np.array_split(np.argsort(strength, kind="stable"), TENTHS):
         own = trial.train[:, part]
-        models = {way: train_heads(*sides, FINAL, seed=derive_seed(seed, "tenth"))
+        models = {way: train_heads(*sides, **FINAL, seed=derive_seed(seed, "tenth"))
                   for way, sides in (("as labelled", own), ("flipped", own[::-1]))}
         found.append({
             "strength": float(strength[part].mean()),
@@ -74,11 +73,11 @@ def measure_tenths(trial: Trial, wrong: NDArray[np.bool_], loss: str, seed: int)
 
 def measure_growth(trial: Trial, wrong: NDArray[np.bool_], seed: int) -> dict[str, list[float]]:
     """AUROC with which the strength of the first M voters finds wrong labels, by way of voting, for each M."""
-    config = replace(VOTERS, members=max(MEMBERS))
-    voters = train_heads(*trial.train, config, seed=seed)
+    config = {**VOTERS, "members": max(MEMBERS)}
+    voters = train_heads(*trial.train, **config, seed=seed)
     rewards = {
         "in-sample": tuple(voters.score(side) for side in trial.train),
-        "cross-fitted": cross_val_rewards(*trial.train, config, groups=trial.groups, seed=seed),
+        "cross-fitted": cross_val_rewards(*trial.train, **config, groups=trial.groups, seed=seed),
     }
     return {
         way: [auroc(-preference_strength(*(side[:members] for side in sides)).mean, wrong) for members in MEMBERS]

@@ -5,7 +5,7 @@ pairs are clean and only reported. Final reward models are heads under the Bradl
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,16 @@ from tqdm import tqdm
 
 from benchmarks.shared.results import summarise
 from rmkit.core.seeds import derive_seed
-from rmkit.ensembles.heads import HeadsConfig, cross_val_rewards, train_heads
+from rmkit.ensembles.heads import cross_val_rewards, train_heads
 from rmkit.metrics.accuracy import pair_accuracy
 from rmkit.metrics.correlation import auroc
 from rmkit.preferences import estimate_noise_rate, preference_strength, repair_labels
 
 SHARES = (0.1, 0.2, 0.3)
 SCALES = (1.0, 0.25)  # of the margin: voters and final model need not share their reward unit
-VOTERS = HeadsConfig()
-FINAL = HeadsConfig(members=3, loss="bradley_terry")  # three runs of one reward model, never averaged
+VOTERS: dict[str, Any] = {"members": 10, "loss": "symmetric"}
+# Three runs of one reward model, never averaged.
+FINAL: dict[str, Any] = {"members": 3, "loss": "bradley_terry", "epochs": 5}
 BASELINES = ("plain BT", "BT, early stopped", "symmetric loss", "cleanlab, dropped")
 
 Sides = NDArray[np.float32]  # [side, pair, feature]
@@ -64,20 +65,20 @@ def run_trial(trial: Trial, seed: int) -> Outcome:
     voting = {way: auroc(-mean, trial.planted) if trial.planted.any() else None for way, mean in strength.items()}
     estimate = estimate_noise_rate(strength["symmetric, cross-fitted"], groups=trial.groups, seed=seed)
 
-    def measure(sides: Sides, config: HeadsConfig = FINAL, **labels: Any) -> dict[str, Any]:
-        model = train_heads(*sides, config, seed=derive_seed(seed, "final"), **labels)
+    def measure(sides: Sides, config: dict[str, Any] = FINAL, **labels: Any) -> dict[str, Any]:
+        model = train_heads(*sides, **config, seed=derive_seed(seed, "final"), **labels)
         return {
             "validation": mean_accuracy(model, trial.validation),
             "tests": {name: mean_accuracy(model, test) for name, test in trial.tests.items()},
         }
 
     plain = measure(trial.train)
-    early = [{"epochs": epochs, **measure(trial.train, replace(FINAL, epochs=epochs))} for epochs in (1, 2)]
+    early = [{"epochs": epochs, **measure(trial.train, {**FINAL, "epochs": epochs})} for epochs in (1, 2)]
     issues = find_issues(strength["bradley_terry, cross-fitted"], seed)
     lines: dict[str, list[dict[str, Any]]] = {
         "plain BT": [plain],
-        "BT, early stopped": [{"epochs": FINAL.epochs, **plain}, *early],
-        "symmetric loss": [measure(trial.train, replace(FINAL, loss="symmetric"))],
+        "BT, early stopped": [{"epochs": FINAL["epochs"], **plain}, *early],
+        "symmetric loss": [measure(trial.train, {**FINAL, "loss": "symmetric"})],
         "cleanlab, dropped": [{"fraction": float(issues.mean()), **measure(trial.train, keep=~issues)}],
     }
     for line, way, arguments in tqdm(list_repairs(estimate.rate), desc="Recipes", unit="recipe", leave=False):
@@ -95,11 +96,11 @@ def take_votes(trial: Trial, seed: int) -> dict[str, NDArray[np.float64]]:
     """Mean gap [pair] of the train pairs, in-sample and cross-fitted, under either loss of the voters."""
     strength = {}
     for loss in ("symmetric", "bradley_terry"):
-        config = replace(VOTERS, loss=loss)
-        voters = train_heads(*trial.train, config, seed=seed)
+        config = {**VOTERS, "loss": loss}
+        voters = train_heads(*trial.train, **config, seed=seed)
         rewards = {
             "in-sample": tuple(voters.score(side) for side in trial.train),
-            "cross-fitted": cross_val_rewards(*trial.train, config, groups=trial.groups, seed=seed),
+            "cross-fitted": cross_val_rewards(*trial.train, **config, groups=trial.groups, seed=seed),
         }
         for way, sides in rewards.items():
             strength[f"{loss}, {way}"] = preference_strength(*sides).mean

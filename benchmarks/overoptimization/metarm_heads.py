@@ -13,22 +13,22 @@ from tqdm import tqdm
 
 from benchmarks.shared.results import summarise
 from rmkit.core.seeds import derive_seed
-from rmkit.ensembles.head_data import Features, iterate_batches, mean_and_std, validate_pair_features
-from rmkit.ensembles.heads import Heads, HeadsConfig
+from rmkit.ensembles.head_data import FeatureArray, iterate_batches, mean_and_std, validate_pair_features
+from rmkit.ensembles.heads import Heads
 from rmkit.losses import PAIR_LOSSES, difference_loss
 
 STEP_SIZES = (0.003, 0.01, 0.03, 0.1)  # of the ascent; under larger ones accuracy falls towards chance
 META_BATCH = 64  # prompts in an ascent, as many as there are pairs in a step
 
 
-def difference(heads: Heads, responses: Features) -> Tensor:
+def difference(heads: Heads, responses: FeatureArray) -> Tensor:
     """MetaRM's J of each member [member], the mean over prompts; features [member, prompt, response, feature]."""
     members, prompts, count, width = responses.shape
-    rewards = heads.run(responses.reshape(members, -1, width).copy())
+    rewards = heads.forward(responses.reshape(members, -1, width).copy())
     return difference_loss(rewards.view(-1, count), reduction="none").view(members, prompts).mean(dim=1)
 
 
-def ascend(heads: Heads, responses: Features, rate: float) -> Heads:
+def ascend(heads: Heads, responses: FeatureArray, rate: float) -> Heads:
     """Heads at theta' = theta + rate * gradient of J, through which a gradient goes to theta as it is at theta'.
 
     The ascent itself counts as a constant (arXiv 2405.00438, Eq. 12 and 13). A sum over members: none moves another.
@@ -39,7 +39,19 @@ def ascend(heads: Heads, responses: Features, rate: float) -> Heads:
 
 
 def train_meta(
-    chosen: Features, rejected: Features, config: HeadsConfig, *, responses: Features, rate: float, seed: int
+    chosen: FeatureArray,
+    rejected: FeatureArray,
+    *,
+    responses: FeatureArray,
+    rate: float,
+    seed: int,
+    members: int = 10,
+    loss: str = "symmetric",
+    hidden: int = 64,
+    epochs: int = 5,
+    batch_size: int = 64,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.01,
 ) -> Heads:
     """Heads of `train_heads`, from the same start and in the same order, but by MetaRM's step.
 
@@ -48,26 +60,25 @@ def train_meta(
     by plain gradient descent, this by AdamW.
     """
     lessons = validate_pair_features(chosen, rejected, None, None)
-    members = range(config.members)
-    heads = Heads.start(
-        *mean_and_std(lessons), config.hidden, [derive_seed(seed, "start", 0, member) for member in members]
+    heads = Heads.init(
+        *mean_and_std(lessons), hidden, [derive_seed(seed, "start", 0, member) for member in range(members)]
     )
     optimizer = torch.optim.AdamW(
-        heads.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        heads.parameters, lr=learning_rate, weight_decay=weight_decay, fused=True
     )
-    per_epoch = math.ceil(len(chosen) / config.batch_size)
-    steps = per_epoch * config.epochs
+    per_epoch = math.ceil(len(chosen) / batch_size)
+    steps = per_epoch * epochs
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1.0 / steps, total_iters=max(1, steps - 1))
-    orders = [np.random.default_rng(derive_seed(seed, "order", 0, member)) for member in members]
-    pairs = [np.arange(len(chosen), dtype=np.int32) for _ in members]
-    draws = [np.random.default_rng(derive_seed(seed, "meta", member)) for member in members]
+    orders = [np.random.default_rng(derive_seed(seed, "order", 0, member)) for member in range(members)]
+    pairs = [np.arange(len(chosen), dtype=np.int32) for _ in range(members)]
+    draws = [np.random.default_rng(derive_seed(seed, "meta", member)) for member in range(members)]
     for rows, weights in tqdm(
-        iterate_batches(pairs, orders, per_epoch, config.epochs), total=steps, desc="Training by MetaRM", unit="step"
+        iterate_batches(pairs, orders, per_epoch, epochs), total=steps, desc="Training by MetaRM", unit="step"
     ):
         moved = ascend(heads, responses[draw_prompts(draws, len(responses))], rate)
-        rewards = moved.run(lessons.gather(rows))
+        rewards = moved.forward(lessons.gather(rows))
         sides = rewards[:, :rows.shape[1]].flatten(), rewards[:, rows.shape[1]:].flatten()
-        losses = PAIR_LOSSES[config.loss](*sides, reduction="none")
+        losses = PAIR_LOSSES[loss](*sides, reduction="none")
         optimizer.zero_grad()
         (losses * weights.flatten()).sum().backward()
         optimizer.step()
@@ -81,11 +92,11 @@ def draw_prompts(draws: list[np.random.Generator], prompts: int) -> NDArray[np.i
 
 
 def train_metas(
-    chosen: Features, rejected: Features, config: HeadsConfig, *, responses: Features, seed: int
+    chosen: FeatureArray, rejected: FeatureArray, *, responses: FeatureArray, seed: int, **settings: Any
 ) -> dict[str, Heads]:
     """Heads of `train_meta` for each of `STEP_SIZES`."""
     return {
-        f"{size:g}": train_meta(chosen, rejected, config, responses=responses, rate=size, seed=seed)
+        f"{size:g}": train_meta(chosen, rejected, responses=responses, rate=size, seed=seed, **settings)
         for size in STEP_SIZES
     }
 

@@ -41,14 +41,14 @@ from rmkit.data.synthetic.dataset import draw_prompts, read_request
 from rmkit.data.synthetic.gold_reward import gold_reward
 from rmkit.data.synthetic.responses import write_response
 from rmkit.ensembles.features import extract_features
-from rmkit.ensembles.heads import Heads, HeadsConfig, cross_val_rewards, train_heads
+from rmkit.ensembles.heads import Heads, cross_val_rewards, train_heads
 from rmkit.metrics.accuracy import pair_accuracy
 from rmkit.metrics.best_of_n import best_of_n
 from rmkit.preferences import preference_strength, repair_labels
 
 POLICIES = {"in_distribution": 0, "another_policy": 1}
 PENALTIES = (0.03, 0.1, 0.3, 1.0)  # of the variance, in units of the ensemble's standardised rewards
-ENSEMBLE = HeadsConfig(members=VOTERS.members, loss="bradley_terry")
+ENSEMBLE = {"members": VOTERS["members"], "loss": "bradley_terry"}
 BASE = "one"  # what the others are compared with
 RECIPE_KEYS = ("recipe", "fraction", "label_smoothing", "margin", "margin_scale")
 
@@ -115,11 +115,11 @@ def run_seed(worlds: Path, scale: Scale, seed: int) -> dict[str, Any]:
     trial = gold.make_trial(world, gold.RATE, "uniform", seed)
     clean = gold.make_trial(world, 0.0, "uniform", seed)
     best = scale.recipe or choose_recipe(world, seed)
-    ensemble = train_heads(*trial.train, ENSEMBLE, seed=derive_seed(seed, "ensemble"))
+    ensemble = train_heads(*trial.train, **ENSEMBLE, seed=derive_seed(seed, "ensemble"))
     penalty = choose_penalty(ensemble, trial)
     single = {
         BASE: ensemble,
-        "one, clean labels": train_heads(*clean.train, ENSEMBLE, seed=derive_seed(seed, "ensemble")),
+        "one, clean labels": train_heads(*clean.train, **ENSEMBLE, seed=derive_seed(seed, "ensemble")),
         "robust": train_robust(trial, best, seed),
     }
     curves: dict[str, dict[str, list[float]]] = {}
@@ -127,7 +127,7 @@ def run_seed(worlds: Path, scale: Scale, seed: int) -> dict[str, Any]:
     for split in POLICIES:
         few = replace(scale, prompts=scale.meta_prompts, responses=SAMPLES)
         samples = draw_pool(world, split, few, derive_seed(seed, "meta")).features
-        metas = train_metas(*trial.train, ENSEMBLE, responses=samples, seed=derive_seed(seed, "ensemble"))
+        metas = train_metas(*trial.train, **ENSEMBLE, responses=samples, seed=derive_seed(seed, "ensemble"))
         tried[split] = {size: mean_accuracy(heads, trial.validation) for size, heads in metas.items()}
         pool = draw_pool(world, split, scale, seed)
         rewards = standardise(score(ensemble, pool.features), ensemble, trial)
@@ -158,13 +158,13 @@ def choose_recipe(world: gold.World, seed: int) -> Mapping[str, Any]:
 def train_robust(trial: Trial, best: Mapping[str, Any], seed: int) -> Heads:
     """Heads on labels repaired by this recipe."""
     if "cross-fitted" in best["line"]:
-        sides = cross_val_rewards(*trial.train, VOTERS, groups=trial.groups, seed=seed)
+        sides = cross_val_rewards(*trial.train, **VOTERS, groups=trial.groups, seed=seed)
     else:
-        voters = train_heads(*trial.train, VOTERS, seed=seed)
+        voters = train_heads(*trial.train, **VOTERS, seed=seed)
         sides = voters.score(trial.train[0]), voters.score(trial.train[1])
     arguments = {key: best[key] for key in RECIPE_KEYS if key in best}
     fixed = repair_labels(preference_strength(*sides).mean, **arguments)
-    return train_heads(*swap(trial.train, fixed.swapped), FINAL, seed=derive_seed(seed, "final"), target=fixed.target,
+    return train_heads(*swap(trial.train, fixed.swapped), **FINAL, seed=derive_seed(seed, "final"), target=fixed.target,
                        margin=fixed.margin, keep=fixed.keep)
 
 

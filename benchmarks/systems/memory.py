@@ -29,8 +29,8 @@ OTHERS = {"validation": 500, "in_distribution": 500}  # split of the gold world 
 TRAINING = {"max_steps": 20, "per_device_train_batch_size": 16, "learning_rate": "1e-3", "save_steps": 10,
             "report_to": "none", "disable_tqdm": True, "use_cpu": True}
 LENGTH = {"max_length": 128}
-HEADS = {"kind": "heads", "members": 10, "folds": 5, "heads.epochs": 1, "heads.batch_size": 256, "heads.hidden": 16}
-FULL = {"kind": "full", "members": 2, "folds": 0, **{f"train.{key}": value for key, value in TRAINING.items()}}
+HEADS = {"voters": "heads", "members": 10, "folds": 5, "heads.epochs": 1, "heads.batch_size": 256, "heads.hidden": 16}
+FULL = {"voters": "full", "members": 2, "folds": 0, **{f"train.{key}": value for key, value in TRAINING.items()}}
 COMMANDS: dict[str, list[Any]] = {
     "train": ["train", TRAINING],
     "heads": ["vote", HEADS],

@@ -5,7 +5,6 @@ to the pairs' gaps.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ def read_topics(path: Path, count: int) -> Dataset:
 
 def train_and_score(features: Features, members: int, seed: int) -> None:
     """Train heads on extracted features and score the same pairs."""
-    voters = train_heads(*features, replace(VOTERS, members=members), seed=seed)
+    voters = train_heads(*features, **{**VOTERS, "members": members}, seed=seed)
     voters.score(features.chosen)
     voters.score(features.rejected)
 
@@ -51,13 +50,13 @@ def run_ensembles(path: Path, folder: Path, rounds: int, count: int) -> dict[str
     world = World({"train": pairs}, {}, {})
     features = extract_features(pairs, BACKBONE, max_length=MAX_LENGTH)
     sides = {}
-    for name, members in (("ten heads", VOTERS.members), ("one head", 1)):
+    for name, members in (("ten heads", VOTERS["members"]), ("one head", 1)):
         sides[name] = lambda seed, members=members: clock(partial(vote_heads, world, seed, members))
         sides[f"{name}, features ready"] = lambda seed, members=members: clock(
             partial(train_and_score, features, members, seed))
     records = Cells(folder, [rounds, repr(VOTERS), len(pairs), list(sides)], rounds).run("voters", sides)
     return {
-        "pairs": len(pairs), "members": VOTERS.members,
+        "pairs": len(pairs), "members": VOTERS["members"],
         "seconds": {side: take_median(rounds_of, "cpu") for side, rounds_of in records.items()},
         "wall": {side: take_median(rounds_of, "wall") for side, rounds_of in records.items()},
         "ratio": {name: compare(records, *sides_of) for name, sides_of in RATIOS.items()},

@@ -1,7 +1,7 @@
 """The voters that the ensemble benchmark compares: reward models fine-tuned as a whole, and heads on frozen features."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +107,7 @@ def vote_full(world: World, part: str, seed: int, member: int, learning_rate: fl
 def vote_heads(world: World, seed: int, members: int) -> Gaps:
     """Gaps of all members on the train pairs; the features are extracted here, so that their cost counts."""
     features = extract_features(world.pairs["train"], BACKBONE, max_length=MAX_LENGTH)
-    voters = train_heads(*features, replace(VOTERS, members=members), seed=seed)
+    voters = train_heads(*features, **{**VOTERS, "members": members}, seed=seed)
     return voters.score(features.chosen) - voters.score(features.rejected)
 
 
@@ -121,7 +121,7 @@ def accuracy_after_repair(world: World, strength: NDArray[np.float64] | None, se
         swapped = np.zeros(len(world.pairs["train"]), dtype=bool)
         if strength is not None:
             swapped = repair_labels(strength, recipe="flip", fraction=share).swapped
-        model = train_heads(*swap(world.sides["train"], swapped), FINAL, seed=derive_seed(seed, "final"))
+        model = train_heads(*swap(world.sides["train"], swapped), **FINAL, seed=derive_seed(seed, "final"))
         validation, test = (mean_accuracy(model, world.sides[part]) for part in ("validation", "test"))
         trials.append((validation, -share, test))
     return max(trials)[2]

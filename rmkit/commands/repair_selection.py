@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from rmkit.commands.vote_config import VoteConfig, extract_voter_features
+from rmkit.commands.vote import FEATURES, HeadsConfig
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.core.legacy_config import build_config
+from rmkit.core.config import as_dict
 from rmkit.core.seeds import derive_seed
 from rmkit.data.parquet import load_split
-from rmkit.ensembles.features import Features
-from rmkit.ensembles.heads import HeadsConfig, train_heads
+from rmkit.ensembles.features import Features, extract_features
+from rmkit.ensembles.heads import train_heads
 from rmkit.metrics.accuracy import pair_accuracy
 from rmkit.preferences import Repair, repair_labels
 
@@ -60,11 +60,16 @@ def select_candidate(
         expected = "the folder of `rmkit vote`, with its configuration"
         hint = "Name that, or a recipe and a fraction."
         raise_input_error(f"votes {votes}", expected, Verbatim("no stage.json in it"), hint)
-    voters = build_config(VoteConfig, {**record["config"], "output_dir": votes}, votes)
+    voters = record["config"]
     train, validation = (
-        extract_voter_features(voters, load_split(votes, split), Path(votes)) for split in ("train", "validation")
+        extract_features(
+            load_split(votes, split), voters["model_name_or_path"], max_length=voters["max_length"],
+            max_tokens_per_batch=voters["max_tokens_per_batch"], cache_dir=Path(votes) / FEATURES,
+            trust_remote_code=voters["trust_remote_code"],
+        )
+        for split in ("train", "validation")
     )
-    heads = HeadsConfig(**voters.heads, members=N_PROBES, loss="bradley_terry")
+    heads = as_dict(HeadsConfig(**voters.get("heads", {})))
     probe_seed = derive_seed(seed, "students")
     accuracies = {
         index: probe_accuracy(train, candidate.repair(strength, **settings), validation, heads, probe_seed)
@@ -77,19 +82,20 @@ def select_candidate(
     return selected, [measured[index] for index in sorted(accuracies, key=lambda index: -accuracies[index])]
 
 
-def probe_accuracy(train: Features, labels: Repair, validation: Features, config: HeadsConfig, seed: int) -> float:
-    """Mean accuracy on `validation` of heads trained on `train` under repaired labels.
+def probe_accuracy(train: Features, labels: Repair, validation: Features, heads: dict[str, Any], seed: int) -> float:
+    """Mean accuracy on `validation` of N_PROBES heads trained on `train` under repaired labels.
 
     Features are not swapped: loss(gap, t, m) = loss(-gap, 1 - t, -m) swaps the labels instead.
     """
-    heads = train_heads(
-        train.chosen,
-        train.rejected,
-        config,
+    probes = train_heads(
+        *train,
+        members=N_PROBES,
+        loss="bradley_terry",
+        **heads,
         target=np.where(labels.swapped, 1 - labels.target, labels.target),
         margin=np.where(labels.swapped, -labels.margin, labels.margin),
         keep=labels.keep,
         seed=seed,
     )
-    gaps = heads.score(validation.chosen) - heads.score(validation.rejected)
+    gaps = probes.score(validation.chosen) - probes.score(validation.rejected)
     return float(np.mean([pair_accuracy(member).accuracy for member in gaps]))

@@ -10,8 +10,7 @@ from rmkit.commands.repair import RepairConfig, repair
 from rmkit.commands.report import ReportConfig, report
 from rmkit.commands.synthetic import BASE_MODEL, SYNTHETIC, SyntheticConfig, synthetic
 from rmkit.commands.train import TrainConfig, train
-from rmkit.commands.vote import vote
-from rmkit.commands.vote_config import VoteConfig
+from rmkit.commands.vote import VoteConfig, vote
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.config import build_section, configuration, option, section
 from rmkit.core.stage import Steps, run_steps

@@ -14,8 +14,7 @@ from rmkit.commands.iterate import plan_metarm
 from rmkit.commands.judge import JudgeConfig, judge
 from rmkit.commands.repair import RepairConfig, repair
 from rmkit.commands.train import TrainConfig, train
-from rmkit.commands.vote import vote
-from rmkit.commands.vote_config import VoteConfig
+from rmkit.commands.vote import VoteConfig, vote
 from rmkit.core.checks import raise_input_error
 from rmkit.core.config import build_section
 from rmkit.core.seeds import derive_seed

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks.overoptimization import overoptimization as study
-from rmkit.ensembles.heads import HeadsConfig, train_heads
+from rmkit.ensembles.heads import train_heads
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_what_is_lost_is_lost_from_the_common_peak():
 
 
 def test_members_are_put_together_in_units_of_their_own(trial):
-    heads = train_heads(*trial.train, HeadsConfig(members=3, epochs=1), seed=0)
+    heads = train_heads(*trial.train, members=3, epochs=1, seed=0)
     seen = np.concatenate([heads.score(side) for side in trial.train], axis=1)
     found = study.standardise(seen, heads, trial)
     assert found.mean(axis=1) == pytest.approx(np.zeros(3), abs=1e-9) and found.std(axis=1) == pytest.approx(np.ones(3))

@@ -9,9 +9,9 @@ from torch.nn.functional import gelu
 
 from benchmarks.overoptimization import metarm_heads as meta
 from benchmarks.overoptimization import overoptimization
-from rmkit.ensembles.heads import Heads, HeadsConfig, train_heads
+from rmkit.ensembles.heads import Heads, train_heads
 
-CONFIG = HeadsConfig(members=3, hidden=4, loss="bradley_terry", epochs=2, batch_size=16)
+CONFIG = {"members": 3, "hidden": 4, "loss": "bradley_terry", "epochs": 2, "batch_size": 16}
 WIDTH = 6
 
 
@@ -28,11 +28,11 @@ def samples():
 
 @pytest.fixture
 def heads():
-    return Heads.start(torch.zeros(WIDTH), torch.ones(WIDTH), 4, [0, 1, 2])
+    return Heads.init(torch.zeros(WIDTH), torch.ones(WIDTH), 4, [0, 1, 2])
 
 
 def train(sides, samples, config=CONFIG, rate=0.3):
-    return meta.train_meta(*sides, config, responses=samples, rate=rate, seed=5)
+    return meta.train_meta(*sides, **config, responses=samples, rate=rate, seed=5)
 
 
 def equal(one, other):
@@ -40,13 +40,13 @@ def equal(one, other):
 
 
 def test_without_an_ascent_it_is_the_plain_training(sides, samples):
-    plain = train_heads(*sides, CONFIG, seed=5)
+    plain = train_heads(*sides, **CONFIG, seed=5)
     assert equal(train(sides, samples, rate=0.0), plain)
     assert not equal(train(sides, samples), plain)
 
 
 def test_members_do_not_see_each_other(sides, samples):
-    alone = train(sides, samples, HeadsConfig(**{**vars(CONFIG), "members": 1}))
+    alone = train(sides, samples, {**CONFIG, "members": 1})
     for mine, its in zip(train(sides, samples).parameters, alone.parameters, strict=True):
         torch.testing.assert_close(mine[:1], its)
 
@@ -76,7 +76,7 @@ def test_the_gradient_is_that_of_the_ascended_point(heads, samples, sides):
     there = Heads(moved.mean, moved.deviation, *(part.detach().requires_grad_() for part in moved.parameters))
     pairs = np.stack([sides[0]] * 3)
     found, right, plain = (
-        torch.autograd.grad(each.run(pairs.copy()).square().sum(), wanted.parameters)
+        torch.autograd.grad(each.forward(pairs.copy()).square().sum(), wanted.parameters)
         for each, wanted in ((moved, heads), (there, there), (heads, heads))
     )
     for mine, its, other in zip(found, right, plain, strict=True):

@@ -15,11 +15,10 @@ RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
 @pytest.fixture
 def study(monkeypatch):
     from benchmarks.label_repair import trial as repair_study
-    from rmkit.ensembles.heads import HeadsConfig
 
-    small = {"hidden": 16, "learning_rate": 1e-2}
-    monkeypatch.setattr(repair_study, "VOTERS", HeadsConfig(members=3, **small))
-    monkeypatch.setattr(repair_study, "FINAL", HeadsConfig(members=1, loss="bradley_terry", **small))
+    small = {"hidden": 16, "learning_rate": 1e-2, "epochs": 5}
+    monkeypatch.setattr(repair_study, "VOTERS", {"members": 3, **small})
+    monkeypatch.setattr(repair_study, "FINAL", {"members": 1, "loss": "bradley_terry", **small})
     monkeypatch.setattr(repair_study, "SHARES", (0.3,))
     monkeypatch.setattr(repair_study, "SCALES", (1.0,))
     return repair_study

@@ -116,7 +116,7 @@ def run(tmp_path: Path) -> Build:
                     for row in rows if row["id"] != dropped]
         read = {"rows_in": 472, "rows_out": {"train": 400, "validation": 60}, "prompts_truncated": 17,
                 "quarantined": {"chosen equal to rejected": 9, "bad JSON": 3}}
-        vote = {"kind": "heads", "members": MEMBERS, "loss": "symmetric", "voting": "cross-fitted",
+        vote = {"voters": "heads", "members": MEMBERS, "loss": "symmetric", "voting": "cross-fitted",
                 "noise_rate": {"rate": 0.2637, "low": 0.2211, "high": 0.3049},
                 "flip_auroc": 0.9127 if planted else None}
         tried = [("flip", 0.1, 0.6312), ("flip+margin", 0.25, 0.6544), ("drop", 0.25, 0.6401)]

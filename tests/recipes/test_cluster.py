@@ -177,7 +177,7 @@ def test_ensemble_of_jobs_is_voted_on_by_the_commands_in_the_header(environment,
     data, base = settings.pop("data"), settings.pop("model_name_or_path")
     settings.pop("max_length")
     vote = {
-        "data": data, "model_name_or_path": base, "output_dir": str(tmp_path / "votes"), "kind": "full", "members": 2,
+        "data": data, "model_name_or_path": base, "output_dir": str(tmp_path / "votes"), "voters": "full", "members": 2,
         "folds": 0, "max_length": 128, "train": settings | {"max_steps": 1},
     }
     (tmp_path / "vote.yaml").write_text(yaml.safe_dump(vote))

@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from rmkit.cli import main
-from rmkit.commands import vote_members as casting
+from rmkit.commands import vote_members
 from rmkit.commands.repair import RepairConfig, repair
 from rmkit.commands.report import ReportConfig, report
 from rmkit.commands.vote import vote
-from rmkit.core.legacy_config import as_dict
+from rmkit.core.config import as_dict
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import read_record
 from rmkit.data.parquet import load_split
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 TRAINING = {"max_steps": 2, "learning_rate": 1e-3, "report_to": "none", "disable_tqdm": True, "save_strategy": "no"}
 PATIENCE = 120  # seconds
-train = casting.train
+train = vote_members.train
 
 
 def test_cross_fitted_members_never_saw_the_pair(configure, tmp_path, monkeypatch):
@@ -37,8 +37,8 @@ def test_cross_fitted_members_never_saw_the_pair(configure, tmp_path, monkeypatc
         lessons[config.output_dir] = parquet.read_table(f"{config.data}/train.parquet")["id"].to_pylist()
         return train(config)
 
-    monkeypatch.setattr(casting, "train", train_and_note)
-    pairs = load_split(vote(configure(kind="full", folds=2, train=TRAINING)), "train")
+    monkeypatch.setattr(vote_members, "train", train_and_note)
+    pairs = load_split(vote(configure(voters="full", folds=2, train=TRAINING)), "train")
     fold_of_pair = assign_folds([str(prompt) for prompt in pairs["prompt"]], 2, seed=derive_seed(0, "folds"))
     for fold in range(2):
         held_out = np.flatnonzero(fold_of_pair == fold)
@@ -50,12 +50,12 @@ def test_cross_fitted_members_never_saw_the_pair(configure, tmp_path, monkeypatc
             expected, _ = score_pairs_from_path(
                 place, pairs.select(held_out), max_length=128)
             np.testing.assert_allclose(np.array(pairs["rewards_chosen"][:])[held_out, member], expected, atol=1e-5)
-    assert not list(tmp_path.glob("votes-members/*/lessons"))
+    assert not list(tmp_path.glob("votes-members/*/fold_pairs"))
 
 
 def test_a_vote_that_was_stopped_trains_only_what_is_missing(configure, tmp_path, monkeypatch):
     monkeypatch.setattr("rmkit.core.stage.LARGE_FILE", 1)  # as with large data: files are known by their times
-    config = configure(kind="full", folds=2, train=TRAINING)
+    config = configure(voters="full", folds=2, train=TRAINING)
     trained = []
 
     def stop_after_three(member_config):
@@ -65,7 +65,7 @@ def test_a_vote_that_was_stopped_trains_only_what_is_missing(configure, tmp_path
         return train(member_config)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(casting, "train", stop_after_three)
+        patch.setattr(vote_members, "train", stop_after_three)
         vote(config)
     finished = list(tmp_path.glob("votes-members/*/*/model.safetensors"))
     times = [path.stat().st_mtime_ns for path in finished]
@@ -80,7 +80,7 @@ def test_jobs_of_their_own_and_a_merge_are_the_plain_vote_bit_for_bit(
     configure, pairs_folder, tmp_path, monkeypatch, capsys
 ):
     """Members by the command line in no order, one in a process of its own that is killed; pairs shuffled meanwhile."""
-    settings = {"kind": "full", "folds": 2, "train": TRAINING}
+    settings = {"voters": "full", "folds": 2, "train": TRAINING}
     plain = vote(configure(**settings))
     (tmp_path / "vote.yaml").write_text(yaml.safe_dump(as_dict(configure(**settings))))
     jobs = tmp_path / "jobs"
@@ -100,13 +100,13 @@ def test_jobs_of_their_own_and_a_merge_are_the_plain_vote_bit_for_bit(
     assert main([*words, "--member", "1"]) == main([*words, "--member=0"]) == 0
     assert first.stat().st_mtime_ns == made
     assert main([*words, "--member"]) == 2  # what an unset variable leaves
-    assert "member: expected int | None, got True. Give the number." in capsys.readouterr().err
+    assert "member: expected int >= 0 or null, got True. Give the number." in capsys.readouterr().err
     assert not jobs.exists()
 
     def refuse_to_train(config):
         raise AssertionError
 
-    monkeypatch.setattr(casting, "train", refuse_to_train)
+    monkeypatch.setattr(vote_members, "train", refuse_to_train)
     assert main([*words, "--merge"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("vote of 2 (full, cross-fitted)")
     for split in ("train", "validation"):

@@ -9,7 +9,7 @@ import pyarrow.parquet as parquet
 import pytest
 from datasets import Dataset
 
-from rmkit.commands import vote_members as casting
+from rmkit.commands import vote_members
 from rmkit.commands.vote import vote
 from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
@@ -34,8 +34,8 @@ def models(monkeypatch):
         member = int(str(place).split("-members/")[1].split("/")[0])
         return tuple(np.array([reward_of(row[side], member) for row in rows]) for side in ("chosen", "rejected"))
 
-    monkeypatch.setattr(casting, "train", train)
-    monkeypatch.setattr(casting, "score_pairs_from_path", score_with)
+    monkeypatch.setattr(vote_members, "train", train)
+    monkeypatch.setattr(vote_members, "score_pairs_from_path", score_with)
     return orders
 
 
@@ -43,7 +43,7 @@ def models(monkeypatch):
 def full(configure, models):
     """full(**settings): a vote of 4, in-sample, by models that need no training."""
     def make(**settings):
-        return configure(**{"kind": "full", "folds": 0, "members": 4, **settings})
+        return configure(**{"voters": "full", "folds": 0, "members": 4, **settings})
 
     return make
 
@@ -74,42 +74,42 @@ def test_absent_members_are_named_and_a_partial_vote_is_made_only_when_asked_for
     del models[2]
     shutil.rmtree(tmp_path / "votes-members/0")
     before = list_files(tmp_path)
-    for settings, wanted in (({}, "all 4"), ({"partial": True}, "2 or more")):
+    for settings, wanted in (({}, "all 4"), ({"allow_missing": True}, "2 or more")):
         with pytest.raises(InputError) as refusal:
             vote(full(merge=True, **settings))
         assert f"votes-members: expected {wanted} members' votes, got those of 1. " in str(refusal.value)
         assert "Member 0 is missing: run `rmkit vote ... --member 0`." in str(refusal.value)
         assert "Member 1 failed (training stopped in step 3: loss: expected a finite" in str(refusal.value)
-        assert "Member 2 is unfinished (at work, or killed): run" in str(refusal.value)
-        assert "Member 3" not in str(refusal.value) and ("--partial" in str(refusal.value)) == (not settings)
+        assert "Member 2 is unfinished (running or killed): run" in str(refusal.value)
+        assert "Member 3" not in str(refusal.value) and ("--allow_missing" in str(refusal.value)) == (not settings)
     assert list_files(tmp_path) == before
 
     cast(full, 2)
     capsys.readouterr()
-    folder = vote(full(merge=True, partial=True))
+    folder = vote(full(merge=True, allow_missing=True))
     assert capsys.readouterr().out.startswith("vote of 2 of 4 (full, in-sample): ")
     record = read_record(folder)
-    assert record["members"] == 2 and record["absent"].keys() == {"0", "1"}
-    assert record["absent"]["1"].startswith("failed (training stopped") and record["config"]["members"] == 4
+    assert record["members"] == 2 and record["missing"].keys() == {"0", "1"}
+    assert record["missing"]["1"].startswith("failed (training stopped") and record["config"]["members"] == 4
     votes = load_split(folder, "train")
     expected = [[reward_of(row["chosen"], member) for member in (2, 3)] for row in votes]
     np.testing.assert_array_equal(votes["rewards_chosen"][:], expected)
     before = list_files(folder)
     with pytest.raises(InputError, match="expected all 4 members' votes, got those of 2"):
         vote(full(merge=True))
-    vote(full(merge=True, partial=True))
+    vote(full(merge=True, allow_missing=True))
     assert list_files(folder) == before  # neither spoilt nor redone
 
     cast(full, 0)
-    assert read_record(vote(full(merge=True, partial=True)))["members"] == 3  # the newcomer is not forgotten
+    assert read_record(vote(full(merge=True, allow_missing=True)))["members"] == 3  # the newcomer is not forgotten
     del models[1]
     cast(full, 1)
     assert "failed" not in (tmp_path / "votes-members/1/member.json").read_text()
     record = read_record(vote(full(merge=True)))
-    assert record["members"] == 4 and record["absent"] == {}
+    assert record["members"] == 4 and record["missing"] == {}
     assert "vote of 4 (full, in-sample): " in capsys.readouterr().out
     key = record["key"]
-    for job in ({"merge": True, "partial": True}, {"merge": True}, {}):
+    for job in ({"merge": True, "allow_missing": True}, {"merge": True}, {}):
         assert read_record(vote(full(**job)))["key"] == key  # all of them is all of them
 
 
@@ -150,7 +150,7 @@ def test_members_of_another_vote_are_neither_mixed_nor_destroyed(full, models, t
     before = list_files(tmp_path)
     told = "member 2 in .*votes-members/2: expected one of this vote, got seed 5 instead of 0; train.learning_rate " \
            "0.0001 instead of None; train.max_steps 3 instead of None. Name another output_dir"
-    for job in ({"member": 2}, {"merge": True}, {"merge": True, "partial": True}, {}):
+    for job in ({"member": 2}, {"merge": True}, {"merge": True, "allow_missing": True}, {}):
         with pytest.raises(InputError, match=told):
             vote(full(**job))
     swap_first(pairs_folder)
@@ -218,7 +218,7 @@ def test_a_copy_that_was_cut_short_is_refused(full, tmp_path):
 def test_ids_have_to_tell_pairs_apart(full, pairs_folder, tmp_path):
     rows = load_split(pairs_folder, "train").to_list()
     Dataset.from_list([*rows, rows[3]]).to_parquet(pairs_folder / "train.parquet")
-    with pytest.raises(InputError, match="train: id: expected one of its own for each pair, got 24 ids of 25 pairs"):
+    with pytest.raises(InputError, match="train: id: expected a unique one for each pair, got 24 ids of 25 pairs"):
         cast(full, 0)
     assert not (tmp_path / "votes-members").exists()
 

@@ -20,7 +20,7 @@ TRAINING = {"max_steps": 2, "learning_rate": 1e-3, "report_to": "none", "disable
 def test_heads_write_every_pair_with_its_votes(configure, tiny_pairs, folds, voting, capsys):
     folder = vote(configure(members=4, folds=folds))
     record = read_record(folder)
-    assert (record["voting"], record["kind"], record["members"]) == (voting, "heads", 4)
+    assert (record["voting"], record["voters"], record["members"]) == (voting, "heads", 4)
     assert record["rows_in"] == record["rows_out"] == 33
     assert voting in capsys.readouterr().out
     assert (folder / "strength.png").read_bytes().startswith(b"\x89PNG")
@@ -58,8 +58,8 @@ def test_a_head_that_has_not_seen_a_pair_does_not_know_its_label(configure, pair
 
 
 def test_full_members_differ_and_are_the_models_in_their_folders(configure, pairs_folder, tmp_path):
-    folder = vote(configure(kind="full", folds=0, loss="bradley_terry", train=TRAINING))
-    assert read_record(folder)["voting"] == "in-sample" and read_record(folder)["kind"] == "full"
+    folder = vote(configure(voters="full", folds=0, loss="bradley_terry", train=TRAINING))
+    assert read_record(folder)["voting"] == "in-sample" and read_record(folder)["voters"] == "full"
     members = [tmp_path / "votes-members" / str(member) / "model" for member in range(2)]
     assert len({read_record(member)["config"]["seed"] for member in members}) == 2
     assert {read_record(member)["config"]["data"] for member in members} == {str(pairs_folder)}
@@ -77,44 +77,51 @@ def test_full_members_differ_and_are_the_models_in_their_folders(configure, pair
 @pytest.mark.parametrize("settings, match", [
     ({"members": 1}, "members"),
     ({"folds": 1}, "folds"),
-    ({"kind": "heads", "train": {"max_steps": 1}}, "train: expected no keys with kind 'heads'"),
-    ({"kind": "full", "heads": {"epochs": 1}}, "heads: expected no keys with kind 'full'"),
-    ({"heads": {"epoch": 1}}, "heads: epoch: expected a known key.*epochs"),
-    ({"heads": {"members": 1}}, "members: expected a key of this section alone"),
-    ({"kind": "full", "train": {"seed": 1}}, "seed: expected a key of this section alone"),
-    ({"kind": "full", "train": {"lr_scheduler_type": "cosin"}}, "training arguments"),
+    ({"voters": "full", "heads": {"epochs": 0}}, "heads.epochs"),
+    ({"heads": {"epoch": 1}}, "heads.epoch: expected a known key.*epochs"),
+    ({"heads": {"members": 1}}, "heads.members: expected a known key"),
+    ({"train": {"max_step": 1}}, "train.*max_step: expected a known key"),
+    ({"voters": "full", "train": {"seed": 1}}, "train.seed: expected no value"),
+    ({"train": {"lr_scheduler_type": "cosin"}}, "training arguments"),
     ({"max_tokens_per_batch": 0}, "max_tokens_per_batch"),
-    ({"member": 0}, "member: expected members of kind full, got heads, which are trained together"),
-    ({"merge": True}, "merge: expected members of kind full"),
-    ({"kind": "full", "members": 10, "member": 10}, "member: expected one of 0 to 9, the members being 10, got 10"),
-    ({"kind": "full", "member": -1}, "member: expected one of 0 to 1"),
-    ({"kind": "full", "member": 0, "merge": True}, "member and merge: expected one of them"),
-    ({"kind": "full", "partial": True}, "partial: expected merge beside it"),
-    ({"kind": "full", "member": 0, "partial": True}, "partial: expected merge beside it"),
+    ({"member": 0}, "member: expected voters: full, got heads, which are trained together"),
+    ({"merge": True}, "merge: expected voters: full"),
+    ({"voters": "full", "members": 10, "member": 10}, "member: expected 0 to 9, got 10"),
+    ({"voters": "full", "member": -1}, "member: expected int >= 0"),
+    ({"voters": "full", "member": 0, "merge": True}, "member and merge: expected one of them"),
+    ({"voters": "full", "allow_missing": True}, "allow_missing: expected merge beside it"),
+    ({"voters": "full", "member": 0, "allow_missing": True}, "allow_missing: expected merge beside it"),
 ])
 def test_settings_are_checked_before_anything_starts(configure, settings, match):
     with pytest.raises(InputError, match=match):
         configure(**settings)
 
 
+def test_settings_of_the_other_voters_are_not_used(configure, tmp_path):
+    """Neither by the vote nor in its key: `voters` changes on the command line with any recipe."""
+    keys = [read_record(vote(configure(folds=0, train=train)))["key"] for train in ({}, TRAINING)]
+    assert keys[0] == keys[1]
+    settings = [configure(voters="full", heads=heads).output_settings() for heads in ({}, {"epochs": 3})]
+    assert settings[0] == settings[1]
+
+
 def test_a_vote_on_votes_replaces_them(configure, tmp_path, tiny_base):
     folder = vote(configure(folds=0))
-    again = vote(VoteConfig(str(folder), str(tiny_base), str(tmp_path / "again"), members=3, folds=0, max_length=128))
+    again = vote(VoteConfig(
+        data=folder, model_name_or_path=tiny_base, output_dir=tmp_path / "again", members=3, folds=0, max_length=128))
     assert np.array(load_split(again, "train")["rewards_chosen"][:]).shape == (24, 3)
 
 
 def test_data_without_pairs_is_refused_and_nothing_is_made(configure, tmp_path):
-    config = configure()
     for data in (tmp_path, tmp_path / "nowhere"):
-        config.data = str(data)
         with pytest.raises(InputError, match="a stage's folder with train.parquet"):
-            vote(config)
+            vote(configure(data=data))
     assert not (tmp_path / "votes").exists()
 
 
 def test_a_launchers_ranks_are_refused(configure, tmp_path, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InputError, match="train.processes"):
-        vote(configure(kind="full", member=0))
+    with pytest.raises(InputError, match="train.num_processes"):
+        vote(configure(voters="full", member=0))
     assert not (tmp_path / "votes-members").exists()
