@@ -5,15 +5,13 @@ from typing import Any
 
 import torch
 from datasets import Dataset, Features, List, Value
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.data.chat_template import ResponseTooLong, encode_rows, unwrap
 from rmkit.data.collators import LABELS, collate_labels, pad_right
-from rmkit.data.rejected_rows import RejectedRows
+from rmkit.data.rejected_rows import RejectedRows, parse_rows
 from rmkit.data.schema import InvalidRow, Messages, read_messages, read_prompt, read_response
-from rmkit.data.sources import RowError, read_rows
 
 COMPLETION = "completion"
 
@@ -23,16 +21,8 @@ def read_completions(data: str, split: str, quarantine: RejectedRows) -> list[di
 
     Rows that cannot be used go into `quarantine`. Raises `InputError` where none can.
     """
-    rows: list[dict[str, Messages]] = []
-    for row in tqdm(read_rows(data, split), f"Reading {data}", unit=" rows", disable=None):
-        if isinstance(row.content, RowError):
-            quarantine.add(row, row.content)
-            continue
-        try:
-            prompt, completion = split_row(row.content)
-            rows.append({"prompt": prompt, COMPLETION: completion})
-        except InvalidRow as invalid:
-            quarantine.add(row, RowError(*invalid.args))
+    pairs = (pair for _, pair in parse_rows(data, split, split_row, quarantine))
+    rows = [{"prompt": prompt, COMPLETION: completion} for prompt, completion in pairs]
     if not rows:
         seen = Verbatim(f"none; rejected: {dict(quarantine.reasons)}")
         raise_input_error(f"data {data}", "a row with prompt and completion, or messages", seen, f"See {quarantine.path}.")

@@ -2,13 +2,19 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
+
+from tqdm import tqdm
 
 from rmkit.core.checks import InputError
 from rmkit.core.stage import PARTIAL_SUFFIX
-from rmkit.data.sources import Row, RowError
+from rmkit.data.schema import InvalidRow
+from rmkit.data.sources import Row, RowError, read_rows
+
+Parsed = TypeVar("Parsed")
 
 
 class RejectedRows:
@@ -45,3 +51,18 @@ def format_rejected(row: Row, error: RowError) -> str:
     """A rejected row as a line of JSON."""
     entry = {"file": row.file, "line": row.line, **error._asdict(), "row": row.raw}
     return json.dumps(entry, ensure_ascii=False, default=str) + "\n"
+
+
+def parse_rows(
+    data: str, split: str, parse: Callable[[dict[str, Any]], Parsed], quarantine: RejectedRows
+) -> Iterator[tuple[Row, Parsed]]:
+    """Each row of `data` with what `parse` makes of its columns; rows for which it raises `InvalidRow` are rejected."""
+    for row in tqdm(read_rows(data, split), f"Reading {data}", unit=" rows", disable=None):
+        try:
+            if isinstance(row.content, RowError):
+                raise InvalidRow(*row.content)
+            parsed = parse(row.content)
+        except InvalidRow as invalid:
+            quarantine.add(row, RowError(*invalid.args))
+        else:
+            yield row, parsed

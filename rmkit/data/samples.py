@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import numpy as np
 import torch
 from datasets import Dataset, Features, List, Value
 from numpy.typing import NDArray
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from rmkit.core.checks import InputError, Verbatim, raise_input_error
@@ -23,9 +23,9 @@ from rmkit.data.chat_template import ResponseTooLong, encode_rows, unwrap
 from rmkit.data.collators import pack, pad_right, shared_prefix_length
 from rmkit.data.parquet import read_column
 from rmkit.data.reading import PairWriter, encoding_error
-from rmkit.data.rejected_rows import RejectedRows
+from rmkit.data.rejected_rows import RejectedRows, parse_rows
 from rmkit.data.schema import InvalidRow, Messages, read_messages, read_prompt, read_response, strip
-from rmkit.data.sources import Row, RowError, read_rows
+from rmkit.data.sources import Row, RowError
 
 logger = logging.getLogger(__name__)
 NAMES = ("responses", "completions")  # of the column, ours and TRL's
@@ -68,15 +68,12 @@ def read_samples(
         quarantine = stack.enter_context(RejectedRows(directory / "quarantine.jsonl"))
         writer = stack.enter_context(PairWriter(directory / f"{SPLIT}.parquet", ("id", "prompt", "responses")))
         summary = SampleSummary(quarantined=quarantine.reasons)
-        for row in tqdm(read_rows(data, split), f"Reading {data}", unit=" rows", disable=None):
-            summary.rows_in += 1
-            samples = parse_samples(row, tokenizer, max_length, summary.left_out)
-            if isinstance(samples, RowError):
-                quarantine.add(row, samples)
-                continue
-            writer.write(samples)
+        parse = partial(parse_samples, tokenizer=tokenizer, max_length=max_length, left_out=summary.left_out)
+        for row, samples in parse_rows(data, split, parse, quarantine):
+            writer.write({"id": f"{Path(row.file).name}:{row.line}", **samples})
             summary.rows_out += 1
             summary.responses += len(samples["responses"])
+        summary.rows_in = summary.rows_out + sum(quarantine.reasons.values())
         if not summary.rows_out:
             expected = "a row with a prompt and two different responses"
             seen = Verbatim(f"{summary}; {dict(quarantine.reasons)}")
@@ -85,15 +82,10 @@ def read_samples(
 
 
 def parse_samples(
-    row: Row, tokenizer: PreTrainedTokenizerBase, max_length: int, left_out: Counter[str]
-) -> dict[str, Any] | RowError:
-    """The prompt of a row and its different responses, or why it is rejected; counts what is left out in `left_out`."""
-    if isinstance(row.content, RowError):
-        return row.content
-    try:
-        prompt, responses = read_columns(row.content)
-    except InvalidRow as invalid:
-        return RowError(*invalid.args)
+    content: Mapping[str, Any], *, tokenizer: PreTrainedTokenizerBase, max_length: int, left_out: Counter[str]
+) -> dict[str, Any]:
+    """The prompt of a row and its different responses; counts in `left_out` what is left out, by reason."""
+    prompt, responses = read_columns(content)
     kept: dict[tuple[tuple[str, str], ...], Messages] = {}
     encoded = encode_rows(tokenizer, [(prompt, responses)], max_length)[0]
     for response, tokens in zip(responses, encoded, strict=True):
@@ -105,12 +97,12 @@ def parse_samples(
         elif isinstance(tokens, ResponseTooLong):
             left_out["over-long"] += 1
         elif isinstance(tokens, InputError):
-            return encoding_error(tokens)
+            raise InvalidRow(*encoding_error(tokens))
         else:
             kept[key] = response
     if len(kept) < 2:
-        return RowError("fewer than two different responses", f"{len(kept)} of {len(responses)}")
-    return {"id": f"{Path(row.file).name}:{row.line}", "prompt": prompt, "responses": list(kept.values())}
+        raise InvalidRow("fewer than two different responses", f"{len(kept)} of {len(responses)}")
+    return {"prompt": prompt, "responses": list(kept.values())}
 
 
 def read_columns(content: Mapping[str, Any]) -> tuple[Messages, list[Messages]]:
@@ -199,20 +191,8 @@ def read_prompts(
     does not depend. Rows without a prompt to answer go into `quarantine`. Raises `InputError` where none has one.
     """
     rows: dict[str, tuple[str, int, dict[str, Any]]] = {}
-    for row in tqdm(read_rows(data, split), f"Reading {data}", unit=" rows", disable=None):
-        if isinstance(row.content, RowError):
-            quarantine.add(row, row.content)
-            continue
-        try:
-            if row.content.get("prompt") is None:
-                raise InvalidRow("missing prompt")
-            prompt = read_prompt(row.content["prompt"])
-            if not prompt[-1]["content"].strip() or prompt[-1]["role"] == "assistant":
-                raise InvalidRow("nothing to answer")
-        except InvalidRow as invalid:
-            quarantine.add(row, RowError(*invalid.args))
-            continue
-        others = {name: value for name, value in row.content.items() if name not in RESPONSES}
+    for row, prompt in parse_rows(data, split, parse_prompt, quarantine):
+        others = {name: value for name, value in dict(row.content).items() if name not in RESPONSES}
         key = sha256_text(json.dumps([seed, prompt]))
         rows.setdefault(key, (key, len(rows), {**others, "prompt": prompt}))
     if not rows:
@@ -220,6 +200,16 @@ def read_prompts(
         raise_input_error(f"data {data}", "a row with a prompt to answer", seen, f"See {quarantine.path}.")
     sampled = heapq.nsmallest(len(rows) if count is None else count, rows.values())
     return [row for _, _, row in sorted(sampled, key=lambda entry: entry[1])]
+
+
+def parse_prompt(content: Mapping[str, Any]) -> Messages:
+    """The prompt of a row, with something to answer at its end."""
+    if content.get("prompt") is None:
+        raise InvalidRow("missing prompt")
+    prompt = read_prompt(content["prompt"])
+    if not prompt[-1]["content"].strip() or prompt[-1]["role"] == "assistant":
+        raise InvalidRow("nothing to answer")
+    return prompt
 
 
 def parse_responses(row: Row) -> tuple[Messages, list[Messages]] | RowError:

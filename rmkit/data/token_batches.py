@@ -60,22 +60,17 @@ def split_into_units(groups: Sequence[Sequence[TokenIds]], max_tokens_per_batch:
     for group in groups:
         shared = shared_prefix_length(group) if max_tokens_per_batch and group else 0
         unit: list[TokenIds] = []
-        size = 0
         for sequence in group:
-            if unit and size + len(sequence) - shared > (max_tokens_per_batch or 0):
-                add_unit(units, unit, size)
-                unit, size = [], 0
-            size += len(sequence) - (shared if unit else 0)
+            if unit and units["tokens"][-1] + len(sequence) - shared > (max_tokens_per_batch or 0):
+                unit = []
+            if not unit:
+                units["input_ids"].append(unit)
+                units["tokens"].append(len(sequence))
+            else:
+                units["tokens"][-1] += len(sequence) - shared
             unit.append(sequence)
-        if unit:
-            add_unit(units, unit, size)
+    units["sequences"] = [len(unit) for unit in units["input_ids"]]
     return units
-
-
-def add_unit(units: dict[str, list], sequences: list[TokenIds], tokens: int) -> None:
-    """Add a unit of these sequences, which take so many tokens."""
-    for name, value in zip(UNIT_SCHEMA, (sequences, tokens, len(sequences)), strict=True):
-        units[name].append(value)
 
 
 def token_batches(sizes: NDArray[np.integer], tokens: int, *, padded: bool) -> Iterator[slice]:

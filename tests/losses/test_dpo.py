@@ -76,20 +76,6 @@ def test_log_ratios_alone_matter(batch, first, second):
         torch.testing.assert_close(dpo_loss(*moved, target=target, margin=margin), here, rtol=1e-9, atol=1e-9)
 
 
-@given(batches, st.data())
-@relaxed
-def test_splits_add_up(batch, data):
-    four, target, margin = columns(batch)
-    cut = data.draw(st.integers(1, len(batch)))
-    parts = list(zip(*(values.split(cut) for values in (*four, target, margin)), strict=True))
-
-    def total(*tensors):
-        *rows, target, margin = tensors
-        return dpo_loss(*rows, target=target, margin=margin, reduction="sum")
-
-    torch.testing.assert_close(sum(total(*part) for part in parts), total(*four, target, margin))
-
-
 def test_the_two_smoothings_differ():
     robust = dpo_loss(*EXAMPLE, label_smoothing=0.1, smoothing="robust")
     logit = torch.tensor(0.15, dtype=torch.float64)

@@ -18,13 +18,7 @@ from rmkit.losses import (
 GAP = torch.tensor([2.0, 0.0, -1.0], dtype=torch.float64)
 STRENGTH = torch.tensor([1.5, 0.1, -0.7], dtype=torch.float64)
 ZERO = torch.zeros(3, dtype=torch.float64)
-# Mean strengths of twenty equal groups of pairs, read off arXiv 2401.06080, Fig. 2.
-GROUP_STRENGTH = torch.tensor(
-    [-1.23, -0.58, -0.34, -0.18, -0.05, 0.06, 0.17, 0.27, 0.37, 0.48, 0.60, 0.72, 0.85, 0.99, 1.15, 1.34, 1.57, 1.87,
-     2.31, 3.43],
-    dtype=torch.float64,
-)
-# flip_rate is what `corrected` asks for beyond the arguments all pair losses share.
+# flip_rate is what `noise_corrected` takes beyond the arguments all pair losses share.
 SETTINGS = {"bradley_terry": {}, "symmetric": {}, "noise_corrected": {"flip_rate": 0.2}}
 
 numbers = st.floats(-50, 50, allow_subnormal=False)
@@ -53,15 +47,9 @@ def assert_values(actual, expected, tolerance=1e-7):
     ({"target": 0.8}, [0.52692801, 0.69314718, 1.11326169]),
     ({"margin": STRENGTH}, [0.47407698, 0.74439666, 0.85435524]),
     ({"target": 0.8, "margin": STRENGTH}, [0.57407698, 0.72439666, 0.79435524]),
-], ids=["plain", "alpha 0.1", "alpha 0.2", "margin", "alpha 0.2 and margin"])
+], ids=["plain", "smoothed 0.1", "smoothed 0.2", "margin", "smoothed 0.2 and margin"])
 def test_values(arguments, expected):
     assert_values(per_pair(**arguments), expected, 5.1e-9)
-
-
-def test_mean_values():
-    assert_values(bradley_terry_loss(GAP, ZERO), 0.71111229)
-    assert_values(bradley_terry_loss(GAP, ZERO, target=0.8), 0.77777896)
-    assert_values(bradley_terry_loss(GAP, ZERO, margin=STRENGTH), 0.69094296)
 
 
 def test_margin_gradient():
@@ -83,24 +71,6 @@ def test_margin_outside_the_sigmoid_is_another_loss_with_no_effect():
     assert not torch.allclose(margin_gradient, plain_gradient, atol=1e-2)
 
 
-def test_logarithm_with_an_epsilon_is_another_loss():
-    """log(sigmoid + 1e-5), as the authors' code has it, is off in value and starves hard pairs of gradient."""
-    epsilon = -torch.log(torch.sigmoid(GAP) + 1e-5)
-    assert_values(epsilon, [0.12691666, 0.69312718, 1.31322451])
-    assert not torch.allclose(epsilon, per_pair(), atol=1e-7, rtol=0)
-    hard = torch.tensor([-20.0], dtype=torch.float64, requires_grad=True)
-    (gradient,) = torch.autograd.grad(bradley_terry_loss(hard, torch.zeros_like(hard)), hard)
-    (starved,) = torch.autograd.grad(-torch.log(torch.sigmoid(hard) + 1e-5).sum(), hard)
-    assert gradient.item() == pytest.approx(-1) and abs(starved.item()) < 1e-3
-
-
-def test_flip_negates_the_margin():
-    flipped = bradley_terry_loss(ZERO, GAP, margin=-STRENGTH, reduction="none")
-    assert_values(flipped[2], 0.55435524)
-    kept_sign = bradley_terry_loss(ZERO, GAP, margin=STRENGTH, reduction="none")
-    assert abs(kept_sign[2] - 0.55435524) > 0.1
-
-
 @pytest.mark.parametrize(("alpha", "entropy", "minimiser"), [
     (0.1, 0.32508297, 2.19722458), (0.2, 0.50040242, 1.38629436), (0.3, 0.61086430, 0.84729786)])
 def test_smoothed_minimum(alpha, entropy, minimiser):
@@ -114,22 +84,6 @@ def test_smoothed_minimum(alpha, entropy, minimiser):
     assert gap.grad.abs().max() < 1e-8
 
 
-def test_initial_loss_of_the_figures():
-    """A fresh model (gap 0) under signed margins starts where the paper's curves do; other margins do not."""
-    gap = torch.zeros_like(GROUP_STRENGTH)
-
-    def initial(margin):
-        return round(bradley_terry_loss(gap, gap, margin=margin).item(), 4)
-
-    flipped = GROUP_STRENGTH.clone()
-    flipped[:2] *= -1
-    assert initial(GROUP_STRENGTH) == 1.2008
-    assert initial(flipped) == 1.2913
-    assert initial(GROUP_STRENGTH.clamp(min=0)) == 1.2484
-    assert initial(GROUP_STRENGTH.abs()) == 1.3198
-    assert ((gap - GROUP_STRENGTH) > 0).double().mean() == 0.25
-
-
 def test_center_penalty():
     rewards = torch.tensor([[2.0, -1.0], [0.5, -0.5], [-3.0, -1.0]], dtype=torch.float64)
     assert_values(reward_center_penalty(rewards, reduction="none"), [1.0, 0.0, 16.0])
@@ -138,15 +92,13 @@ def test_center_penalty():
 
 # Properties
 
-@given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=6), numbers, st.data())
+@given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=6), numbers)
 @relaxed
-def test_centering_leaves_the_gap_free_and_splits_add_up(batch, shift, data):
+def test_centering_leaves_the_gap_free(batch, shift):
     rewards = torch.tensor(batch, dtype=torch.float64)
     penalty = reward_center_penalty(rewards, reduction="none")
     apart = torch.tensor([shift, -shift], dtype=torch.float64)
     torch.testing.assert_close(reward_center_penalty(rewards + apart, reduction="none"), penalty, rtol=1e-9, atol=1e-6)
-    parts = rewards.split(data.draw(st.integers(1, len(batch))))
-    torch.testing.assert_close(sum(reward_center_penalty(part, reduction="sum") for part in parts), penalty.sum())
 
 
 @pytest.mark.parametrize("name", PAIR_LOSSES)
@@ -171,20 +123,6 @@ def test_shift_invariance(name, batch, shift):
     # A margin is such a shift of one side alone.
     arguments["margin"] = margin + shift
     torch.testing.assert_close(PAIR_LOSSES[name](chosen + shift, rejected, **arguments), here)
-
-
-@pytest.mark.parametrize("name", PAIR_LOSSES)
-@given(batches, st.data())
-@relaxed
-def test_splits_add_up(name, batch, data):
-    tensors = columns(batch)
-    cut = data.draw(st.integers(1, len(batch)))
-    parts = [part for part in zip(*(tensor.split(cut) for tensor in tensors), strict=True)]
-
-    def total(chosen, rejected, target, margin):
-        return PAIR_LOSSES[name](chosen, rejected, target=target, margin=margin, reduction="sum", **SETTINGS[name])
-
-    torch.testing.assert_close(sum(total(*part) for part in parts), total(*tensors))
 
 
 @given(batches, st.floats(0, 1))
