@@ -1,13 +1,11 @@
-"""Ratings against scikit-learn for speed, and against known truth: weighted battles and planted biases.
+"""Bradley-Terry ratings beside scikit-learn for speed, and position weights and bias measures beside a known truth.
 
     python -m benchmarks.judges.ratings [--seeds 5] [--work runs/ratings]
 
-Speed: Bradley-Terry of 20,000 prompts with 11 judgments, in one call, and as a loop of 20,000 LogisticRegression fits;
-both sides in turns, in process CPU time. All else is simulated: judges whose biases are known. Finished parts are kept
-in --work.
+Speed: ratings of 20,000 prompts with 11 judgments each, in one call, and by a loop of LogisticRegression fits; both
+sides alternate, in processor time. The rest is simulated: judges with known biases. Finished parts are kept in --work.
 """
 
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -15,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import bisect
 from scipy.sparse import csr_array
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
@@ -36,80 +35,71 @@ from rmkit.metrics import (
 
 RIDGE = 0.01
 JUDGMENTS = 11
-FIRST = 0.7  # planted: the one shown first wins so often
-LONGER = 0.65  # planted: so often wins the longer one
-TURNS = 10
-LEANING = {"leans to the first": True, "takes the first unread": False}  # the judges whose ratings are compared
-JUDGES = 200  # simulated, for the coverage of the biases' intervals
-EVEN = PositionWeights(np.array(0.5), np.array(0.5))
+FIRST = 0.7  # simulated judges prefer the response shown first this often
+LONGER = 0.65  # and the longer response this often
+ROUNDS = 10
+BIASES = {"leans to the first": True, "takes the first unread": False}  # judge -> whether its bias is additive
+JUDGES = 200  # simulated for the coverage of the intervals
+UNWEIGHTED = PositionWeights(np.array(0.5), np.array(0.5))
+Floats = NDArray[np.float64]
 
 
-def draw_verdicts(
-    prompts: int, generator: np.random.Generator, *, leaning: bool = True
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Verdicts [prompt, judgment, judgment] in both orders, first wins 70 %, and the truth [prompt, judgment].
+def draw_verdicts(prompts: int, generator: np.random.Generator, *, additive: bool = True) -> tuple[Floats, Floats]:
+    """Verdicts [prompt, first, second] of which the first wins 70 %, and the true quality [prompt, judgment].
 
-    The judge either leans to the first by as many logits in every battle, or takes it unread in 40 % of them.
+    The bias towards the first is constant in logits if `additive`; otherwise the judge takes the first in 40 % of the
+    comparisons without reading.
     """
     truth = generator.normal(0, 1, (prompts, JUDGMENTS))
     gaps = truth[:, :, None] - truth[:, None, :]
-    place = find_place(gaps[:, ~np.eye(JUDGMENTS, dtype=bool)])
+    other = ~np.eye(JUDGMENTS, dtype=bool)
+    bias = bisect(lambda logit: expit(gaps[:, other] + logit).mean() - FIRST, 0, 10, xtol=1e-14)
     unread = 2 * FIRST - 1
-    first = expit(gaps + place) if leaning else unread + (1 - unread) * expit(gaps)
-    drawn = np.where(generator.random(gaps.shape) < first, 1.0, -1.0)
-    drawn[:, np.eye(JUDGMENTS, dtype=bool)] = np.nan
-    return drawn, truth
+    probability = expit(gaps + bias) if additive else unread + (1 - unread) * expit(gaps)
+    verdicts = np.where(generator.random(gaps.shape) < probability, 1.0, -1.0)
+    verdicts[:, ~other] = np.nan
+    return verdicts, truth
 
 
-def find_place(gaps: NDArray[np.float64]) -> float:
-    """The position term in logits under which the first wins 70 % of battles between these gaps, by bisection."""
-    low, high = 0.0, 10.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (middle, high) if expit(gaps + middle).mean() < FIRST else (low, middle)
-    return low
+def fit_logistic(outcomes: NDArray[Any], features: Any, solver: str, **settings: Any) -> Floats:
+    """Coefficients by scikit-learn with the ridge of `bradley_terry`."""
+    model = LogisticRegression(C=1 / RIDGE, fit_intercept=False, solver=solver, tol=1e-10, max_iter=1000)
+    return np.asarray(model.fit(features, outcomes, **settings).coef_[0])
 
 
-def measure_speed(prompts: int, show: Callable[..., Any]) -> dict[str, Any]:
-    """Both sides on the same battles, in turns."""
+def measure_speed(prompts: int) -> dict[str, Any]:
+    """Seconds and ratios of both sides on the same comparisons, medians over rounds."""
     verdicts, _ = draw_verdicts(prompts, np.random.default_rng(0))
-    battles = win_matrix(verdicts, position_weights(verdicts))
+    wins = win_matrix(verdicts, position_weights(verdicts))
     winner, loser = np.nonzero(~np.eye(JUDGMENTS, dtype=bool))
-    signs = np.zeros((len(winner), JUDGMENTS))
-    signs[np.arange(len(winner)), winner], signs[np.arange(len(winner)), loser] = 1, -1
+    signs = np.eye(JUDGMENTS)[winner] - np.eye(JUDGMENTS)[loser]
     rows, outcomes = np.concatenate([signs, -signs]), np.repeat([1, 0], len(winner))
-
-    def fit_one(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-        model = LogisticRegression(C=1 / RIDGE, fit_intercept=False, solver="newton-cholesky", tol=1e-10)
-        weights = np.tile(matrix[winner, loser], 2) / 2
-        return np.asarray(model.fit(rows, outcomes, sample_weight=weights).coef_[0])
-
-    ours, theirs, walls = [], [], []
-    apart = 0.0
-    for turn in show(np.array_split(np.arange(prompts), TURNS), desc="Speed", unit="turn"):
-        wall, start = time.perf_counter(), time.process_time()
-        found = bradley_terry(battles, ridge=RIDGE).ratings
-        ours.append(time.process_time() - start)
-        walls.append(time.perf_counter() - wall)
-        wall, start = time.perf_counter(), time.process_time()
-        loop = np.stack([fit_one(battles[prompt]) for prompt in turn])
-        theirs.append((time.process_time() - start) / len(turn) * prompts)
-        walls.append((time.perf_counter() - wall) / len(turn) * prompts)
-        apart = max(apart, float(np.abs(loop - found[turn]).max()))
+    seconds, loop_seconds = [], []
+    largest = 0.0
+    for sample in tqdm(np.array_split(np.arange(prompts), ROUNDS), desc="Speed", unit="round"):
+        start = time.process_time()
+        ratings = bradley_terry(wins, ridge=RIDGE).ratings
+        middle = time.process_time()
+        loop = np.stack([
+            fit_logistic(outcomes, rows, "newton-cholesky", sample_weight=np.tile(wins[prompt][winner, loser], 2) / 2)
+            for prompt in sample
+        ])
+        seconds.append(middle - start)
+        loop_seconds.append((time.process_time() - middle) / len(sample) * prompts)
+        largest = max(largest, float(np.abs(loop - ratings[sample]).max()))
     return {
         "prompts": prompts,
-        "seconds": statistics.median(ours),
-        "scikit_learn_seconds": statistics.median(theirs),
-        "ratio": statistics.median(loop / call for call, loop in zip(ours, theirs, strict=True)),
-        "wall_ratio": statistics.median(loop / call for call, loop in zip(walls[::2], walls[1::2], strict=True)),
-        "largest_difference": apart,
+        "seconds": statistics.median(seconds),
+        "scikit_learn_seconds": statistics.median(loop_seconds),
+        "ratio": statistics.median(theirs / ours for ours, theirs in zip(seconds, loop_seconds, strict=True)),
+        "largest_difference": largest,
     }
 
 
-def measure_order(seed: int, leaning: bool) -> dict[str, dict[str, float]]:
-    """Spearman's with the truth, mean over 1,000 prompts, of each way to rate, for each schedule."""
+def measure_order(seed: int, additive: bool) -> dict[str, dict[str, float]]:
+    """Spearman's correlation with the truth, mean over 1,000 prompts, by schedule of comparisons and rating method."""
     generator = np.random.default_rng(derive_seed(seed, "order"))
-    verdicts, truth = draw_verdicts(1000, generator, leaning=leaning)
+    verdicts, truth = draw_verdicts(1000, generator, additive=additive)
     upper = np.triu(np.ones((JUDGMENTS, JUDGMENTS), dtype=bool), 1)
     coin = generator.random(verdicts.shape) < 0.5
     schedules = {
@@ -118,81 +108,84 @@ def measure_order(seed: int, leaning: bool) -> dict[str, dict[str, float]]:
         "one order, at random": np.where(upper, coin, ~coin.swapaxes(1, 2)),
         "one order, the same first in all its pairs": np.broadcast_to(upper, coin.shape),
     }
-    found = {}
+    correlations = {}
     for name, asked in schedules.items():
-        seen = np.where(asked, verdicts, np.nan)
-        ways = {
-            "unweighted": bradley_terry(win_matrix(seen, EVEN), ridge=RIDGE).ratings,
-            "weighted": bradley_terry(win_matrix(seen, position_weights(seen)), ridge=RIDGE).ratings,
-            "position term": fit_position_term(seen),
+        given = np.where(asked, verdicts, np.nan)
+        methods = {
+            "unweighted": bradley_terry(win_matrix(given, UNWEIGHTED), ridge=RIDGE).ratings,
+            "weighted": bradley_terry(win_matrix(given, position_weights(given)), ridge=RIDGE).ratings,
+            "position term": fit_position_term(given),
         }
-        found[name] = {  # rounded, so that equal ratings stay equal whatever the last digits of arithmetic
-            way: float(prompt_correlation(ratings.round(6), truth).mean or 0) for way, ratings in ways.items()
+        correlations[name] = {  # rounded, so that equal ratings stay ties in spite of rounding errors
+            method: float(prompt_correlation(ratings.round(6), truth).mean or 0) for method, ratings in methods.items()
         }
-    return found
+    return correlations
 
 
-def fit_position_term(verdicts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ratings [prompt, judgment] by scikit-learn, with a term for being shown first that all prompts share."""
+def fit_position_term(verdicts: Floats) -> Floats:
+    """Ratings [prompt, judgment] by scikit-learn with one coefficient for the first position, shared by all prompts."""
     prompt, first, second = np.nonzero(~np.isnan(verdicts))
-    size, battles = verdicts.shape[0] * JUDGMENTS, len(prompt)
-    columns = np.concatenate([prompt * JUDGMENTS + first, prompt * JUDGMENTS + second, np.full(battles, size)])
-    cells = np.repeat([1.0, -1.0, 1.0], battles), (np.tile(np.arange(battles), 3), columns)
-    model = LogisticRegression(C=1 / RIDGE, fit_intercept=False, solver="newton-cg", tol=1e-10, max_iter=1000)
-    model.fit(csr_array(cells, shape=(battles, size + 1)), verdicts[prompt, first, second] > 0)
-    return np.asarray(model.coef_[0, :-1]).reshape(-1, JUDGMENTS)
+    size, count = verdicts.shape[0] * JUDGMENTS, len(prompt)
+    columns = np.concatenate([prompt * JUDGMENTS + first, prompt * JUDGMENTS + second, np.full(count, size)])
+    cells = np.repeat([1.0, -1.0, 1.0], count), (np.tile(np.arange(count), 3), columns)
+    features = csr_array(cells, shape=(count, size + 1))
+    return fit_logistic(verdicts[prompt, first, second] > 0, features, "newton-cg")[:-1].reshape(-1, JUDGMENTS)
 
 
 def measure_biases(seed: int) -> dict[str, dict[str, float]]:
-    """What is measured of a judge that takes the first 40 % of the time, else half the time the longer, or the better.
+    """Measured position and length bias, with intervals, of a judge whose biases are known.
 
-    So the first wins 70 %, and the longer 65 %: quality and length have nothing to do with each other.
+    It takes the first response in 40 % of the comparisons, otherwise the longer or the better one, each half the time:
+    the first wins 70 % and the longer, which is independent of quality, 65 %.
     """
     generator = np.random.default_rng(derive_seed(seed, "biases"))
     quality, difference = generator.normal(0, 1, 1000), generator.normal(0, 100, 1000).round() + 0.5
 
-    def decide(sign: int) -> NDArray[np.float64]:
-        """Verdicts for the one shown first: that of the pair (sign 1), or the other one (sign -1)."""
+    def decide(sign: int) -> Floats:
+        """Verdicts for the response shown first, in the pair's order (sign 1) or the other one (-1)."""
         better = np.where(generator.random(1000) < expit(sign * quality), 1.0, -1.0)
         biased = np.where(generator.random(1000) < (LONGER - 0.5) / (1 - FIRST), np.sign(sign * difference), better)
         return np.where(generator.random(1000) < 2 * FIRST - 1, 1.0, biased)
 
-    there, back = decide(1), decide(-1)
-    both, groups = np.concatenate([there, back]), np.tile(np.arange(1000), 2)
-    pair = np.concatenate([there, -back])
-    apart = np.tile(difference, 2)
-    found = {"position": position_bias(there, back).first, "length": length_bias(pair, apart).longer}
-    hits = {"position": both == 1, "length": pair == np.sign(apart)}
-    return {name: {"measured": float(found[name] or 0), **ratio_interval(
-        hits[name], np.ones(2000), groups, seed=seed)._asdict()} for name in found}
+    original, swapped = decide(1), decide(-1)
+    first, pair = np.concatenate([original, swapped]), np.concatenate([original, -swapped])
+    differences, groups = np.tile(difference, 2), np.tile(np.arange(1000), 2)
+    biases = {
+        "position": (position_bias(original, swapped).first, first == 1),
+        "length": (length_bias(pair, differences).longer, pair == np.sign(differences)),
+    }
+    return {name: {"measured": float(value or 0),
+                   **ratio_interval(hits, np.ones(2000), groups, seed=seed)._asdict()}
+            for name, (value, hits) in biases.items()}
 
 
 def main() -> None:
     """Compute what is missing and write benchmarks/results/ratings.json."""
     parser = make_parser(__doc__, "ratings", seeds=5)
-    parser.add_argument("--prompts", type=int, default=20000, help="prompts whose rating is timed")
+    parser.add_argument("--prompts", type=int, default=20000, help="prompts of the speed measurement")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     seeds = list(range(options.seeds))
-    speed = keep(options.work / f"speed-{options.prompts}.json", lambda: measure_speed(options.prompts, tqdm))
-    order = {name: [keep(options.work / f"order-{name.replace(' ', '_')}-{seed}.json",
-                         lambda seed=seed, leaning=leaning: measure_order(seed, leaning)) for seed in seeds]
-             for name, leaning in tqdm(LEANING.items(), desc="Order", unit="judge")}
-    judges = keep(options.work / "biases.json", lambda: [measure_biases(seed) for seed in tqdm(range(JUDGES))])
-    planted = {"position": FIRST, "length": LONGER}
+
+    def kept(name: str, compute: Callable[..., Any], *arguments: Any) -> Any:
+        return keep(options.work / f"{name.replace(' ', '_')}.json", lambda: compute(*arguments))
+
+    orders = {name: [kept(f"order-{name}-{seed}", measure_order, seed, additive) for seed in seeds]
+              for name, additive in BIASES.items()}
+    judges = [kept(f"biases-{seed}", measure_biases, seed) for seed in tqdm(range(JUDGES), desc="Biases")]
     figures = {
-        "speed": speed,
+        "speed": kept(f"speed-{options.prompts}", measure_speed, options.prompts),
         "ridge": RIDGE,
-        "order": {judge: {schedule: {way: summarise([found[schedule][way] for found in each]) for way in ways}
-                          for schedule, ways in each[0].items()} for judge, each in order.items()},
+        "order": {judge: {schedule: {method: summarise([order[schedule][method] for order in by_seed])
+                                     for method in methods}
+                          for schedule, methods in by_seed[0].items()} for judge, by_seed in orders.items()},
         "biases": {name: {
-            "planted": true,
+            "planted": truth,
             "first_judges": [judge[name] for judge in judges[:options.seeds]],
-            "covered": statistics.fmean(judge[name]["low"] <= true <= judge[name]["high"] for judge in judges),
+            "covered": statistics.fmean(judge[name]["low"] <= truth <= judge[name]["high"] for judge in judges),
             "judges": len(judges),
-        } for name, true in planted.items()},
+        } for name, truth in (("position", FIRST), ("length", LONGER))},
     }
-    print(json.dumps({name: value for name, value in figures.items() if name != "biases"}, indent=1))
     print(write_results("ratings", figures, seeds=seeds))
 
 

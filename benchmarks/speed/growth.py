@@ -1,9 +1,9 @@
-"""How the cost of training grows: with the length of a sequence, and from one process to two under DeepSpeed."""
+"""Growth of the cost of training with the length of a sequence, and its speed with one and two processes."""
 
 import os
+import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,8 @@ from datasets import Dataset
 from transformers import LlamaConfig, LlamaForSequenceClassification
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
-from benchmarks.shared.timing import MIB, Cells, Record, fit_power, run_apart, take_median
+from benchmarks.shared.timing import Cells, Record, fit_power, run_apart, take_median
+from benchmarks.speed.data import message
 from rmkit.core.stage import read_json
 from rmkit.data.collators import PairPacker
 from rmkit.losses import bradley_terry_loss
@@ -27,8 +28,8 @@ HIDDEN, LAYERS, VOCABULARY = 256, 2, 1024
 WORDS = "red green blue grey black white stone river cloud tree lamp door".split()
 
 
-def step_once(length: int, tokens: int, packed: bool) -> None:
-    """Forward and backward, without an optimizer, of random pairs: half of each sequence is their common prompt."""
+def run_step(length: int, tokens: int, packed: bool) -> None:
+    """Forward and backward pass of random pairs without an optimizer; half of each sequence is the common prompt."""
     generator = torch.Generator().manual_seed(SEED)
     rows = []
     for _ in range(max(1, tokens // (2 * length))):
@@ -50,80 +51,70 @@ def step_once(length: int, tokens: int, packed: bool) -> None:
 
 
 def grow_length(folder: Path, rounds: int, lengths: Sequence[int], tokens: int) -> dict[str, Any]:
-    """Seconds per pair and peak memory of a step, by the length of a sequence; about `tokens` tokens in each batch.
+    """Seconds per pair and peak memory of a step by sequence length, with about `tokens` tokens in each batch.
 
-    The padded batch is TRL's collator's, which here has nothing to pad: what is saved is the shared prompt alone.
+    All sequences of a batch are equally long, so packing saves only the common prompt.
     """
     def run(length: int, packed: bool, number: int) -> Record:
-        return run_apart(partial(step_once, length, tokens, packed))
+        return run_apart(partial(run_step, length, tokens, packed))
 
     sides = {f"{name} {length}": partial(run, length, name == "packed")
              for length in lengths for name in ("packed", "padded")}
     records = Cells(folder, [rounds, tokens, HIDDEN, LAYERS], rounds).run("length", sides)
     figures: dict[str, Any] = {"lengths": list(lengths), "tokens": tokens, "hidden": HIDDEN, "layers": LAYERS}
     for name in ("packed", "padded"):
-        cells = [records[f"{name} {length}"] for length in lengths]
-        pairs = [max(1, tokens // (2 * length)) for length in lengths]
-        seconds = [take_median(cell, "cpu") / count for cell, count in zip(cells, pairs, strict=True)]
+        by_length = [records[f"{name} {length}"] for length in lengths]
+        seconds = [take_median(by_round, "cpu") / max(1, tokens // (2 * length))
+                   for by_round, length in zip(by_length, lengths, strict=True)]
         figures[name] = {
-            "seconds_per_pair": seconds, "pairs_per_second": [1 / each for each in seconds],
-            "peak": [take_median(cell, "peak") for cell in cells], "power": fit_power(lengths, seconds),
+            "seconds_per_pair": seconds, "pairs_per_second": [1 / cost for cost in seconds],
+            "peak": [take_median(by_round, "peak") for by_round in by_length], "power": fit_power(lengths, seconds),
         }
     return figures
 
 
-def write_world(folder: Path, pairs: int) -> None:
-    """A small language model and pairs, for `rmkit train`."""
+def write_inputs(folder: Path, pairs: int) -> None:
+    """Write a small language model and pairs for `rmkit train`."""
     if (folder / "pairs.parquet").exists():
         return
 
-    def say(start: int, count: int) -> str:
-        return " ".join(WORDS[(start * 7 + place * place) % len(WORDS)] for place in range(count))
+    def text(start: int) -> str:
+        return " ".join(WORDS[(start * 7 + index * index) % len(WORDS)] for index in range(40))
 
-    sides = (("prompt", "user"), ("chosen", "assistant"), ("rejected", "assistant"))
-    rows = [
-        {"id": str(number), **{side: [{"role": role, "content": say(number + shift, 40)}]
-                               for shift, (side, role) in enumerate(sides)}}
-        for number in range(pairs)
-    ]
-    tokenizer = build_tokenizer([say(number, 40) for number in range(50)], VOCABULARY)
+    tokenizer = build_tokenizer([text(number) for number in range(50)], VOCABULARY)
     tokenizer.save_pretrained(folder / "base")
     build_language_model(tokenizer, hidden=HIDDEN, layers=LAYERS).save_pretrained(folder / "base")
-    Dataset.from_list(rows).to_parquet(folder / "pairs.parquet")
+    Dataset.from_list([
+        {"id": str(number), "prompt": message("user", text(number)), "chosen": message("assistant", text(number + 1)),
+         "rejected": message("assistant", text(number + 2))} for number in range(pairs)
+    ]).to_parquet(folder / "pairs.parquet")
 
 
-def train_apart(world: Path, processes: int, number: int) -> Record:
-    """`rmkit train` under DeepSpeed (ZeRO-2) for one epoch; its own rate, and all it took with its start."""
-    with tempfile.TemporaryDirectory() as output:
-        log = Path(output) / "log"
-        command = [
-            sys.executable, "-m", "rmkit", "train", "--data", str(world / "pairs.parquet"), "--model_name_or_path",
-            str(world / "base"), "--output_dir", f"{output}/model", "--use_cpu", "true", "--report_to", "none",
-            "--save_strategy", "no", "--processes", str(processes), "--seed", str(number), "--disable_tqdm", "true",
-            "--per_device_train_batch_size", str(8 // processes),
-        ]
-        start = time.perf_counter()
-        with log.open("wb") as file:
-            pid = os.posix_spawn(sys.executable, command, {**os.environ, "OMP_NUM_THREADS": "1"}, file_actions=[
-                (os.POSIX_SPAWN_DUP2, file.fileno(), 1), (os.POSIX_SPAWN_DUP2, file.fileno(), 2)])
-            _, status, usage = os.wait4(pid, 0)  # what its own children took is in it
-        if status:
-            raise RuntimeError(f"{' '.join(command)}: {log.read_text()[-2000:]}")
-        history = (read_json(Path(output) / "model" / "stage.json") or {})["log_history"]
-        rate = next(entry["train_samples_per_second"] for entry in history if "train_samples_per_second" in entry)
-    return {"cpu": usage.ru_utime + usage.ru_stime, "wall": time.perf_counter() - start, "rate": rate,
-            "peak": usage.ru_maxrss / MIB}
+def train_processes(inputs: Path, processes: int, number: int) -> Record:
+    """Pairs per second of an epoch of `rmkit train` under DeepSpeed (ZeRO-2), without its start."""
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = {
+            "data": inputs / "pairs.parquet", "model_name_or_path": inputs / "base", "output_dir": f"{folder}/model",
+            "use_cpu": True, "report_to": "none", "save_strategy": "no", "processes": processes, "seed": number,
+            "disable_tqdm": True, "per_device_train_batch_size": 8 // processes,
+        }
+        words = [str(word) for key, value in arguments.items() for word in (f"--{key}", value)]
+        done = subprocess.run([sys.executable, "-m", "rmkit", "train", *words], capture_output=True, text=True,
+                              env={**os.environ, "OMP_NUM_THREADS": "1"})
+        if done.returncode:
+            raise RuntimeError(f"rmkit train {' '.join(words)}: {done.stderr[-2000:]}")
+        history = (read_json(Path(folder) / "model" / "stage.json") or {})["log_history"]
+    return {"rate": next(entry["train_samples_per_second"] for entry in history if "train_samples_per_second" in entry)}
 
 
 def grow_processes(folder: Path, rounds: int, pairs: int, processes: Sequence[int]) -> dict[str, Any]:
-    """Pairs per second of wall time while training, by processes; all that was taken from start to end besides."""
-    world = folder / f"world-{pairs}"
-    world.mkdir(exist_ok=True)
-    write_world(world, pairs)
-    sides = {str(count): partial(train_apart, world, count) for count in processes}
+    """Pairs per second of wall time during training, by number of processes."""
+    inputs = folder / f"inputs-{pairs}"
+    inputs.mkdir(exist_ok=True)
+    write_inputs(inputs, pairs)
+    sides = {str(count): partial(train_processes, inputs, count) for count in processes}
     records = Cells(folder, [rounds, pairs, HIDDEN, LAYERS], rounds).run("processes", sides)
     return {
         "pairs": pairs, "processes": list(processes), "cores": len(os.sched_getaffinity(0)),
-        **{name: [take_median(records[str(count)], name) for count in processes]
-           for name in ("rate", "cpu", "wall", "peak")},
+        "rate": [take_median(records[str(count)], "rate") for count in processes],
     }

@@ -1,9 +1,9 @@
-"""What training really holds, counted tensor by tensor on the CPU: the test of the formula in sizing.py.
+"""Memory that training holds on a CPU, measured, beside the formula's prediction.
 
-States: a tiny Llama is trained by rmkit under DeepSpeed, and each process counts the bytes behind all its tensors
-twice: after a backward pass that is not its batch's last, and inside the optimizer's step. Started by `compare_states`,
-each rank runs `python -m benchmarks.systems.held_bytes FOLDER CASES`. Activations: torch's profiler follows every allocation of a forward
-and a backward pass in one process.
+States: rmkit trains a tiny Llama under DeepSpeed, and each rank adds up the storage of all live tensors, between two
+backward passes of a batch and in the optimizer step. `compare_states` starts the ranks as
+`python -m benchmarks.systems.held_bytes FOLDER CASES`. Activations: torch's profiler follows the allocations of a
+forward and a backward pass.
 """
 
 import gc
@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ ROW = {
 
 
 def count_bytes() -> int:
-    """Bytes of everything behind a tensor that Python has made since `gc.freeze` and still holds."""
+    """Bytes of storage of all live tensors that were created after `gc.freeze`."""
     storages = {}
     for item in gc.get_objects():
         if issubclass(type(item), torch.Tensor):
@@ -64,41 +64,33 @@ def count_bytes() -> int:
     return sum(storages.values())
 
 
-class Count(TrainerCallback):
-    """In the second step (the first one creates the optimizer's state), the most counted at either moment."""
+class CountBytes(TrainerCallback):
+    """The largest counts in the second step, after the first has created the optimizer's state."""
 
     def __init__(self) -> None:
         self.held = {"accumulating": 0, "stepping": 0}
         self.trainer: Any = None
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Watch the engine from here on."""
-        if state.global_step != 1:
-            return
-        engine = self.trainer.model_wrapped
-        engine.basic_optimizer.register_step_pre_hook(lambda *_: self.note("stepping"))
-        engine.backward = self.follow(engine.backward, engine.is_gradient_accumulation_boundary)
+        """Count in each call of the optimizer from the second step on."""
+        if state.global_step == 1:
+            optimizer = self.trainer.model_wrapped.basic_optimizer
+            optimizer.register_step_pre_hook(lambda *_: self.count("stepping"))
 
-    def follow(self, backward: Callable[..., Any], is_last: Callable[[], bool]) -> Callable[..., Any]:
-        """`backward`, and a count behind it unless it was the batch's last."""
-        def run(*arguments: Any, **settings: Any) -> Any:
-            result = backward(*arguments, **settings)
-            if not is_last():
-                self.note("accumulating")
-            return result
+    def on_substep_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Count after a backward pass that is not the last of its batch."""
+        if state.global_step == 1:
+            self.count("accumulating")
 
-        return run
-
-    def note(self, moment: str) -> None:
-        """Count now."""
+    def count(self, moment: str) -> None:
+        """Count, and keep the maximum."""
         self.held[moment] = max(self.held[moment], count_bytes())
 
 
 def train_and_count(base: Path, training: Training) -> dict[str, int]:
-    """Bytes that this rank holds while it trains the model at `base`, two batches of two backward passes."""
+    """Bytes that this rank holds while it trains the model at `base` for two steps of two backward passes."""
     gc.collect()
     gc.freeze()
-    counter = Count()
     zero = default_config(training.stage)
     if training.offload:
         zero["zero_optimization"]["offload_optimizer"] = {"device": "cpu"}
@@ -111,46 +103,41 @@ def train_and_count(base: Path, training: Training) -> dict[str, int]:
     model = load_reward_model(base, tokenizer, seed=SEED)
     if training.lora_rank:
         model = add_lora(model, rank=training.lora_rank, alpha=16, dropout=0.0)
-    trainer = RewardTrainer(model, arguments, processing_class=tokenizer, train_dataset=Dataset.from_list([ROW] * 8))
-    counter.trainer = trainer
-    trainer.add_callback(counter)
-    trainer.train()
+    counter = CountBytes()
+    counter.trainer = RewardTrainer(
+        model, arguments, processing_class=tokenizer, train_dataset=Dataset.from_list([ROW] * 8), callbacks=[counter]
+    )
+    counter.trainer.train()
     return counter.held
 
 
 def predict(size: Size, training: Training, processes: int) -> dict[str, float]:
-    """What the formula says of the two moments; on a CPU, GPU and host memory are the same."""
-    memory = estimate_memory(size, training, processes)._replace(buffers=0, activations=0)
+    """The formula's bytes at both moments; on a CPU, GPU and host memory are the same."""
+    memory = estimate_memory(size, training, processes)
     kept = memory.weights + memory.optimizer + memory.host
     return {"accumulating": kept + memory.gradients, "stepping": kept + memory.step}
 
 
 def compare_states(work: Path, processes: int, cases: Sequence[Training] = CASES) -> list[dict[str, Any]]:
-    """Bytes held and bytes predicted, for each case and moment; the rank that holds most is taken."""
+    """Bytes held by the rank that holds most, and bytes predicted, for each case and moment."""
     base = work / "base"
     tokenizer = build_tokenizer([json.dumps(ROW)], vocabulary=300)
     tokenizer.save_pretrained(base)
     build_language_model(tokenizer, hidden=HIDDEN, layers=LAYERS, seed=SEED).save_pretrained(base)
-    path = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
-    try:
-        launch(["benchmarks.systems.held_bytes", str(work), json.dumps(cases)], processes=processes)
-    finally:
-        os.environ.pop("PYTHONPATH") if path is None else os.environ.update(PYTHONPATH=path)
+    launch([__name__, str(work), json.dumps(cases)], processes=processes)
     ranks = [json.loads((work / f"rank-{rank}.json").read_text()) for rank in range(processes)]
     config = AutoConfig.from_pretrained(base, num_labels=1)
     rows = []
     for number, case in enumerate(cases):
-        predicted = predict(measure_size(config, case.lora_rank), case, processes)
-        for moment, expected in predicted.items():
+        for moment, predicted in predict(measure_size(config, case.lora_rank), case, processes).items():
             held = max(rank[number][moment] for rank in ranks)
             rows.append({"training": str(case), "precision": case.precision, "processes": processes, "moment": moment,
-                         "held": held, "predicted": round(expected), "ratio": round(expected / held, 4)})
+                         "held": held, "predicted": round(predicted), "ratio": round(predicted / held, 4)})
     return rows
 
 
 def compare_activations() -> list[dict[str, Any]]:
-    """The peak of a forward and a backward pass over what was there before, measured and predicted."""
+    """Bytes of activations at the peak of a training step, measured and predicted."""
     rows = []
     for hidden, layers, intermediate, heads, key_heads in SHAPES:
         config = LlamaConfig(
@@ -164,7 +151,7 @@ def compare_activations() -> list[dict[str, Any]]:
 
 
 def measure_activations(config: LlamaConfig) -> int:
-    """Bytes allocated at the highest point of a training step with activation checkpointing, gradients being there."""
+    """The peak of bytes allocated by a training step with activation checkpointing, without the gradients."""
     torch.manual_seed(SEED)
     model = LlamaForSequenceClassification(config).to(torch.bfloat16)
     model.activation_checkpointing_enable()
@@ -174,7 +161,7 @@ def measure_activations(config: LlamaConfig) -> int:
     def step() -> None:
         model(input_ids=tokens, attention_mask=(tokens != config.pad_token_id).long()).logits.sum().backward()
 
-    step()  # makes the gradients
+    step()  # allocates the gradients
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
     with tempfile.TemporaryDirectory() as folder:
@@ -185,11 +172,11 @@ def measure_activations(config: LlamaConfig) -> int:
 
 
 def main() -> None:
-    """Count on this rank and write what was found."""
+    """Count on this rank and write the counts to FOLDER/rank-RANK.json."""
     work = Path(sys.argv[1])
     with deepspeed_environment():
         held = [train_and_count(work / "base", Training(*case)) for case in json.loads(sys.argv[2])]
-        wait_for_ranks()  # one that left while another was still at work could abort it
+        wait_for_ranks()  # a rank that exits early could abort the others
         destroy_process_group()
     (work / f"rank-{os.environ['RANK']}.json").write_text(json.dumps(held))
 
