@@ -151,4 +151,5 @@ def describe_entry(entry: Entry) -> str:
         value = entry.field.get_default(call_default_factory=True)
         plain = value if isinstance(value, str) and value else json.dumps(value, default=lambda _: {})
         default = f"default {plain}"
-    return f"--{entry.name} ({format_field(entry.field)}, {default})  {entry.field.description or ''}"
+    kind = f"kind {entry.kind}: " if entry.kind else ""
+    return f"--{entry.name} ({kind}{format_field(entry.field)}, {default})  {entry.field.description or ''}"

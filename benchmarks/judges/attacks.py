@@ -98,7 +98,7 @@ def main() -> None:
             for title, places, texts in (("attack", taken[family], attacked[family]),
                                          (CONTROL, taken[CONTROL][own], attacked[CONTROL][own])):
                 sides = (features.chosen[places], features.rejected[places], texts)
-                found[title].append(compare(*(scale.place(heads.score(side)).mean(axis=0) for side in sides)))
+                found[title].append(compare(*(scale.transform(heads.score(side)).mean(axis=0) for side in sides)))
     figures = {
         "pairs": PAIRS,
         "attacks": {family: len(families[family]) for family in measured},

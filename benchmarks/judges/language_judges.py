@@ -31,16 +31,17 @@ from benchmarks.judges.language_attacks import build_tasks, compare
 from benchmarks.judges.language_model import PACKAGE, Form, PrefixGenerator, convert, find_model
 from benchmarks.shared.results import write_results
 from rmkit.core.seeds import derive_seed
-from rmkit.generation import Sampling, TransformersGenerator, load_generator
+from rmkit.generation import Failed, Sampling, TransformersGenerator, load_generator
 from rmkit.generation.base import Generator
-from rmkit.judges.base import Failed, JudgeTask, Judgment
-from rmkit.judges.config import JudgeConfig, LLMJudgeConfig
-from rmkit.judges.language_model import LIKELY, JudgeSampler, LanguageModelJudge, Way
+from rmkit.judges.base import JudgeTask, Judgment
+from rmkit.judges.config import LLMJudgeConfig
+from rmkit.judges.language_model import TOP_LOGPROBS, JudgeSampler, LanguageModelJudge, ScoreFrom, judge_spec
 from rmkit.judges.prompts import JUDGE_PROMPTS
 from rmkit.judges.report import build_report
+from rmkit.judges.results import collect_results
 from rmkit.judges.runner import AnswerLog
 from rmkit.judges.sanitize import special_tokens
-from rmkit.judges.tasks import list_tasks, read_rows
+from rmkit.judges.tasks import iterate_rows, list_tasks
 
 LONGEST = 100  # tokens of a prompt and of each response
 OWN_WORDS = 160  # tokens; the questions ask for 100 words at most
@@ -58,9 +59,9 @@ class Blank(NamedTuple):
 
 
 FORMS = {  # a number up to 100 is of several tokens, a digit of one
-    "rubric": Blank("Score: ", "/5", 1),
-    "hundred": Blank("Score:", "", 8),
-    "comparison": Blank("Winner: Response", ".", 1),
+    "additive_5": Blank("Score: ", "\n", 1),
+    "scale_100": Blank("Score:", "", 8),
+    "pairwise": Blank("Winner: Response", "\n", 1),
 }
 
 
@@ -69,15 +70,15 @@ class Round(NamedTuple):
 
     pairs: int | None
     form: bool
-    ways: tuple[Way, ...]
+    ways: tuple[ScoreFrom, ...]
     samples: int = 1
     temperature: float = 0.0
 
 
 ROUNDS = {
-    "form": Round(None, True, ("written", "expected")),
-    "own words": Round(4, False, ("written",)),
-    "form, three drawn": Round(8, True, ("written",), 3, 0.8),
+    "form": Round(None, True, ("text", "logprobs")),
+    "own words": Round(4, False, ("text",)),
+    "form, three drawn": Round(8, True, ("text",), 3, 0.8),
 }
 
 
@@ -105,7 +106,7 @@ def choose_pairs(paths: list[Path], count: int, tokenizer: PreTrainedTokenizerBa
 def hear(judge: LanguageModelJudge, tasks: Sequence[JudgeTask], path: Path) -> AnswerLog:
     """Every answer to the tasks, with the processor seconds that they took."""
     journal = AnswerLog(path)
-    missing = [task for task in tasks if task.id not in journal.heard]
+    missing = [task for task in tasks if task.id not in journal.offsets]
     for start in tqdm(range(0, len(missing), AT_ONCE), desc=path.stem, unit="block"):
         some = missing[start:start + AT_ONCE]
         started = time.process_time()
@@ -117,25 +118,26 @@ def hear(judge: LanguageModelJudge, tasks: Sequence[JudgeTask], path: Path) -> A
     return journal
 
 
-def appoint(model: TransformersGenerator, question: str, how: Round, way: Way, cache: Path) -> LanguageModelJudge:
+def appoint(model: TransformersGenerator, question: str, how: Round, way: ScoreFrom, cache: Path) -> LanguageModelJudge:
     """The judge of a round; both ways read the same answers, which the cache has from the first."""
     blank = FORMS[question]
     generator: Generator = Form(model, blank.begin, blank.end) if how.form else model
     sampling = Sampling(
         temperature=how.temperature, max_new_tokens=blank.tokens if how.form else OWN_WORDS,
-        top_logprobs=LIKELY if how.form else 0, stop=("\n",) if how.form else (),
+        top_logprobs=TOP_LOGPROBS if how.form else 0, stop=("\n",) if how.form else (),
     )
     asking = JudgeSampler(generator, sampling, how.samples, SEED, way, special_tokens(model.tokenizer), cache)
     return LanguageModelJudge(asking, JUDGE_PROMPTS[question])
 
 
-def describe(question: str, way: Way, how: Round, rows: Dataset, journal: AnswerLog) -> dict[str, Any]:
+def describe(question: str, way: ScoreFrom, how: Round, rows: Dataset, journal: AnswerLog) -> dict[str, Any]:
     """`rmkit judge`'s report, and the scores that are given most often."""
-    config = JudgeConfig(data="", output_dir="", seed=SEED, language_model=LLMJudgeConfig(
-        "", question=question, way=way, samples=how.samples, temperature=how.temperature))  # type: ignore[arg-type]
+    settings = {"prompt": question, "score_from": way, "samples": how.samples, "temperature": how.temperature}
+    spec = judge_spec(LLMJudgeConfig(model_name_or_path="", **settings))
     scores = Counter(str(round(one.score, 3)) for _, given in journal.read() for one in given
                      if isinstance(one, Judgment))
-    return build_report(config, rows, journal) | {"values": scores.most_common(5)}
+    report = build_report(collect_results(rows, journal.read(), spec), seconds=journal.seconds, seed=SEED, n_bootstrap=1000)
+    return report | {"values": scores.most_common(5)}
 
 
 def put(
@@ -147,7 +149,7 @@ def put(
     generator = share_prefix(model) if how.form else model
     for way in how.ways:
         judge = appoint(generator, question, how, way, path.with_name(f"{path.name}-answers.jsonl"))
-        tasks = [task for row in read_rows(rows) for task in list_tasks(row, judge.responses)]
+        tasks = [task for row in iterate_rows(rows) for task in list_tasks(row, judge.responses)]
         journal = hear(judge, tasks, path.with_name(f"{path.name}-{way}.jsonl"))
         seconds = seconds or journal.seconds  # the second way reads what was written for the first
         journal.seconds = seconds
@@ -160,15 +162,15 @@ def attack(model: TransformersGenerator, pairs: Dataset, work: Path) -> dict[str
     tasks = build_tasks(pairs)
     plain = [task for task in tasks if task.id.startswith("plain")]
 
-    def read(generator: TransformersGenerator, asked: Sequence[JudgeTask], name: str, way: Way) -> dict[str, float]:
+    def read(generator: TransformersGenerator, asked: Sequence[JudgeTask], name: str, way: ScoreFrom) -> dict[str, float]:
         """Scores by the task's id."""
-        judge = appoint(generator, "rubric", ROUNDS["form"], way, work / f"{name}-answers.jsonl")
+        judge = appoint(generator, "additive_5", ROUNDS["form"], way, work / f"{name}-answers.jsonl")
         return {task: one.score if isinstance(one, Judgment) else float("nan")
                 for task, (one,) in hear(judge, asked, work / f"{name}-{way}.jsonl").read()}
 
     single = share_prefix(model)
-    return compare(read(single, tasks, "attacks", "expected"), read(single, tasks, "attacks", "written"),
-                   read(model, plain, "attacks-again", "expected"))
+    return compare(read(single, tasks, "attacks", "logprobs"), read(single, tasks, "attacks", "text"),
+                   read(model, plain, "attacks-again", "logprobs"))
 
 
 def share_prefix(model: TransformersGenerator) -> PrefixGenerator:

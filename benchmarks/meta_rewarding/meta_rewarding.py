@@ -99,7 +99,7 @@ def measure_meta_judge(folder: Path, number: int, config: MetaRewardConfig) -> d
     record = read_record(judgments)
     assert record is not None
     rows = read_meta_judgments(run_meta_judging(MetaJudgingConfig(**{
-        **record["config"]["language_model"], "samples": 1, "data": str(judgments),
+        **record["config"]["judge"], "samples": 1, "data": str(judgments),
         "output_dir": str(judgments.parent / "meta_judgments"), "max_judgments": 3, "seed": config.seed,
     })))
     first, higher = meta_judge_bias(*stack_verdicts(rows))

@@ -1,179 +1,101 @@
 """`rmkit compare`: win rates of policies against one of them, by any judge."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from rmkit.core.checks import Verbatim, raise_input_error
+from rmkit.core.checks import raise_input_error
+from rmkit.core.config import configuration, option, output_settings, section
 from rmkit.core.stage import Stage, open_stage, write_json
-from rmkit.data.synthetic import gold_reward
-from rmkit.data.synthetic.dataset import read_request
-from rmkit.evaluation.policies import evaluate_policies, grade_turns
-from rmkit.evaluation.policy_samples import (
-    PolicySamples,
-    build_comparisons,
-    pairwise_rows,
-    pointwise_rows,
-    read_policies,
-)
-from rmkit.evaluation.tables import format_standings
-from rmkit.judges.config import JudgeConfig, LLMJudgeConfig, RewardModelJudgeConfig, list_settings
-from rmkit.judges.metrics import average, scores_to_preferences, to_verdicts
-from rmkit.judges.report import write_judgments
-from rmkit.judges.results import AnswerArrays, collect_results
-from rmkit.judges.reward_model import ensemble_score
-from rmkit.judges.runner import ANSWERS, AnswerLog, run_judge
-from rmkit.metrics import position_bias
+from rmkit.judges.config import load_judge, resolve_judge
 
 
-@dataclass
+@configuration
 class CompareConfig:
-    """Compare `policies` (name -> its samples) with `baseline`, by default the first of them, by one judge.
+    """Compare policies with a baseline by a judge of their samples.
 
-    Samples are a folder of `rmkit sample`, a file with `prompt` and `responses`, or a list of these. The n-th responses
-    of two policies to a question meet; a question that not all have answered is left out. A `difficulty` in every row
-    enters the length-controlled rate. Second turns (`rmkit sample --turns 2`; rows with `question` and `turn`) are
-    questions of their own, graded apart: the judge sees the conversation. `matches`: with the baseline alone, or also
-    among the others, which the arena score counts.
-
-    The judge is `language_model` or `reward_model`, as `rmkit judge` has them (a comparison in both orders), or, with
-    `gold`, the gold world's own reward. A killed run goes on where it was.
+    The n-th responses of two policies to a question are compared; questions that not all policies answered are left
+    out. Second turns (`rmkit sample --turns 2`; rows with `question` and `turn`) are questions of their own. A
+    `difficulty` in every row enters the length-controlled rate. A killed run continues.
     """
 
-    policies: dict[str, str | list[str]]
-    output_dir: str
-    baseline: str | None = None
-    matches: Literal["baseline", "all"] = "baseline"
-    language_model: LLMJudgeConfig | None = None
-    reward_model: RewardModelJudgeConfig | None = None
-    gold: bool = False
-    split: str = "train"
-    at_once: int = 64
-    allow_failures: bool = False
-    n_bootstrap: int = 1000
-    seed: int = 0
-    trust_remote_code: bool = False
+    policies: dict[str, str | list[str]] = option(
+        help="Samples of each policy, name -> folder of `rmkit sample`, a file with `prompt` and `responses`, or a list "
+        "of these.", min_length=2
+    )
+    output_dir: str = option(help="Output folder.")
+    judge: dict[str, Any] = section(
+        "rmkit.judges.config:JUDGES", "The judge: its `kind` (llm, reward_model or gold) and that kind's settings."
+    )
+    baseline: str | None = option(None, "Policy that the others are compared with; null: the first.")
+    matches: Literal["baseline", "all"] = option(
+        "baseline", "Compare with the baseline alone, or all with each other, which the arena score takes in."
+    )
+    split: str = option("train", "Split of samples that are a dataset.")
+    batch_size: int = option(64, "Rows that are judged together.", ge=1, affects_output=False)
+    allow_failures: bool = option(False, "Finish without the answers that failed.", affects_output=False)
+    n_bootstrap: int = option(1000, "Bootstrap samples of prompts for the intervals.", ge=1, advanced=True)
+    seed: int = option(0, "Seed of sampling and of the bootstrap.")
+    trust_remote_code: bool = option(False, "Run code that comes with the models.", advanced=True)
 
     def __post_init__(self) -> None:
-        if len(self.policies) < 2:
-            raise_input_error(
-                "policies", "at least two names with samples", list(self.policies), "Write --policies.NAME FOLDER."
-            )
         if self.baseline is not None and self.baseline not in self.policies:
-            raise_input_error(
-                "baseline", f"one of {', '.join(self.policies)}", self.baseline, "Name one of the policies."
-            )
-        if not self.gold:
-            self.find_judge()
-        elif self.language_model is not None or self.reward_model is not None:
-            raise_input_error("gold", "no other judge beside it", Verbatim("one"), "Name one judge.")
-
-    def find_judge(self) -> JudgeConfig:
-        """The same judge's configuration for `rmkit judge`."""
-        shared = ("language_model", "reward_model", "split", "at_once", "allow_failures", "n_bootstrap", "seed",
-                  "trust_remote_code")
-        return JudgeConfig(data="", output_dir=self.output_dir, **{name: getattr(self, name) for name in shared})
-
-    @property
-    def places(self) -> dict[str, list[str]]:
-        """Where each policy's samples are."""
-        return {name: [place] if isinstance(place, str) else place for name, place in self.policies.items()}
+            raise_input_error("baseline", f"one of {', '.join(self.policies)}", self.baseline, "Name a policy.")
+        self.judge = resolve_judge(self.judge)
 
 
 def compare(config: CompareConfig) -> Path:
-    """Write `comparison.json` and, but for gold, every answer into `judgments.parquet`; print the table; the folder.
+    """Write `comparison.json`, and every answer into `judgments.parquet`; print the table; returns the folder.
 
-    The record has `evaluate_policies`' figures by policy, `grades` (of judges of single responses: mean scores by turn,
-    as `grade_turns`), questions, rows left out by policy, and how the judge answered.
+    The record has the figures of `evaluate_policies`, `grades` (of judges of single responses: mean scores by turn, as
+    `grade_turns`), questions, rows left out by policy, and counts of the judge's answers.
     """
-    field = read_policies(config.places, config.split)
-    inputs: dict[str, str | Path] = {
-        f"policies.{name}.{number}": place for name, own in config.places.items() for number, place in enumerate(own)}
-    if config.reward_model is not None:
-        inputs |= {f"models.{name}": path for name, path in config.reward_model.models.items()}
-    elif config.language_model is not None and config.language_model.base_url is None:
-        inputs["model"] = config.language_model.model_name_or_path
-    with open_stage(config.output_dir, "compare", list_settings(config), inputs) as stage:
+    from rmkit.evaluation.policy_samples import read_policies
+    from rmkit.evaluation.tables import format_standings
+    from rmkit.judges.runner import ANSWERS
+
+    spec, build = load_judge(config.judge)
+    paths = {name: [files] if isinstance(files, str) else files for name, files in config.policies.items()}
+    samples = read_policies(paths, config.split)
+    inputs = {f"policies.{name}.{number}": file for name, files in paths.items() for number, file in enumerate(files)}
+    with open_stage(config.output_dir, "compare", output_settings(config), inputs | spec.models) as stage:
         if not stage.done:
-            stage.record["comparison"] = found = compare_policies(stage, config, field)
-            write_json(stage.directory / "comparison.json", found)
+            stage.record["comparison"] = compare_policies(stage, config, samples, spec, build)
+            write_json(stage.directory / "comparison.json", stage.record["comparison"])
         print(format_standings(stage.record["comparison"]))
-    (stage.directory / ANSWERS).unlink(missing_ok=True)  # sealed, the stage needs it no more
+    (stage.directory / ANSWERS).unlink(missing_ok=True)
     return stage.directory
 
 
-def compare_policies(stage: Stage, config: CompareConfig, field: PolicySamples) -> dict[str, Any]:
-    """Everything that `comparison.json` says."""
-    baseline = config.baseline or field.policies[0]
-    anchor = field.policies.index(baseline) if config.matches == "baseline" else None
-    seeds = {"seed": config.seed, "n_bootstrap": config.n_bootstrap}
-    report: dict[str, Any] = {"baseline": baseline, "questions": len(field.names), "left_out": field.left_out}
-    if config.gold:
-        scores = gold_rewards(field)
-    else:
-        judge = config.find_judge()
-        answers = judge_all(stage, judge, field, anchor)
-        report["answers"] = {
-            "asked": answers.scores.size, "failed": int(answers.failed.sum()), "unparsed": answers.unread.total(),
-            "prompt_tokens": answers.prompt_tokens, "answer_tokens": answers.answer_tokens,
-        }
-        if judge.responses == 2:
-            verdicts = to_verdicts(average(answers.scores.reshape(len(answers.scores), 2, -1), (2,)))
-            matches = build_comparisons(field, anchor, (verdicts + 1) / 2)
-            bias = position_bias(verdicts[:, 0], -verdicts[:, 1])._asdict()
-            return {**report, "position": bias, "policies": evaluate_policies(
-                matches, field.policies, baseline=baseline, **seeds)}
-        scores = aggregate_scores(answers, config)
-    starts = np.cumsum([0, *(len(one.responses) for row in field.sampled for one in row)])[:-1]
-    first = starts.reshape(len(field.names), len(field.policies))
-    met = np.array([[[scores[first[question, policy] + number]] for policy in (one, other)]
-                    for question, one, other, number in field.list_pairs(anchor)])
-    matches = build_comparisons(field, anchor, scores_to_preferences(met)[:, :, 0])
-    return {
-        **report,
-        "grades": mean_score_by_turn(field, scores, **seeds),
-        "policies": evaluate_policies(matches, field.policies, baseline=baseline, **seeds),
+def compare_policies(stage: Stage, config: CompareConfig, samples: Any, spec: Any, build: Any) -> dict[str, Any]:
+    """The contents of `comparison.json`."""
+    from rmkit.evaluation.policies import evaluate_policies
+    from rmkit.evaluation.policy_samples import build_comparisons, pairwise_rows, pointwise_rows, score_preferences
+    from rmkit.judges.metrics import average, to_verdicts
+    from rmkit.judges.report import write_judgments
+    from rmkit.judges.results import JUDGMENTS, aggregate_scores, collect_results
+    from rmkit.judges.runner import run_judge
+    from rmkit.metrics import position_bias
+
+    baseline = config.baseline or samples.policies[0]
+    only = samples.policies.index(baseline) if config.matches == "baseline" else None
+    rows = pointwise_rows(samples) if spec.responses == 1 else pairwise_rows(samples, only)
+    log = run_judge(rows, stage.directory, spec, build, batch_size=config.batch_size, seed=config.seed,
+                    allow_failures=config.allow_failures, trust_remote_code=config.trust_remote_code)
+    write_judgments(log.read(), stage.directory / JUDGMENTS, spec)
+    answers = collect_results(rows, log.read(), spec).answers
+    report: dict[str, Any] = {
+        "baseline": baseline, "questions": len(samples.names), "left_out": samples.left_out,
+        "answers": answers.counts() | {"prompt_tokens": answers.prompt_tokens, "answer_tokens": answers.answer_tokens},
     }
-
-
-def judge_all(stage: Stage, judge: JudgeConfig, field: PolicySamples, anchor: int | None) -> AnswerArrays:
-    """The judge's answers on all tasks, in the order of the rows."""
-    rows = pointwise_rows(field) if judge.responses == 1 else pairwise_rows(field, anchor)
-    journal = AnswerLog(stage.directory / ANSWERS)
-    run_judge(judge, rows, stage.directory, journal)
-    write_judgments(journal, stage.directory / "judgments.parquet")
-    return collect_results(judge, rows, journal.read()).answers
-
-
-def aggregate_scores(answers: AnswerArrays, config: CompareConfig) -> NDArray[np.float64]:
-    """One score of each response: the mean of a language model's, the conservative one of reward models."""
-    if config.reward_model is None:
-        return average(answers.scores, (1,))
-    return ensemble_score(answers.scores.T, k=config.reward_model.k).conservative
-
-
-def gold_rewards(field: PolicySamples) -> NDArray[np.float64]:
-    """Gold rewards of all responses."""
-    if not all(one.columns.get("request") for row in field.sampled for one in row):
-        raise_input_error(
-            "gold", "rows with the `request` of the gold world", Verbatim("some without"), "Name another judge."
-        )
-    return np.array([gold_reward(read_request(one.columns["request"]), response[-1]["content"])
-                     for row in field.sampled for one in row for response in one.responses])
-
-
-def mean_score_by_turn(field: PolicySamples, scores: NDArray[np.float64], **seeds: int) -> dict[str, Any]:
-    """Each policy's mean scores by turn."""
-    owners, turns, questions = [], [], []
-    for (question, turn), row in zip(field.names, field.sampled, strict=True):
-        for policy, sampled in zip(field.policies, row, strict=True):
-            for _ in sampled.responses:
-                owners.append(policy)
-                turns.append(turn)
-                questions.append(question)
-    mine = {policy: np.array(owners) == policy for policy in field.policies}
-    return {policy: grade_turns(scores[own], np.array(turns)[own], np.array(questions)[own], **seeds)
-            for policy, own in mine.items()}
+    bootstrap = {"seed": config.seed, "n_bootstrap": config.n_bootstrap}
+    if spec.responses == 2:
+        verdicts = to_verdicts(average(answers.scores.reshape(len(answers.scores), 2, -1), (2,)))
+        preferences = (verdicts + 1) / 2
+        report["position"] = position_bias(verdicts[:, 0], -verdicts[:, 1])._asdict()
+    else:
+        scores = aggregate_scores(answers, spec)
+        preferences = score_preferences(samples, only, scores)
+        report["grades"] = samples.mean_score_by_turn(scores, **bootstrap)
+    comparisons = build_comparisons(samples, only, preferences)
+    report["policies"] = evaluate_policies(comparisons, samples.policies, baseline=baseline, **bootstrap)
+    return report

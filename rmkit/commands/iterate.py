@@ -1,7 +1,7 @@
 """`rmkit iterate`: iterative RLHF with MetaRM, beside the same rounds with a reward model that is trained once."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -172,7 +172,7 @@ class IteratePlanner:
         """Sampling (MetaRM only), reward model, metrics before, policy optimisation, and metrics after."""
         from rmkit.core.seeds import derive_seed
         from rmkit.data.samples import SAMPLES
-        from rmkit.evaluation.policy_metrics import PolicyMetricsConfig, measure_policy
+        from rmkit.evaluation.policy_metrics import measure_policy
 
         config = self.config
         shared = {**self.shared, "seed": derive_seed(config.seed, "round", number)}
@@ -190,14 +190,14 @@ class IteratePlanner:
             data=self.pairs, model_name_or_path=config.reward_model or self.policy, output_dir=reward_model, **meta,
         ))
         before, after = (
-            build_section(
-                PolicyMetricsConfig, {}, shared, "metrics", samples=drawn.output_dir, policy=drawn.model_name_or_path,
-                reward_model=reward_model, reference_samples=self.sft_responses.output_dir, reference=self.policy,
-                output_dir=str(folder / name),
+            partial(
+                measure_policy, drawn.output_dir, self.sft_responses.output_dir, policy=drawn.model_name_or_path,
+                reference=self.policy, reward_model=reward_model, output_dir=str(folder / name),
+                max_length=config.max_length, trust_remote_code=config.trust_remote_code,
             )
             for name, drawn in (("before", responses), ("after", next_responses))
         )
-        steps["before"] = partial(measure_policy, before)
+        steps["before"] = before
         optimisation = build_section(
             RlConfig, config.rl, shared, "rl", data=self.prompts, model_name_or_path=policy, reference=self.policy,
             reward_model=reward_model, output_dir=str(folder / "policy"),
@@ -206,7 +206,7 @@ class IteratePlanner:
         if config.scale_rewards:
             steps["rl"] = partial(optimise_scaled, optimisation, before)
         steps["responses"] = partial(sample, next_responses)
-        steps["after"] = partial(measure_policy, after)
+        steps["after"] = after
         return steps
 
 
@@ -215,11 +215,9 @@ def plan_metarm(settings: dict[str, Any], samples: str, name: str = METARM) -> d
     return as_dict(build_section(MetaRMSettings, settings, {}, name, meta_data=samples))
 
 
-def optimise_scaled(config: RlConfig, metrics: Any) -> Path:
-    """Optimise the policy with rewards divided by their spread in `metrics`, the metrics before the round."""
-    from rmkit.evaluation.policy_metrics import measure_policy
-
-    return rl(dataclasses.replace(config, reward_scale=measure_policy(metrics)["spread"] or 1.0))
+def optimise_scaled(config: RlConfig, measure: Callable[[], dict[str, Any]]) -> Path:
+    """Optimise the policy with rewards divided by their spread, which `measure` finds before the round."""
+    return rl(dataclasses.replace(config, reward_scale=measure()["spread"] or 1.0))
 
 
 def run_rounds(rounds: list[Steps]) -> list[dict[str, Any]]:

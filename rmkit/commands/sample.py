@@ -14,7 +14,7 @@ from rmkit.data.rejected_rows import RejectedRows
 from rmkit.data.samples import SAMPLES, read_prompts
 from rmkit.data.sources import find_files
 from rmkit.evaluation.policies import follow_up_prompt
-from rmkit.generation import Completion, Failed, Generator, GenerationResult, Sampling, choose_generator
+from rmkit.generation import Completion, Failed, GenerationResult, Generator, Sampling, choose_generator
 
 CACHE = "completions.jsonl"  # what a killed run has made already
 PACE = ("concurrency", "api_key_env")  # of no matter to the responses

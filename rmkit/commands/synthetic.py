@@ -74,11 +74,11 @@ def draw_all_demonstrations(config: SyntheticConfig) -> Iterator[dict[str, str]]
 
     yield from draw_demonstrations(config.demonstrations, seed=config.seed, worst=config.min_quality)
     for row in draw_judgments(config.judgments, seed=config.seed):
-        messages = JUDGE_PROMPTS["gold"].ask(request=quote(row["prompt"]), first=quote(row["response"]))
+        messages = JUDGE_PROMPTS["synthetic"].render(request=quote(row["prompt"]), first=quote(row["response"]))
         yield {"prompt": messages[0]["content"], "response": row["judgment"]}
     for row in draw_verdicts(config.verdicts, seed=config.seed):
         first, second = map(quote, row["judgments"])
-        messages = META_JUDGE_PROMPTS["gold"].ask(
+        messages = META_JUDGE_PROMPTS["synthetic"].render(
             request=quote(row["prompt"]), response=quote(row["response"]), first=first, second=second
         )
         yield {"prompt": messages[0]["content"], "response": row["verdict"]}

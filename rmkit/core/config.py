@@ -42,7 +42,8 @@ def section(
 ) -> Any:
     """A `dict[str, Any]` of settings of the configuration "module:Class"; the owner sets the `fixed` ones itself.
 
-    `optional`: the default is None instead of no settings.
+    "module:REGISTRY" may name a mapping instead, kind -> entry with the configuration as its `config`; the key `kind`
+    of the settings then says which one they are of. `optional`: the default is None instead of no settings.
     """
     extra: dict[str, Any] = {"section": config, "fixed": list(fixed), "advanced": advanced}
     factory: Any = types.NoneType if optional else dict
@@ -203,8 +204,8 @@ def _check_keys(cls: type, settings: Mapping[str, Any], prefix: str, fixed: Sequ
             near = own or difflib.get_close_matches(f"{prefix}{key}", dotted, n=1, cutoff=0.0)
             hint = f"Did you mean {near[0]}?" if near else "Remove it."
             raise_input_error(f"{prefix}{key}", "a known key", Verbatim("an unknown one"), hint)
-        inner = inner_class(fields[key])
-        if inner is not None and isinstance(value, Mapping):
+        inner = inner_class(fields[key], value) if isinstance(value, Mapping) else None
+        if inner is not None:
             _check_keys(inner, value, f"{prefix}{key}.", get_extra(fields[key], "fixed", ()), cls.__name__)
 
 
@@ -223,7 +224,7 @@ def _keep_output(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in settings.items():
         field = config_fields(cls)[key]
         if get_extra(field, "affects_output", True):
-            inner = inner_class(field) if isinstance(value, Mapping) else None
+            inner = inner_class(field, value) if isinstance(value, Mapping) else None
             kept[key] = value if inner is None else _keep_output(inner, value)
     return kept
 

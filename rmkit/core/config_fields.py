@@ -3,7 +3,7 @@
 import importlib
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic.fields import FieldInfo
@@ -12,11 +12,12 @@ BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "min_length": "of length
 
 
 class Entry(NamedTuple):
-    """A key as the command line spells it."""
+    """A key as the command line spells it; `kind`: the only kind of a registry that has it."""
 
     name: str
     field: FieldInfo
     advanced: bool
+    kind: str = ""
 
 
 def list_entries(cls: type, prefix: str = "", fixed: Sequence[str] = (), advanced: bool = False) -> Iterator[Entry]:
@@ -25,9 +26,10 @@ def list_entries(cls: type, prefix: str = "", fixed: Sequence[str] = (), advance
         if key not in fixed:
             entry = Entry(prefix + key, field, advanced or get_extra(field, "advanced", False))
             yield entry
-            inner = inner_class(field)
-            if inner is not None:
-                yield from list_entries(inner, f"{entry.name}.", get_extra(field, "fixed", ()), entry.advanced)
+            for kind, inner in inner_classes(field).items():
+                entries = list_entries(inner, f"{entry.name}.", get_extra(field, "fixed", ()), entry.advanced)
+                yield from (nested._replace(kind=kind or nested.kind) for nested in entries
+                            if not kind or nested.name != f"{entry.name}.kind")
 
 
 def config_fields(cls: type) -> dict[str, FieldInfo]:
@@ -47,11 +49,19 @@ def nested_class(field: FieldInfo) -> type | None:
     return next((kind for kind in candidates if isinstance(kind, type) and hasattr(kind, "__pydantic_fields__")), None)
 
 
-def inner_class(field: FieldInfo) -> type | None:
-    """The configuration whose keys a field holds, nested or as a section, if any."""
+def inner_classes(field: FieldInfo) -> dict[str, type]:
+    """The configurations whose keys a field may hold, nested or as a section, by kind; "" for the only one."""
     reference = get_extra(field, "section", None)
-    inner = import_object(reference) if reference else nested_class(field)
-    return inner if hasattr(inner, "__pydantic_fields__") else None
+    target = import_object(reference) if reference else nested_class(field)
+    if isinstance(target, Mapping):
+        return {kind: entry.config for kind, entry in target.items()}
+    return {"": target} if hasattr(target, "__pydantic_fields__") else {}
+
+
+def inner_class(field: FieldInfo, settings: Mapping[str, Any]) -> type | None:
+    """The configuration of a field's settings; None if there is none, or none of their kind."""
+    classes = inner_classes(field)
+    return classes.get("") or classes.get(str(settings.get("kind")))
 
 
 def import_object(reference: str) -> Any:

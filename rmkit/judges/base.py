@@ -1,62 +1,85 @@
-"""Judgments: what a judge is asked, and what it answers, whichever kind of judge it is."""
+"""The interface of all judges: tasks in, judgments out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from rmkit.core.checks import raise_input_error
+from rmkit.generation import Failed
 
 Messages = Sequence[Mapping[str, str]]
-Order = Literal["given", "swapped"]
+Order = Literal["original", "swapped"]
+ORDERS: tuple[Order, Order] = ("original", "swapped")
 
 
 class Scale(NamedTuple):
-    """The scores a judge may give, ends included."""
+    """The range of a judge's scores, both ends included."""
 
     low: float
     high: float
 
     def holds(self, score: float) -> bool:
-        """Whether a score lies on the scale."""
+        """Whether a score is on the scale."""
         return self.low <= score <= self.high
 
 
 PREFERENCE = Scale(0.0, 1.0)  # of a comparison: how far the first response is preferred; 1/2 is a tie
 
 
+class JudgeSpec(NamedTuple):
+    """What a judge's answers look like, known before its models are loaded.
+
+    responses: 1 for a judge that scores single responses, 2 for one that compares two. answers: for each task; of a
+    comparison those in the original order come first. models: the models that are read, by name. members: of an
+    ensemble of reward models, whose answers to a task are its members'; their score is the mean minus `std_penalty`
+    standard deviations.
+    """
+
+    responses: int
+    scale: Scale
+    answers: int
+    models: Mapping[str, str]
+    members: tuple[str, ...] = ()
+    std_penalty: float = 0.0
+
+
 @dataclass(frozen=True)
 class JudgeTask:
-    """One response to score, or two to compare, and the prompt they answer; `id` tells tasks apart."""
+    """One response to score, or two to compare, with their prompt; `id` is unique.
+
+    request: what a prompt of the synthetic data asks for (its column `request`).
+    """
 
     id: str
     prompt: Messages
     responses: tuple[Messages, ...]
+    request: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgeAnswer:
-    """What every answer of a judge carries.
+class AnswerFields:
+    """What a judge's answers have in common.
 
-    sample: which of the N answers; of an ensemble, which member.
-    seed: that the sample was drawn under, its own and not the run's; None for a judge that draws nothing.
-    order: whether the two things compared were shown as given or swapped; "given" where there is one.
+    sample: index of the sample; of an ensemble, of the member.
+    seed: under which the sample was drawn; None for a judge that does not sample.
+    order: in which order the two responses were shown; "original" for a single response.
     text: what the judge wrote; None for a judge that does not write.
-    prompt_tokens, answer_tokens: read and written for this answer; None where nobody counted.
+    prompt_tokens, answer_tokens: read and written for this answer; None where they were not counted.
     """
 
     sample: int
     seed: int | None = None
-    order: Order = "given"
+    order: Order = "original"
     text: str | None = None
     prompt_tokens: int | None = None
     answer_tokens: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgment(JudgeAnswer):
-    """A score on the judge's scale; of a comparison, the preference for the first as given, whatever the order.
+class Judgment(AnswerFields):
+    """A score on the judge's scale; of a comparison, the preference for the first response in the original order.
 
-    reward: what a reward model gave before it was put on the scale.
+    reward: of a reward model, before it was mapped to the scale.
     """
 
     score: float
@@ -64,34 +87,23 @@ class Judgment(JudgeAnswer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unparsed(JudgeAnswer):
-    """An answer that says nothing that can be read: no score, no tie, no loss. `reason` says why."""
+class Unparsed(AnswerFields):
+    """An answer without a verdict that can be parsed, and the reason: neither a score nor a tie."""
 
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Failed(JudgeAnswer):
-    """No answer came, for a `reason` that another try may not meet."""
-
-    reason: str
-
-
-Given = Judgment | Unparsed | Failed
+JudgeAnswer = Judgment | Unparsed | Failed
 
 
 class Judge(Protocol):
-    """Answers tasks with the same number of answers each, in order.
-
-    responses: 1 for a judge that scores responses, 2 for one that compares two.
-    scale: of the scores; `PREFERENCE` for comparisons.
-    """
+    """Answers tasks, each with the same number of answers."""
 
     responses: int
     scale: Scale
 
-    def judge(self, tasks: Sequence[JudgeTask]) -> list[list[Given]]:
-        """The answers to each task, [task][answer]; those in the order given come before the swapped ones."""
+    def judge(self, tasks: Sequence[JudgeTask]) -> list[list[JudgeAnswer]]:
+        """The answers to each task, [task][order * sample]."""
 
 
 def check_tasks(tasks: Sequence[JudgeTask], responses: int) -> None:
@@ -102,5 +114,5 @@ def check_tasks(tasks: Sequence[JudgeTask], responses: int) -> None:
                 f"task {task.id}",
                 f"responses: {responses}",
                 len(task.responses),
-                "One judge scores a response, another compares two.",
+                "A judge scores single responses or compares two.",
             )

@@ -1,4 +1,4 @@
-"""Language models as judges: they are shown a response, or two in both orders, and write a judgment."""
+"""Language models as judges: they see a response, or two in both orders, and write a judgment."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,108 +6,159 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rmkit import generation
 from rmkit.core.checks import raise_input_error
-from rmkit.generation import GenerationResult, Generator, Sampling, derive_sample_seed
-from rmkit.judges.base import Failed, Given, JudgeTask, Judgment, Messages, Order, Unparsed, check_tasks
+from rmkit.generation import (
+    Failed,
+    GenerationResult,
+    Generator,
+    Sampling,
+    TransformersGenerator,
+    choose_generator,
+    derive_sample_seed,
+)
+from rmkit.judges.base import (
+    ORDERS,
+    JudgeAnswer,
+    JudgeSpec,
+    JudgeTask,
+    Judgment,
+    Messages,
+    Order,
+    Unparsed,
+    check_tasks,
+)
+from rmkit.judges.config import LLMJudgeConfig
 from rmkit.judges.expected_score import expected_score
-from rmkit.judges.prompts import JudgePrompt
-from rmkit.judges.sanitize import quote_messages
+from rmkit.judges.prompts import JUDGE_PROMPTS, JudgePrompt
+from rmkit.judges.sanitize import quote_messages, special_tokens
 
-LIKELY = 20  # alternatives to a token that are asked for where the expected score is read
+TOP_LOGPROBS = 20  # alternatives to a token that are read for the expected score
+PENDING = "pending.jsonl"  # answers of an unfinished batch
 
-Way = Literal["written", "expected"]
+ScoreFrom = Literal["text", "logprobs"]
 
 
 @dataclass(frozen=True)
 class JudgeSampler:
-    """How a generator is asked and its answers are read.
+    """Samples a generator's answers to judge prompts, and parses them.
 
-    samples: answers to each question. way: the score as written, or expected over the likely tokens in its place.
-    tokens: the tokenizer's special tokens, where they are known. cache: a file in which answers are kept as they come.
+    samples: answers to each conversation. score_from: the score as written, or the expected score over the likely
+    tokens at its position. special_tokens: of the tokenizer, if known; they are broken up in judged text. cache: a file
+    that keeps answers as they come.
     """
 
     generator: Generator
     sampling: Sampling
     samples: int = 1
     seed: int = 0
-    way: Way = "written"
-    tokens: tuple[str, ...] = ()
+    score_from: ScoreFrom = "text"
+    special_tokens: tuple[str, ...] = ()
     cache: str | Path | None = None
 
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise_input_error("samples", "at least 1", self.samples, "Meta-Rewarding takes 11.")
 
-    def put(self, asked: Sequence[tuple[Messages, Order]], question: JudgePrompt) -> list[list[Given]]:
-        """The answers to conversations of one question, [conversation][sample]."""
+    def query(self, conversations: Sequence[tuple[Messages, Order]], prompt: JudgePrompt) -> list[list[JudgeAnswer]]:
+        """The answers to rendered conversations of one prompt, [conversation][sample]."""
         sampling = self.sampling
-        if self.way == "expected":
-            sampling = dataclasses.replace(sampling, top_logprobs=LIKELY)
-        outcomes = self.generator.generate(
-            [conversation for conversation, _ in asked],
+        if self.score_from == "logprobs":
+            sampling = dataclasses.replace(sampling, top_logprobs=TOP_LOGPROBS)
+        results = self.generator.generate(
+            [messages for messages, _ in conversations],
             samples=self.samples, sampling=sampling, seed=self.seed, cache=self.cache,
         )
         return [
-            [self.read(outcome, question, order, sample) for sample, outcome in enumerate(drawn)]
-            for (_, order), drawn in zip(asked, outcomes, strict=True)
+            [self.parse(result, prompt, order, sample) for sample, result in enumerate(samples)]
+            for (_, order), samples in zip(conversations, results, strict=True)
         ]
 
-    def read(self, outcome: GenerationResult, question: JudgePrompt, order: Order, sample: int) -> Given:
-        """One answer; of a comparison, the preference for the first as given."""
-        seed = derive_sample_seed(self.seed, sample)
-        if isinstance(outcome, generation.Failed):
-            return Failed(sample=sample, seed=seed, order=order, reason=outcome.reason)
-        storable = outcome.text.encode(errors="backslashreplace").decode()  # servers may send half a surrogate pair
-        facts: dict[str, Any] = {
-            "sample": sample, "seed": seed, "order": order, "text": storable,
-            "prompt_tokens": outcome.prompt_tokens, "answer_tokens": outcome.tokens,
+    def parse(self, result: GenerationResult, prompt: JudgePrompt, order: Order, sample: int) -> JudgeAnswer:
+        """One answer; of a comparison, the preference for the first response in the original order."""
+        if isinstance(result, Failed):
+            return result
+        storable = result.text.encode(errors="backslashreplace").decode()  # servers may send half a surrogate pair
+        fields: dict[str, Any] = {
+            "sample": sample, "seed": derive_sample_seed(self.seed, sample), "order": order, "text": storable,
+            "prompt_tokens": result.prompt_tokens, "answer_tokens": result.tokens,
         }
-        reading = question.read(outcome.text, cut=outcome.finish == "length")
-        if self.way == "expected":
-            reading = expected_score(outcome.text, outcome.logprobs or (), reading, question)
-        if reading.value is None:
-            return Unparsed(**facts, reason=reading.reason)
-        return Judgment(**facts, score=1 - reading.value if order == "swapped" else reading.value)
+        parsed = prompt.parse(result.text, cut=result.finish == "length")
+        if self.score_from == "logprobs":
+            parsed = expected_score(result.text, result.logprobs or (), parsed, prompt)
+        if parsed.value is None:
+            return Unparsed(**fields, reason=parsed.reason)
+        return Judgment(**fields, score=1 - parsed.value if order == "swapped" else parsed.value)
 
 
 class LanguageModelJudge:
-    """A prompted language model; pointwise or pairwise as its `question` is, pairwise always in both orders.
+    """A prompted language model, pointwise or pairwise as its prompt is; pairwise always in both orders.
 
-    Of each task there are `asking.samples` answers, in each order.
+    Each task has `sampler.samples` answers in each order.
     """
 
-    def __init__(self, asking: JudgeSampler, question: JudgePrompt) -> None:
-        self.asking = asking
-        self.question = question
-        self.responses = question.responses
-        self.scale = question.scale
+    def __init__(self, sampler: JudgeSampler, prompt: JudgePrompt) -> None:
+        self.sampler = sampler
+        self.prompt = prompt
+        self.responses = prompt.responses
+        self.scale = prompt.scale
 
-    def judge(self, tasks: Sequence[JudgeTask]) -> list[list[Given]]:
+    def judge(self, tasks: Sequence[JudgeTask]) -> list[list[JudgeAnswer]]:
         """The answers to each task, [task][order * sample]."""
         check_tasks(tasks, self.responses)
-        orders: tuple[Order, ...] = ("given", "swapped") if self.responses == 2 else ("given",)
-        asked = [(self.show(task, order), order) for task in tasks for order in orders]
-        return merge_orders(self.asking.put(asked, self.question), len(orders))
-
-    def show(self, task: JudgeTask, order: Order) -> Messages:
-        """The conversation in which a task is put to the judge."""
-        return render_task(self.question, task, order, self.asking.tokens)
+        orders = ORDERS[:self.responses]
+        conversations = [(render_task(self.prompt, task, order, self.sampler.special_tokens), order)
+                         for task in tasks for order in orders]
+        return merge_orders(self.sampler.query(conversations, self.prompt), len(orders))
 
 
-def render_task(question: JudgePrompt, task: JudgeTask, order: Order, tokens: Sequence[str]) -> Messages:
-    """The conversation in which a task is put to a judge; the special `tokens` of its tokenizer are broken."""
-    return question.ask(
-        request=quote_messages(task.prompt, tokens),
-        **by_slot([quote_messages(response, tokens) for response in task.responses], order),
+def render_task(prompt: JudgePrompt, task: JudgeTask, order: Order, special_tokens: Sequence[str]) -> Messages:
+    """The conversation that a judge continues on a task; its tokenizer's special tokens are broken up."""
+    return prompt.render(
+        request=quote_messages(task.prompt, special_tokens),
+        **by_slot([quote_messages(response, special_tokens) for response in task.responses], order),
     )
 
 
 def by_slot(quoted: Sequence[str], order: Order) -> dict[str, str]:
-    """What is judged, by the slot it is shown in."""
-    return dict(zip(("first", "second"), quoted if order == "given" else quoted[::-1], strict=False))
+    """Quoted texts by the slot of the template that they fill."""
+    return dict(zip(("first", "second"), quoted if order == "original" else quoted[::-1], strict=False))
 
 
-def merge_orders(answers: Sequence[list[Given]], orders: int) -> list[list[Given]]:
+def merge_orders(answers: Sequence[list[JudgeAnswer]], orders: int) -> list[list[JudgeAnswer]]:
     """Answers [task * order][sample] as [task][order * sample]."""
     return [sum(answers[start:start + orders], []) for start in range(0, len(answers), orders)]
+
+
+def judge_spec(settings: LLMJudgeConfig) -> JudgeSpec:
+    """What the answers of a language-model judge look like."""
+    prompt = JUDGE_PROMPTS[settings.prompt]
+    models = {} if settings.base_url else {"model": settings.model_name_or_path}
+    return JudgeSpec(prompt.responses, prompt.scale, settings.samples * prompt.responses, models)
+
+
+def build_judge(
+    settings: LLMJudgeConfig, *, seed: int, folder: Path, trust_remote_code: bool, **_: Any
+) -> LanguageModelJudge:
+    """The judge, its model loaded; answers of an unfinished batch are kept in `folder`."""
+    sampler = build_sampler(settings, seed=seed, folder=folder, trust_remote_code=trust_remote_code)
+    return LanguageModelJudge(sampler, JUDGE_PROMPTS[settings.prompt])
+
+
+def build_sampler(settings: LLMJudgeConfig, *, seed: int, folder: Path, trust_remote_code: bool) -> JudgeSampler:
+    """The sampler of a judge or a meta-judge."""
+    generator = load_judge_generator(settings, trust_remote_code)
+    tokens = special_tokens(generator.tokenizer) if isinstance(generator, TransformersGenerator) else ()
+    sampling = Sampling(
+        temperature=settings.temperature, top_p=settings.top_p, max_new_tokens=settings.max_new_tokens
+    )
+    return JudgeSampler(generator, sampling, settings.samples, seed, settings.score_from, tokens, folder / PENDING)
+
+
+def load_judge_generator(settings: LLMJudgeConfig, trust_remote_code: bool) -> Generator:
+    """The language model, on its server or in this process."""
+    return choose_generator(
+        settings.model_name_or_path, base_url=settings.base_url, api_key_env=settings.api_key_env,
+        concurrency=settings.concurrency, timeout=settings.timeout, max_retries=settings.max_retries,
+        extra_body=settings.extra_body, max_tokens_per_batch=settings.max_tokens_per_batch,
+        trust_remote_code=trust_remote_code,
+    )

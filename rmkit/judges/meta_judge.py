@@ -1,4 +1,4 @@
-"""The meta-judge: which of two judgments of the same response is the better one, by a language model."""
+"""Meta-judging: which of two judgments of the same response is better, and which members of an ensemble are."""
 
 import itertools
 import math
@@ -12,7 +12,7 @@ from scipy.special import expit, log_expit
 
 from rmkit.core.arrays import finite_array, same_shape
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.judges.base import PREFERENCE, Given, Judgment, Messages, Order
+from rmkit.judges.base import ORDERS, PREFERENCE, JudgeAnswer, Judgment, Messages, Order
 from rmkit.judges.language_model import JudgeSampler, by_slot, merge_orders
 from rmkit.judges.prompts import META_JUDGE_PROMPTS
 from rmkit.judges.sanitize import quote, quote_messages
@@ -37,9 +37,9 @@ class JudgmentSet:
 
 
 class MetaJudge:
-    """A language model that compares two judgments, always in both orders, `asking.samples` times in each.
+    """A language model that compares two judgments, always in both orders, `sampler.samples` times in each.
 
-    rule: the question that the judgments answer, rubric, hundred or gold; the meta-judge is shown its rule, if any.
+    prompt: the name of the prompt that the judgments answer, a key of `META_JUDGE_PROMPTS`.
 
     Source: Meta-Rewarding (arXiv 2407.19594), Section 2.3; the prompt is in the project's own words, and `Unparsed` is
     kept apart from a declared tie.
@@ -47,65 +47,58 @@ class MetaJudge:
 
     scale = PREFERENCE
 
-    def __init__(self, asking: JudgeSampler, rule: str = "rubric") -> None:
-        self.asking = asking
-        self.question = META_JUDGE_PROMPTS[rule]
+    def __init__(self, sampler: JudgeSampler, prompt: str = "additive_5") -> None:
+        self.sampler = sampler
+        self.prompt = META_JUDGE_PROMPTS[prompt]
 
-    def compare(self, contests: Sequence[JudgmentPair]) -> list[list[Given]]:
-        """The answers to each contest, [contest][order * sample]; scores are the preference for the first as given."""
-        orders: tuple[Order, ...] = ("given", "swapped")
-        asked = [(self.show(contest, order), order) for contest in contests for order in orders]
-        return merge_orders(self.asking.put(asked, self.question), len(orders))
+    def compare(self, pairs: Sequence[JudgmentPair]) -> list[list[JudgeAnswer]]:
+        """The answers on each pair, [pair][order * sample]; scores are the preference for its first judgment."""
+        conversations = [(self.render(pair, order), order) for pair in pairs for order in ORDERS]
+        return merge_orders(self.sampler.query(conversations, self.prompt), len(ORDERS))
 
-    def show(self, contest: JudgmentPair, order: Order) -> Messages:
-        """The conversation in which a contest is put to the meta-judge."""
-        tokens = self.asking.tokens
-        return self.question.ask(
-            request=quote_messages(contest.prompt, tokens),
-            response=quote_messages(contest.response, tokens),
-            **by_slot([quote(judgment, tokens) for judgment in contest.judgments], order),
+    def render(self, pair: JudgmentPair, order: Order) -> Messages:
+        """The conversation that the meta-judge continues on a pair."""
+        tokens = self.sampler.special_tokens
+        return self.prompt.render(
+            request=quote_messages(pair.prompt, tokens),
+            response=quote_messages(pair.response, tokens),
+            **by_slot([quote(judgment, tokens) for judgment in pair.judgments], order),
         )
 
-    def battle(
-        self, prompt: Messages, response: Messages, judgments: Sequence[str]
-    ) -> tuple[NDArray[np.float64], list[list[Given]]]:
-        """`battle_each` of one dispute."""
-        return self.battle_each([JudgmentSet(prompt, response, judgments)])[0]
+    def compare_all(self, sets: Sequence[JudgmentSet]) -> list[tuple[NDArray[np.float64], list[list[JudgeAnswer]]]]:
+        """Compare every two judgments of each set in both orders: verdicts [judgment, judgment] and answers by set.
 
-    def battle_each(self, disputes: Sequence[JudgmentSet]) -> list[tuple[NDArray[np.float64], list[list[Given]]]]:
-        """Every pair of a response's N judgments in both orders: verdicts [judgment, judgment], and the answers.
-
-        Entry [m, n] is that of the comparison in which m was shown first: 1 where m won, -1 where n did, 0 for a tie,
-        NaN where no answer can be read and on the diagonal. With several samples, the sign of their mean. The answers
-        are those of the pairs (0, 1), (0, 2), ..., as `compare` gives them.
+        Entry [m, n] is the verdict of the comparison in which m was shown first: 1 where m won, -1 where n did, 0 for a
+        tie, NaN without a parsed answer and on the diagonal. With several samples, the sign of their mean. The answers
+        are those on the pairs (0, 1), (0, 2), ..., as `compare` returns them.
         """
-        pairs = [list(itertools.combinations(range(len(own.judgments)), 2)) for own in disputes]
+        indices = [list(itertools.combinations(range(len(each.judgments)), 2)) for each in sets]
         answers = iter(self.compare([
-            JudgmentPair(own.prompt, own.response, (own.judgments[m], own.judgments[n]))
-            for own, each in zip(disputes, pairs, strict=True) for m, n in each
+            JudgmentPair(each.prompt, each.response, (each.judgments[m], each.judgments[n]))
+            for each, pairs in zip(sets, indices, strict=True) for m, n in pairs
         ]))
-        found = []
-        for own, each in zip(disputes, pairs, strict=True):
-            verdicts = np.full((len(own.judgments), len(own.judgments)), math.nan)
-            given = [next(answers) for _ in each]
-            for (m, n), answer in zip(each, given, strict=True):
-                verdicts[m, n] = find_verdict([one for one in answer if one.order == "given"])
-                verdicts[n, m] = -find_verdict([one for one in answer if one.order == "swapped"])
-            found.append((verdicts, given))
-        return found
+        compared = []
+        for each, pairs in zip(sets, indices, strict=True):
+            verdicts = np.full((len(each.judgments), len(each.judgments)), math.nan)
+            answers_of_set = [next(answers) for _ in pairs]
+            for (m, n), answers_of_pair in zip(pairs, answers_of_set, strict=True):
+                verdicts[m, n] = mean_verdict(answers_of_pair, "original")
+                verdicts[n, m] = -mean_verdict(answers_of_pair, "swapped")
+            compared.append((verdicts, answers_of_set))
+        return compared
 
 
-def find_verdict(answers: Iterable[Given]) -> float:
-    """1 where the answers prefer the first as given on the whole, -1 the second, 0 neither; NaN without any."""
-    leanings = [answer.score - 0.5 for answer in answers if isinstance(answer, Judgment)]
-    return float(np.sign(round(sum(leanings), 9))) if leanings else math.nan  # a sum's last digits are by its order
+def mean_verdict(answers: Iterable[JudgeAnswer], order: Order) -> float:
+    """1 where the answers in this order prefer the first judgment on average, -1 the second, 0 neither; NaN for none."""
+    leads = [answer.score - 0.5 for answer in answers if isinstance(answer, Judgment) and answer.order == order]
+    return float(np.sign(round(sum(leads), 9))) if leads else math.nan  # the last digits depend on the order of addition
 
 
 def score_variance(scores: ArrayLike) -> NDArray[np.float64]:
-    """Population variance of each response's scores, over [.., response], from scores over [.., response, judgment].
+    """Population variance of each response's scores, [.., response], from scores [.., response, judgment].
 
-    NaN for a judgment without a score, which is left out; a response with fewer than two scores has none either.
-    Raises `InputError` for infinite scores, and where there is no axis of judgments.
+    NaN scores are left out; a response with fewer than two scores has NaN. Raises `InputError` for infinite scores and
+    for an array without a judgment axis.
 
     Source: arXiv 2407.19594, Section 2.3, which does not say whether it divides by N or N - 1.
     """
@@ -114,20 +107,18 @@ def score_variance(scores: ArrayLike) -> NDArray[np.float64]:
         raise_input_error(
             "scores", "numbers or NaN over [.., response, judgment]", Verbatim(f"shape {array.shape}"), "Check them."
         )
-    known = ~np.isnan(array)
-    count = known.sum(axis=-1, keepdims=True)
-    total = np.where(known, array, 0.0).sum(axis=-1, keepdims=True)
-    squares = np.where(known, np.square(array - total / np.maximum(count, 1)), 0.0).sum(axis=-1)
-    return np.where(count[..., 0] > 1, squares / np.maximum(count[..., 0], 1), np.nan)
+    enough = (~np.isnan(array)).sum(axis=-1) > 1
+    return np.where(enough, np.nanvar(np.where(enough[..., None], array, 0.0), axis=-1), np.nan)
 
 
 def highest_variance_response(scores: ArrayLike, *, seed: int) -> int | None:
-    """Which of a prompt's responses has the highest variance of `scores` [response, judgment], NaN for no score.
+    """Index of the response with the highest variance of `scores` [response, judgment], NaN for no score.
 
     Equal variances (to nine digits) are drawn between under `seed`; None where no response has two scores.
     Raises `InputError` as `score_variance` does.
 
-    Source: arXiv 2407.19594, Section 2.3: where the judge is least certain, its judgments are put against each other.
+    Source: arXiv 2407.19594, Section 2.3: the judgments of the response on which the judge is least certain are
+    compared.
     """
     variance = np.round(score_variance(scores), 9)
     if np.isnan(variance).all():
@@ -135,58 +126,41 @@ def highest_variance_response(scores: ArrayLike, *, seed: int) -> int | None:
     return int(np.random.default_rng(seed).choice(np.flatnonzero(variance == np.nanmax(variance))))
 
 
-Rule = Literal["agreement", "strength"]
-
-
 def compare_ensemble_members(
-    rewards_chosen: ArrayLike, rewards_rejected: ArrayLike, *, rule: Rule, target: ArrayLike | None = None
+    rewards_chosen: ArrayLike, rewards_rejected: ArrayLike, *, rule: Literal["label", "leave_two_out"]
 ) -> NDArray[np.float64]:
-    """Verdicts on members, over [pair, member, member], as `position_weights` and `count_verdicts` take them.
+    """Which of two members is better on a pair, [pair, member, member], as `wins_from_verdicts` takes it.
 
-    Entry [i, m, n] is 1 where member m's verdict on pair i is better than n's, -1 where it is worse, 0 for a tie, NaN
-    on the diagonal. Who is named first has no part in it: [i, n, m] = -[i, m, n].
+    Entry [i, m, n] is 1 where member m is better than n on pair i, -1 where it is worse, 0 for a tie, NaN on the
+    diagonal; [i, n, m] = -[i, m, n].
 
     Args:
-        rewards_chosen, rewards_rejected: [member, pair]; a member's verdict is its gap, of rewards on one scale.
-        rule: "agreement": the verdict that agrees with the held-out label is better than one that does not, one
-            without a preference stands between, and two that agree tie. "strength": the verdict under which the other
-            members' preference is more likely is better; that preference is t = sigmoid(mean gap of all but m and n),
-            and the likelihood t log sigmoid(gap) + (1 - t) log sigmoid(-gap).
-        target: [pair], probability in [0, 1] that `chosen` is truly better, from labels that no member was trained
-            on; for "agreement" alone, 1 where not given. Pairs of target 1/2 are ties.
+        rewards_chosen, rewards_rejected: [member, pair], on one scale; a member's verdict is its gap.
+        rule: "label": the member that prefers `chosen` is better than one that does not, a gap of 0 stands between.
+            "leave_two_out": the member under which the other members' preference is more likely is better; that
+            preference is t = sigmoid(mean gap of all but m and n), and the log-likelihood
+            t log sigmoid(gap) + (1 - t) log sigmoid(-gap).
 
-    Raises `InputError` for shapes that do not fit, NaN, fewer than two members ("strength": three), and a target that
-    the rule does not read.
+    Raises `InputError` for shapes that do not fit, NaN, and fewer than two members ("leave_two_out": three).
 
-    Not in arXiv 2407.19594, whose judges are language models; "strength" is voting as in arXiv 2401.06080, Eq. (4).
+    Not in arXiv 2407.19594, whose judges are language models; "leave_two_out" votes as in arXiv 2401.06080, Eq. (4).
     """
     chosen = finite_array("rewards_chosen", rewards_chosen, ("member", "pair"))
     rejected = finite_array("rewards_rejected", rewards_rejected, ("member", "pair"))
     same_shape("rewards_rejected", rejected, "rewards_chosen", chosen)
     gaps = chosen - rejected
     members, pairs = gaps.shape
-    least = 2 if rule == "agreement" else 3
+    least = 2 if rule == "label" else 3
     if members < least:
-        raise_input_error(
-            "members", f"at least {least} for the rule {rule}", members, "One verdict alone cannot be compared."
-        )
-    if rule == "strength" and target is not None:
-        raise_input_error(
-            "target", "none for the rule strength", Verbatim("one"), "It asks the other members, and no label."
-        )
-    labels = np.ones(pairs) if target is None else finite_array("target", target, ("pair",))
-    if len(labels) != pairs or not ((labels >= 0) & (labels <= 1)).all():
-        raise_input_error(
-            "target", f"a probability for each of {pairs} pairs", Verbatim(f"shape {labels.shape}"), "Pass all of them."
-        )
+        raise_input_error("members", f"at least {least} for the rule {rule}", members, "Add reward models.")
     verdicts = np.full((pairs, members, members), math.nan)
-    agreed, total = np.sign(gaps) * np.sign(labels - 0.5), gaps.sum(axis=0)
-    for first, second in itertools.combinations(range(members), 2):
-        two = [first, second]
-        credit = agreed[two]
-        if rule == "strength":
-            believed = expit((total - gaps[first] - gaps[second]) / (members - 2))
-            credit = believed * log_expit(gaps[two]) + (1 - believed) * log_expit(-gaps[two])
-        verdicts[:, first, second] = np.sign(credit[0] - credit[1])
-        verdicts[:, second, first] = -verdicts[:, first, second]
+    total = gaps.sum(axis=0)
+    for m, n in itertools.combinations(range(members), 2):
+        pair = gaps[[m, n]]
+        credit = np.sign(pair)
+        if rule == "leave_two_out":
+            target = expit((total - gaps[m] - gaps[n]) / (members - 2))
+            credit = target * log_expit(pair) + (1 - target) * log_expit(-pair)
+        verdicts[:, m, n] = np.sign(credit[0] - credit[1])
+        verdicts[:, n, m] = -verdicts[:, m, n]
     return verdicts

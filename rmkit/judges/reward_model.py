@@ -1,10 +1,11 @@
-"""Reward models as judges: every member of an ensemble gives each response a score, on a scale that is stated."""
+"""Reward models as judges: each member of an ensemble scores each response on a stated scale."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from datasets import Dataset
@@ -13,14 +14,16 @@ from scipy.special import expit
 
 from rmkit.core.arrays import finite_array
 from rmkit.core.checks import Verbatim, raise_input_error
+from rmkit.core.stage import read_json, write_json
 from rmkit.data.token_batches import MAX_TOKENS, encode_groups
-from rmkit.judges.base import Given, JudgeTask, Judgment, Messages, Scale, check_tasks
+from rmkit.judges.base import JudgeAnswer, JudgeSpec, JudgeTask, Judgment, Messages, Scale, check_tasks
+from rmkit.judges.config import RewardModelJudgeConfig
 from rmkit.judges.sanitize import break_tokens, special_tokens
 from rmkit.models.scoring import load_scorer, prefix_sharing_budget, score_units
 
 
 class Rewards(NamedTuple):
-    """What reward models gave: rewards [member, task], and the tokens that each task took [task]."""
+    """Rewards [member, task], and the tokens read for each task [task]."""
 
     rewards: NDArray[np.float64]
     tokens: NDArray[np.int64]
@@ -35,100 +38,98 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class ScoreScale:
-    """How rewards become scores, member by member:
+    """Maps rewards to scores, member by member:
 
         score = low + (high - low) sigmoid((reward - centre[member]) / spread[member])
 
-    A reward means something beside other rewards of the same model alone: members differ in where theirs begin and in
-    how far they reach, until both are taken away.
+    Rewards of one model are comparable with each other only: members differ in offset and scale, which this removes.
     """
 
     scale: Scale
     centre: tuple[float, ...]
     spread: tuple[float, ...]
 
-    def place(self, rewards: ArrayLike) -> NDArray[np.float64]:
+    def transform(self, rewards: ArrayLike) -> NDArray[np.float64]:
         """Scores of rewards [member, response]."""
         array = finite_array("rewards", rewards, ("member", "response"))
         if len(array) != len(self.centre):
-            raise_input_error(
-                "rewards", f"{len(self.centre)} members", Verbatim(len(array)), "Measure the scale on the same ones."
-            )
+            raise_input_error("rewards", f"{len(self.centre)} members", Verbatim(len(array)), "Fit the scale on them.")
         centre, spread = (np.array(values)[:, None] for values in (self.centre, self.spread))
         return self.scale.low + (self.scale.high - self.scale.low) * expit((array - centre) / spread)
 
 
 def fit_scale(rewards: ArrayLike, scale: Scale) -> ScoreScale:
-    """The `ScoreScale` on which each member's rewards [member, response] have mean 0 and standard deviation 1.
+    """The `ScoreScale` with the mean and standard deviation of each member's rewards [member, response].
 
     Raises `InputError` for NaN, and for a member that gives every response the same reward.
     """
     array = finite_array("rewards", rewards, ("member", "response"))
     spread = array.std(axis=1)
-    alike = np.ptp(array, axis=1) == 0  # the deviation of equal numbers may be a rounding error
-    if alike.any():
+    constant = np.ptp(array, axis=1) == 0  # the standard deviation of equal numbers may be a rounding error
+    if constant.any():
         raise_input_error(
             "rewards",
-            "two different ones from each member",
-            Verbatim(f"one from member {int(np.argmax(alike))}"),
-            "Measure on more responses.",
+            "different rewards from each member",
+            Verbatim(f"equal ones from member {int(np.argmax(constant))}"),
+            "Fit the scale on more responses.",
         )
     return ScoreScale(scale, tuple(array.mean(axis=1).tolist()), tuple(spread.tolist()))
 
 
 class EnsembleScore(NamedTuple):
-    """An ensemble's view of each response: arrays over [response], on the scale of the members' scores."""
+    """Scores of an ensemble, arrays over [response] on the scale of the members' scores."""
 
     mean: NDArray[np.float64]
     spread: NDArray[np.float64]
     conservative: NDArray[np.float64]
 
 
-def ensemble_score(scores: ArrayLike, *, k: float) -> EnsembleScore:
-    """Mean, spread and conservative score of `scores` [member, response]: mean - k spread is believed by the doubtful.
+def ensemble_score(scores: ArrayLike, *, std_penalty: float) -> EnsembleScore:
+    """Mean, spread and conservative score of members' scores [member, response].
 
-    The spread is the population standard deviation over members (0 for one member). Raises `InputError` for NaN, other
-    shapes and a negative `k`.
+    `conservative` is the lower confidence bound mean - std_penalty * std, where std, the spread, is the population
+    standard deviation over members (0 for one member). Raises `InputError` for NaN, other shapes and a negative
+    `std_penalty`.
 
     Source: Coste et al. 2023 (arXiv 2310.02743), uncertainty-weighted optimisation, there with the variance.
     """
     array = finite_array("scores", scores, ("member", "response"))
-    if not k >= 0:
-        raise_input_error("k", "a number that is not negative", k, "1 takes away one standard deviation.")
+    if not std_penalty >= 0:
+        raise_input_error("std_penalty", "a number >= 0", std_penalty, "1 subtracts one standard deviation.")
     mean, spread = array.mean(axis=0), array.std(axis=0)
-    return EnsembleScore(mean, spread, mean - k * spread)
+    return EnsembleScore(mean, spread, mean - std_penalty * spread)
 
 
 class RewardModelJudge:
-    """One judgment of each response by every member of `scorer`, on `scale`; they do not write."""
+    """One judgment of each response by every member of `scorer`, mapped by `score_scale`; without text."""
 
     responses = 1
 
-    def __init__(self, scorer: Scorer, scale: ScoreScale) -> None:
+    def __init__(self, scorer: Scorer, score_scale: ScoreScale) -> None:
         self.scorer = scorer
-        self.mapping = scale
-        self.scale = scale.scale
+        self.score_scale = score_scale
+        self.scale = score_scale.scale
 
-    def judge(self, tasks: Sequence[JudgeTask]) -> list[list[Given]]:
+    def judge(self, tasks: Sequence[JudgeTask]) -> list[list[JudgeAnswer]]:
         """The judgments of each task, [task][member]."""
         check_tasks(tasks, self.responses)
         rewards, tokens = self.scorer.score(tasks)
-        scores = self.mapping.place(rewards)
+        scores = self.score_scale.transform(rewards)
         return [
             [
-                Judgment(sample=member, score=float(scores[member, place]), reward=float(rewards[member, place]),
-                         prompt_tokens=int(tokens[place]), answer_tokens=0)
+                Judgment(sample=member, score=float(scores[member, task]), reward=float(rewards[member, task]),
+                         prompt_tokens=int(tokens[task]), answer_tokens=0)
                 for member in range(len(rewards))
             ]
-            for place in range(len(tasks))
+            for task in range(len(tasks))
         ]
 
 
 class ModelScorer:
-    """Reward models at `paths`, each a member, all in memory; on the accelerator where there is one.
+    """Reward models at `paths`, each a member, all in memory; on the accelerator if there is one.
 
-    A prompt or a response that spells out one of a tokenizer's special tokens does not become that token: it could end
-    its turn and pose as the next one.
+    Text that spells one of a tokenizer's special tokens is not encoded as that token, which could end a turn and begin
+    another.
     """
 
     def __init__(
@@ -144,9 +145,9 @@ class ModelScorer:
         self.members = [load_scorer(path, trust_remote_code=trust_remote_code) for path in paths]
 
     def score(self, tasks: Sequence[JudgeTask]) -> Rewards:
-        """Rewards [member, task], and the tokens of each task, all members' together.
+        """Rewards [member, task], and the tokens of each task, summed over members.
 
-        Prompts are cut from the left to fit `max_length`. Raises `OverLong` when a response alone exceeds it, and
+        Prompts are cut from the left to fit `max_length`. Raises `ResponseTooLong` if a response alone exceeds it, and
         `InputError` for a reward that is not finite.
         """
         rewards = np.empty((len(self.members), len(tasks)))
@@ -163,14 +164,38 @@ class ModelScorer:
 
 
 def group_tasks(tasks: Sequence[JudgeTask], special: Sequence[str]) -> list[dict[str, object]]:
-    """Rows of a prompt and its responses, those of tasks in a row; no special token is spelt out in them."""
+    """Rows of a prompt and its responses, consecutive tasks with one prompt grouped; special tokens are broken up."""
     return [
-        {"id": own[0].id, "prompt": spell_out(prompt, special),
-         "responses": [spell_out(task.responses[0], special) for task in own]}
-        for prompt, group in itertools.groupby(tasks, key=lambda task: task.prompt) for own in [list(group)]
+        {"id": group[0].id, "prompt": break_special_tokens(prompt, special),
+         "responses": [break_special_tokens(task.responses[0], special) for task in group]}
+        for prompt, grouped in itertools.groupby(tasks, key=lambda task: task.prompt) for group in [list(grouped)]
     ]
 
 
-def spell_out(messages: Messages, special: Sequence[str]) -> list[dict[str, str]]:
-    """Messages in which each special token is words."""
+def break_special_tokens(messages: Messages, special: Sequence[str]) -> list[dict[str, str]]:
+    """Messages whose special tokens are broken up by a space."""
     return [{"role": message["role"], "content": break_tokens(message["content"], special)} for message in messages]
+
+
+def judge_spec(settings: RewardModelJudgeConfig) -> JudgeSpec:
+    """What the answers of an ensemble of reward models look like."""
+    names = tuple(settings.models)
+    scale = Scale(settings.score_min, settings.score_max)
+    return JudgeSpec(1, scale, len(names), settings.models, names, settings.std_penalty)
+
+
+def build_judge(
+    settings: RewardModelJudgeConfig, *, reference: Sequence[JudgeTask], folder: Path, trust_remote_code: bool, **_: Any
+) -> RewardModelJudge:
+    """The judge, its models loaded; the scale fitted on `reference` is kept in `folder` for a resumed run."""
+    scorer = ModelScorer(
+        settings.models.values(), max_length=settings.max_length, max_tokens_per_batch=settings.max_tokens_per_batch,
+        trust_remote_code=trust_remote_code,
+    )
+    scale = Scale(settings.score_min, settings.score_max)
+    fitted = read_json(folder / "scale.json")
+    if fitted is not None:
+        return RewardModelJudge(scorer, ScoreScale(scale, tuple(fitted["centre"]), tuple(fitted["spread"])))
+    score_scale = fit_scale(scorer.score(reference).rewards, scale)
+    write_json(folder / "scale.json", {"key": "scale", **dataclasses.asdict(score_scale)})
+    return RewardModelJudge(scorer, score_scale)

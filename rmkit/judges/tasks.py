@@ -1,4 +1,4 @@
-"""The docket: the tasks that rows of pairs or samples make, and where each one's answers belong."""
+"""Rows of pairs or samples, and the tasks of a judge on them."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -13,97 +13,99 @@ from rmkit.data.parquet import PAIR_SIDES, load_split, stream_rows
 from rmkit.data.reading import PairWriter
 from rmkit.data.rejected_rows import RejectedRows
 from rmkit.data.samples import parse_responses
-from rmkit.data.sources import RowError
-from rmkit.data.sources import read_rows as read_source
+from rmkit.data.sources import RowError, find_files, read_rows
 from rmkit.judges.base import JudgeTask, Messages
 
 COLUMNS = ("id", "prompt", "responses")
-QUARANTINE = "quarantine.jsonl"
+REQUEST = "request"  # column of the synthetic data
+ROWS, QUARANTINE = "rows.parquet", "quarantine.jsonl"
 
 
-class Row(NamedTuple):
-    """A prompt with its responses, and what each is called: `chosen` and `rejected`, or a number."""
+class JudgedRow(NamedTuple):
+    """A prompt with its responses by name: `chosen` and `rejected`, or their indices."""
 
     id: str
     prompt: Messages
     responses: dict[str, Messages]
+    request: Mapping[str, Any] | None
 
 
-def is_table(data: str, split: str) -> bool:
-    """Whether `data` is a stage's folder with this split, or a Parquet file; anything else is read as it came."""
-    return Path(data).suffix == ".parquet" or (Path(data) / f"{split}.parquet").is_file()
+def load_table(data: str, split: str) -> Dataset | None:
+    """The pairs or samples of a Parquet file or a stage's folder; None for files of other formats.
 
-
-def load_table(data: str, split: str) -> Dataset:
-    """The pairs, or the samples, of a table."""
+    Raises `InputError` for a table without the columns and for files that cannot be found.
+    """
+    if Path(data).suffix != ".parquet" and not (Path(data) / f"{split}.parquet").is_file():
+        find_files(data)
+        return None
     rows = load_split(data, split, ("id", "prompt"))
     wanted = ("responses",) if "responses" in rows.column_names else PAIR_SIDES[1:]
-    lacking = [name for name in wanted if name not in rows.column_names]
-    if lacking or not isinstance(rows[0]["prompt"], list):
+    missing = [name for name in wanted if name not in rows.column_names]
+    if missing or not isinstance(rows[0]["prompt"], list):
         raise_input_error(
             f"data {data}",
             "chosen and rejected, or responses, as messages",
-            Verbatim(f"no {', '.join(lacking)}" if lacking else "text"),
+            Verbatim(f"no {', '.join(missing)}" if missing else "text"),
             "`rmkit read` makes pairs of other formats.",
         )
     return rows
 
 
 def read_responses(data: str, split: str, folder: Path) -> Dataset:
-    """Rows of any usual file with `prompt`, and `responses` or `response`, read into `folder`/rows.parquet.
+    """Rows of any file with `prompt`, and `responses` or `response`, read into `folder`/rows.parquet.
 
-    Rows that cannot be used go into `folder`/quarantine.jsonl. Raises `InputError` where none is left.
+    Invalid rows go to `folder`/quarantine.jsonl. Raises `InputError` if no row is left.
     """
-    path = folder / "rows.parquet"
+    path = folder / ROWS
     if not path.exists():
-        kept = 0
-        with RejectedRows(folder / QUARANTINE) as quarantine, PairWriter(path, COLUMNS) as out:
-            for row in tqdm(read_source(data, split), f"Reading {data}", unit=" rows", disable=None):
+        count = 0
+        with RejectedRows(folder / QUARANTINE) as rejected, PairWriter(path, (*COLUMNS, REQUEST)) as out:
+            for row in tqdm(read_rows(data, split), f"Reading {data}", unit=" rows", disable=None):
                 parsed = parse_responses(row)
-                if isinstance(parsed, RowError):
-                    quarantine.add(row, parsed)
-                else:
-                    kept += 1
-                    name = f"{Path(row.file).name}:{row.line}"
-                    out.write(dict(zip(COLUMNS, (name, *parsed), strict=True)))
-            if not kept:
+                if isinstance(parsed, RowError) or isinstance(row.content, RowError):
+                    rejected.add(row, parsed)
+                    continue
+                count += 1
+                request = row.content.get(REQUEST)
+                out.write({**dict(zip(COLUMNS, (f"{Path(row.file).name}:{row.line}", *parsed), strict=True)),
+                           REQUEST: request if isinstance(request, dict) else None})
+            if not count:
                 raise_input_error(
                     f"data {data}",
                     "a row with prompt and responses",
-                    Verbatim(dict(quarantine.reasons)),
-                    f"See {quarantine.path}.",
+                    Verbatim(dict(rejected.reasons)),
+                    f"See {rejected.path}.",
                 )
     return load_split(path, split, COLUMNS)
 
 
-def refuse_equal_ids(rows: Dataset) -> None:
-    """Answers are kept by id."""
+def check_unique_ids(rows: Dataset) -> None:
+    """Refuse rows with equal ids, by which answers are kept."""
     ids = rows["id"][:]
     if len(set(ids)) != len(ids):
         raise_input_error(
             "data",
-            "ids that are all different",
-            Verbatim(f"{len(ids) - len(set(ids))} that come again"),
+            "different ids",
+            Verbatim(f"{len(ids) - len(set(ids))} repeated ones"),
             "Read the data again by `rmkit read`.",
         )
 
 
-def read_rows(rows: Dataset) -> Iterator[Row]:
+def iterate_rows(rows: Dataset) -> Iterator[JudgedRow]:
     """The rows, in order."""
     paired = "chosen" in rows.column_names
-    for row in stream_rows(rows, ("id", *PAIR_SIDES) if paired else COLUMNS):
-        responses = {side: row[side] for side in PAIR_SIDES[1:]} if paired else dict(name_responses(row))
-        yield Row(row["id"], row["prompt"], responses)
+    columns = ["id", *PAIR_SIDES] if paired else list(COLUMNS)
+    if REQUEST in rows.column_names:
+        columns.append(REQUEST)
+    for row in stream_rows(rows, columns):
+        sides = {side: row[side] for side in PAIR_SIDES[1:]} if paired else {
+            str(index): response for index, response in enumerate(row["responses"])}
+        yield JudgedRow(row["id"], row["prompt"], sides, row.get(REQUEST))
 
 
-def name_responses(row: Mapping[str, Any]) -> Iterator[tuple[str, Messages]]:
-    """A sample's responses by number."""
-    return ((str(number), response) for number, response in enumerate(row["responses"]))
-
-
-def list_tasks(row: Row, responses: int) -> list[JudgeTask]:
-    """A row's tasks, one for each response, or for each two of them."""
+def list_tasks(row: JudgedRow, responses: int) -> list[JudgeTask]:
+    """A row's tasks: one for each response, or for each two of them."""
     return [
-        JudgeTask("/".join((row.id, *names)), row.prompt, tuple(row.responses[name] for name in names))
+        JudgeTask("/".join((row.id, *names)), row.prompt, tuple(row.responses[name] for name in names), row.request)
         for names in itertools.combinations(row.responses, responses)
     ]

@@ -103,8 +103,8 @@ class MetaJudgingConfig(LLMJudgeConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.question == "comparison":
-            raise_input_error("question", "one that scores single responses", self.question, "Use additive_5.")
+        if self.prompt == "pairwise":
+            raise_input_error("prompt", "one that scores single responses", self.prompt, "Use additive_5.")
 
 
 @configuration
@@ -218,8 +218,8 @@ class MetaRewardConfig:
     judge: Literal["llm", "reward_model", "both"] = option(
         LLM, "Who scores the responses: the policy itself, an ensemble of reward models, or both."
     )
-    judge_prompt: Literal["rubric", "hundred", "gold", "comparison"] = option(
-        "rubric", "The judge's prompt: scores 0 to 5, 0 to 100, of the synthetic data (0 to 13), or pairwise."
+    judge_prompt: Literal["additive_5", "scale_100", "synthetic", "pairwise"] = option(
+        "additive_5", "The judge's prompt: scores 0 to 5, 0 to 100, of the synthetic data (0 to 13), or pairwise."
     )
     judge_pairs: int = option(2, "First iterations that also train on judge pairs; 0 is Self-Rewarding.", ge=0)
     rho: list[float | Literal["match_length"]] = option(
@@ -253,14 +253,14 @@ class MetaRewardConfig:
         fixed=("data", "model_name_or_path", "output_dir"),
     )
     judge_llm: dict[str, Any] = section(
-        "rmkit.judges.config:LLMJudgeConfig", "The policy as judge.", fixed=("model_name_or_path", "question")
+        "rmkit.judges.config:LLMJudgeConfig", "The policy as judge.", fixed=("kind", "model_name_or_path", "prompt")
     )
     judge_rm: RewardEnsembleConfig = option(
         default_factory=RewardEnsembleConfig, help="Reward models as judges, with `judge` reward_model or both."
     )
     meta_judge: dict[str, Any] = section(
         "rmkit.meta_rewarding.config:MetaJudgingConfig", "The policy as meta-judge.",
-        fixed=("model_name_or_path", "question", "data", "output_dir"),
+        fixed=("kind", "model_name_or_path", "prompt", "data", "output_dir"),
     )
     pairs: dict[str, Any] = section(
         "rmkit.meta_rewarding.config:PairConfig", "The pairs for DPO.",

@@ -74,7 +74,7 @@ def read_ranks(data: str, judged: JudgedSamples) -> NDArray[np.float64]:
         if not isinstance(ranks, list) or len(ranks) != len(row.content.get("responses") or ()):
             raise_input_error(name, "ranks, one for each response", ranks, "Write null for a response without one.")
         by_id[name] = [np.nan if rank is None else float(rank) for rank in ranks]
-    return judged.spread([by_id[name] for name in judged.ids])
+    return judged.pad([by_id[name] for name in judged.ids])
 
 
 def judgment_rows(config: EftConfig, judged: JudgedSamples, selected: NDArray[np.bool_]) -> Iterator[dict[str, Any]]:
@@ -84,7 +84,7 @@ def judgment_rows(config: EftConfig, judged: JudgedSamples, selected: NDArray[np
         tokens = special_tokens(load_tokenizer(config.tokenizer, trust_remote_code=config.trust_remote_code))
     for prompt, response, judgment in np.argwhere(selected).tolist():
         task = JudgeTask(judged.ids[prompt], judged.prompts[prompt], (judged.responses[prompt][response],))
-        shown = render_task(JUDGE_PROMPTS[config.judge_prompt], task, "given", tokens)
+        shown = render_task(JUDGE_PROMPTS[config.judge_prompt], task, "original", tokens)
         yield {"prompt": [dict(message) for message in shown],
                COMPLETION: [{"role": "assistant", "content": judged.texts[prompt, response, judgment]}]}
 

@@ -15,18 +15,15 @@ from rmkit.core.config import output_settings
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import PARTIAL_SUFFIX, Stage, open_stage
 from rmkit.data.resumable import append_jsonl, read_partial_jsonl, write_jsonl
-from rmkit.generation import Sampling, TransformersGenerator
-from rmkit.judges.base import Failed, JudgeTask, Judgment
-from rmkit.judges.config import load_judge_generator
-from rmkit.judges.language_model import JudgeSampler, render_task
+from rmkit.generation import Failed
+from rmkit.judges.base import JudgeTask, Judgment
+from rmkit.judges.language_model import PENDING, build_sampler, render_task
 from rmkit.judges.meta_judge import JudgmentSet, MetaJudge, highest_variance_response
 from rmkit.judges.prompts import JUDGE_PROMPTS
 from rmkit.judges.results import JudgedSamples, read_judged
-from rmkit.judges.sanitize import special_tokens
 from rmkit.meta_rewarding.config import MetaJudgingConfig
 
 META_JUDGMENTS = "meta_judgments.jsonl"
-PENDING = "pending.jsonl"
 
 
 def run_meta_judging(config: MetaJudgingConfig) -> Path:
@@ -34,7 +31,7 @@ def run_meta_judging(config: MetaJudgingConfig) -> Path:
 
     A row has `response`: index of the response whose scores vary most (`highest_variance_response`); `prompt`: the
     conversation in which the judge was asked; `judgments`, `scores`: distinct judgments of that response; `verdicts`:
-    [judgment, judgment] as in `MetaJudge.battle`, null for none; `answers`: the meta-judge's texts.
+    [judgment, judgment] as in `MetaJudge.compare_all`, null for none; `answers`: the meta-judge's texts.
     Raises `InputError` if answers failed; the same command asks for them again.
     """
     with open_stage(config.output_dir, "meta_judge", output_settings(config), {"data": config.data}) as stage:
@@ -67,12 +64,9 @@ def compare_judgments(stage: Stage, config: MetaJudgingConfig) -> None:
 
 def build_meta_judge(config: MetaJudgingConfig, folder: Path) -> MetaJudge:
     """The meta-judge; answers of an unfinished batch are kept in `folder`."""
-    generator = load_judge_generator(config, config.trust_remote_code)
-    tokens = special_tokens(generator.tokenizer) if isinstance(generator, TransformersGenerator) else ()
-    sampling = Sampling(temperature=config.temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens)
-    seed = derive_seed(config.seed, "battles")
-    sampler = JudgeSampler(generator, sampling, config.samples, seed, config.way, tokens, folder / PENDING)
-    return MetaJudge(sampler, config.question)
+    sampler = build_sampler(config, seed=derive_seed(config.seed, "battles"), folder=folder,
+                            trust_remote_code=config.trust_remote_code)
+    return MetaJudge(sampler, config.prompt)
 
 
 def compare_batch(
@@ -85,12 +79,12 @@ def compare_batch(
         response = highest_variance_response(judged.scores[prompt], seed=seed)
         task = JudgeTask(judged.ids[prompt], judged.prompts[prompt], (judged.responses[prompt][response or 0],))
         scores = {} if response is None else distinct_judgments(judged, prompt, response, config.max_judgments)
-        shown = render_task(JUDGE_PROMPTS[config.question], task, "given", meta_judge.asking.tokens)
+        shown = render_task(JUDGE_PROMPTS[config.prompt], task, "original", meta_judge.sampler.special_tokens)
         sets.append(JudgmentSet(task.prompt, task.responses[0], list(scores)))
         rows.append({"id": task.id, "response": response, "prompt": [dict(message) for message in shown],
                      "judgments": list(scores), "scores": list(scores.values())})
     compared = [(verdicts, [answer for pair in answers for answer in pair])
-                for verdicts, answers in meta_judge.battle_each(sets)]
+                for verdicts, answers in meta_judge.compare_all(sets)]
     failures = [answer.reason for _, answers in compared for answer in answers if isinstance(answer, Failed)]
     if failures:
         raise_input_error(

@@ -98,7 +98,7 @@ def measure_judge(judged: JudgedSamples, rows: Rows, gold: Values) -> dict[str, 
     """
     metrics: dict[str, Any] = {"score": None if np.isnan(judged.scores).all() else float(np.nanmean(judged.scores))}
     by_prompt = {str(row["prompt"]): rewards.tolist() for row, rewards in zip(rows, gold, strict=True)}
-    rewards = judged.spread([by_prompt[str(prompt)] for prompt in judged.prompts])
+    rewards = judged.pad([by_prompt[str(prompt)] for prompt in judged.prompts])
     if np.isnan(rewards).all():
         return metrics
     scores = judged.average()

@@ -12,7 +12,7 @@ from rmkit.commands.sample import SampleConfig, sample
 from rmkit.commands.sft import SftConfig, sft
 from rmkit.commands.synthetic import BASE_MODEL, SYNTHETIC, SyntheticConfig, synthetic
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.core.config import build_section
+from rmkit.core.config import as_dict, build_section
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import Steps
 from rmkit.data.samples import SAMPLES
@@ -182,7 +182,7 @@ class Planner:
         if number <= config.judge_pairs:
             steps["meta_judge"] = partial(run_meta_judging, build_section(
                 MetaJudgingConfig, {**SAMPLING, **config.meta_judge}, shared, "meta_judge", **self.server,
-                model_name_or_path=model, question=config.judge_prompt, data=str(judgments),
+                model_name_or_path=model, prompt=config.judge_prompt, data=str(judgments),
                 output_dir=str(meta_judgments),
             ))
             inputs["meta_judgments"] = str(meta_judgments)
@@ -239,8 +239,8 @@ class Planner:
         """The judgments of samples by the language model `model`."""
         settings = {**SAMPLING, "samples": 11, **self.config.judge_llm}
         llm = build_section(LLMJudgeConfig, settings, {}, "judge_llm", model_name_or_path=model,
-                            question=self.config.judge_prompt, **self.server)
-        return build_section(JudgeConfig, {"n_bootstrap": 100}, shared, "judge_llm", language_model=llm, data=samples,
+                            prompt=self.config.judge_prompt, **self.server)
+        return build_section(JudgeConfig, {"n_bootstrap": 100}, shared, "judge_llm", judge=as_dict(llm), data=samples,
                              output_dir=str(folder))
 
     def reward_model_settings(self) -> dict[str, Any]:

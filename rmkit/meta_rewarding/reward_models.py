@@ -20,7 +20,6 @@ from rmkit.core.config import build_section
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import Steps, open_stage
 from rmkit.data.parquet import PAIR_SIDES, load_split, write_table
-from rmkit.judges.config import RewardModelJudgeConfig
 from rmkit.judges.meta_judge import compare_ensemble_members, highest_variance_response
 from rmkit.judges.results import JudgedSamples, read_judged
 from rmkit.meta_rewarding.config import RewardEnsembleConfig
@@ -80,13 +79,10 @@ def plan_ensemble_judge(
     config: RewardEnsembleConfig, folder: Path, samples: str, output_dir: Path, shared: dict[str, Any]
 ) -> JudgeConfig:
     """Judgments of `samples` by the reward models in an iteration's `folder`."""
-    models = build_section(
-        RewardModelJudgeConfig, {}, shared, "judge_rm", models=list_members(config, folder), low=config.score_min,
-        high=config.score_max,
-    )
+    judge = {"kind": "reward_model", "models": list_members(config, folder), "score_min": config.score_min,
+             "score_max": config.score_max, "max_length": shared["max_length"]}
     return build_section(
-        JudgeConfig, {"n_bootstrap": 100}, shared, "judge_rm", data=samples, output_dir=str(output_dir),
-        reward_model=models,
+        JudgeConfig, {"n_bootstrap": 100}, shared, "judge_rm", data=samples, output_dir=str(output_dir), judge=judge,
     )
 
 
@@ -128,7 +124,7 @@ def make_policy_pairs(judged: JudgedSamples, name: str, *, seed: int) -> tuple[l
     if not kept:
         return [], skipped
     first, second = (np.array([judged.scores[prompt, pair[side]] for prompt, pair in kept]).T for side in (0, 1))
-    selected = select_judgments(compare_ensemble_members(first, second, rule="strength"))
+    selected = select_judgments(compare_ensemble_members(first, second, rule="leave_two_out"))
     rows = []
     for number, (prompt, pair) in enumerate(kept):
         member = int(selected.chosen[number])

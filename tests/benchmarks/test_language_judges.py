@@ -101,15 +101,15 @@ def test_a_prefix_that_is_read_once_changes_nothing(temperature, samples, model)
 
 def test_a_form_is_an_answer(model):
     """The blank is a digit, whose other likely values count; a form with an end is whole, one without may be cut."""
-    question = JUDGE_PROMPTS["rubric"]
+    question = JUDGE_PROMPTS["additive_5"]
     top = tuple((text, math.log(chance)) for text, chance in (("1", 0.5), ("4", 0.25), ("x", 0.25)))
     blank = Completion("1", "length", 9, 1, (Token("1", math.log(0.5), top),))
-    filled = judge_model.Form(model, "Score: ", "/5").fill(blank)
-    written = question.read(filled.text, cut=filled.finish == "length")
-    assert filled.text == "Score: 1/5" and written.value == 1
+    filled = judge_model.Form(model, "Score: ", "\n").fill(blank)
+    written = question.parse(filled.text, cut=filled.finish == "length")
+    assert filled.text == "Score: 1\n" and written.value == 1
     assert expected_score(filled.text, filled.logprobs, written, question).value == pytest.approx((0.5 + 1) / 0.75)
     filled = judge_model.Form(model, "Score: ").fill(blank)
-    assert question.read(filled.text, cut=filled.finish == "length").reason == "cut off"
+    assert question.parse(filled.text, cut=filled.finish == "length").reason == "cut off"
 
 
 def test_a_form_goes_on_from_its_beginning(model):

@@ -107,12 +107,12 @@ class Scripted(Generator):
 
 
 @pytest.fixture
-def appointed(monkeypatch):
-    """appointed(script) makes the language model of every run answer by it; the generator."""
+def scripted_judge(monkeypatch):
+    """scripted_judge(script) makes the language model of every judge answer by it; the generator."""
 
     def make(script):
         generator = Scripted(script)
-        monkeypatch.setattr("rmkit.judges.config.load_judge_generator", lambda model, trust: generator)
+        monkeypatch.setattr("rmkit.judges.language_model.load_judge_generator", lambda model, trust: generator)
         return generator
 
     return make

@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from rmkit.commands.compare import CompareConfig, compare
 from rmkit.core.checks import InputError
-from rmkit.core.legacy_config import load_config
+from rmkit.core.config import load_config
 from rmkit.core.stage import write_json
 from rmkit.data.synthetic import gold_reward, write_response
 from rmkit.data.synthetic.dataset import draw_prompts, read_request
@@ -18,8 +18,8 @@ from rmkit.generation import Failed
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
-LANGUAGE = ("--language_model.model_name_or_path", "none")
-COMPARISON = (*LANGUAGE, "--language_model.question", "comparison")
+LLM = ("--judge.kind", "llm", "--judge.model_name_or_path", "none")
+COMPARISON = (*LLM, "--judge.prompt", "pairwise")
 
 
 def user(text):
@@ -51,13 +51,13 @@ def score_by_text(parts, luck):
     return f"Score: {parts['response'].split()[0]}"
 
 
-def test_scores_grades_and_what_is_left_out(appointed, tmp_path, capsys):
+def test_scores_grades_and_what_is_left_out(scripted_judge, tmp_path, capsys):
     write_samples(tmp_path / "sft.jsonl", [["3 x"], ["3 x"], ["3 x"], ["3 x"], ["none x"], ["2 x"]])
     write_samples(tmp_path / "dpo.jsonl", [["5 xyz"], ["4 xyz"], ["3 xyz"], ["1 xyz"], ["5 xyz"]])
     with (tmp_path / "dpo.jsonl").open("a") as file:
         file.write("no row\n")
-    appointed(score_by_text)
-    found = run(tmp_path, *LANGUAGE)
+    scripted_judge(score_by_text)
+    found = run(tmp_path, *LLM)
     assert found["questions"] == 5 and found["left_out"] == {"dpo": 1, "sft": 1}
     mine = found["policies"]["dpo"]
     assert [mine[name] for name in ("pairs", "wins", "ties", "losses", "missing")] == [5, 2, 1, 1, 1]
@@ -73,20 +73,20 @@ def test_scores_grades_and_what_is_left_out(appointed, tmp_path, capsys):
     assert len(judgments) == 10 and "0/dpo/0" in judgments["task"][:]
 
 
-def test_the_nth_responses_meet_and_others_play_too(appointed, tmp_path):
+def test_the_nth_responses_meet_and_others_play_too(scripted_judge, tmp_path):
     write_samples(tmp_path / "sft.jsonl", [["3 x", "3 x"]] * 4)
     write_samples(tmp_path / "a.jsonl", [["4 x", "2 x"]] * 4)
     write_samples(tmp_path / "b.jsonl", [["3.5 x", "1 x", "0 x"]] * 4)
-    appointed(score_by_text)
-    plain = run(tmp_path, *LANGUAGE)["policies"]
-    every = run(tmp_path, *LANGUAGE, matches="all", output_dir=tmp_path / "all")["policies"]
+    scripted_judge(score_by_text)
+    plain = run(tmp_path, *LLM)["policies"]
+    every = run(tmp_path, *LLM, matches="all", output_dir=tmp_path / "all")["policies"]
     for name in "ab":
         assert (plain[name]["wins"], plain[name]["losses"], plain[name]["arena"]["score"]) == (4, 4, pytest.approx(0.5))
     assert {name: every[name]["win_rate"] for name in "ab"} == {name: plain[name]["win_rate"] for name in "ab"}
     assert every["a"]["arena"]["score"] > 0.6 > 0.4 > every["b"]["arena"]["score"]  # a beats b always
 
 
-def test_a_comparison_judge_sees_both_orders(appointed, tmp_path):
+def test_a_comparison_judge_sees_both_orders(scripted_judge, tmp_path):
     """A judge that takes the first on odd questions, the longer one on even ones: half of the pairs are ties."""
     write_samples(tmp_path / "sft.jsonl", [["short"]] * 10)
     write_samples(tmp_path / "dpo.jsonl", [["much longer"]] * 10, difficulty=list(range(10)))
@@ -96,7 +96,7 @@ def test_a_comparison_judge_sees_both_orders(appointed, tmp_path):
         longer = "A" if len(parts["response-a"]) > len(parts["response-b"]) else "B"
         return f"Winner: Response {'A' if int(parts['request'].split()[1][:-1]) % 2 else longer}"
 
-    generator = appointed(script)
+    generator = scripted_judge(script)
     found = run(tmp_path, *COMPARISON)
     mine = found["policies"]["dpo"]
     assert len(generator.asked) == 20
@@ -105,15 +105,15 @@ def test_a_comparison_judge_sees_both_orders(appointed, tmp_path):
     assert "grades" not in found and mine["length_controlled"]["difficulty"] is not None
 
 
-def test_two_turns(appointed, tmp_path):
+def test_two_turns(scripted_judge, tmp_path):
     """The second answer is judged with the conversation before it, each policy's own."""
     for name, first in (("sft", "3"), ("dpo", "4")):
         path = write_samples(tmp_path / f"{name}.jsonl", [[f"{first} {name}"]] * 6, follow_up=["And then?"] * 6)
         rows = follow_up_prompt(map(json.loads, path.read_text().splitlines()))
         with path.open("a") as file:
             file.writelines(json.dumps({**row, "responses": [say(f"{int(first) - 2} {name}")]}) + "\n" for row in rows)
-    generator = appointed(score_by_text)
-    found = run(tmp_path, *LANGUAGE)
+    generator = scripted_judge(score_by_text)
+    found = run(tmp_path, *LLM)
     assert found["questions"] == 12
     assert {turn: own["mean"] for turn, own in found["grades"]["dpo"]["turns"].items()} == {"1": 4, "2": 2}
     assert found["grades"]["sft"]["all"]["mean"] == 2 and found["policies"]["dpo"]["wins"] == 12
@@ -123,34 +123,34 @@ def test_two_turns(appointed, tmp_path):
         run(tmp_path, *COMPARISON, output_dir=tmp_path / "other")
 
 
-def test_killed_it_asks_for_the_rest_alone(appointed, tmp_path):
+def test_killed_it_asks_for_the_rest_alone(scripted_judge, tmp_path):
     write_samples(tmp_path / "sft.jsonl", [["3 x"]] * 6)
     write_samples(tmp_path / "dpo.jsonl", [[f"{number} x"] for number in range(6)])
-    whole = appointed(score_by_text)
-    expected = run(tmp_path, *LANGUAGE, output_dir=tmp_path / "whole")
+    whole = scripted_judge(score_by_text)
+    expected = run(tmp_path, *LLM, output_dir=tmp_path / "whole")
 
     def stop(parts, luck):
         if parts["response"] == "2 x":
             raise KeyboardInterrupt
         return score_by_text(parts, luck)
 
-    stopped = appointed(stop)
+    stopped = scripted_judge(stop)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, *LANGUAGE, at_once=2)
-    rest = appointed(score_by_text)
-    assert run(tmp_path, *LANGUAGE, at_once=3) == expected
+        run(tmp_path, *LLM, batch_size=2)
+    rest = scripted_judge(score_by_text)
+    assert run(tmp_path, *LLM, batch_size=3) == expected
     assert len(whole.asked) == 11 and len(stopped.asked) == 5 and len(rest.asked) == 8  # one text comes twice
-    again = appointed(score_by_text)
-    assert run(tmp_path, *LANGUAGE) == expected and not again.asked
+    again = scripted_judge(score_by_text)
+    assert run(tmp_path, *LLM) == expected and not again.asked
 
 
-def test_failures_end_it_unless_accepted(appointed, tmp_path):
+def test_failures_end_it_unless_accepted(scripted_judge, tmp_path):
     write_samples(tmp_path / "sft.jsonl", [["3 x"]] * 2)
     write_samples(tmp_path / "dpo.jsonl", [["4 x"], ["down x"]])
-    appointed(lambda parts, luck: Failed("no server") if "down" in parts["response"] else score_by_text(parts, luck))
+    scripted_judge(lambda parts, luck: Failed("no server") if "down" in parts["response"] else score_by_text(parts, luck))
     with pytest.raises(InputError, match="1 failures.*no server"):
-        run(tmp_path, *LANGUAGE)
-    found = run(tmp_path, *LANGUAGE, "--allow_failures")
+        run(tmp_path, *LLM)
+    found = run(tmp_path, *LLM, "--allow_failures")
     assert found["answers"]["failed"] == 1 and found["policies"]["dpo"]["missing"] == 1
 
 
@@ -170,9 +170,10 @@ def gold_samples(tmp_path):
 
 
 def test_the_gold_world_judges(gold_samples, tmp_path):
-    found = run(tmp_path, "--gold", **gold_samples)
+    found = run(tmp_path, "--judge.kind", "gold", **gold_samples)
     mine = found["policies"]["dpo"]
-    assert mine["pairs"] == 24 and mine["win_rate"] > 0.75 and "answers" not in found
+    assert mine["pairs"] == 24 and mine["win_rate"] > 0.75
+    assert found["answers"]["asked"] == 48 and found["answers"]["failed"] == 0
     rows = [[json.loads(line) for line in (tmp_path / name / "samples.jsonl").read_text().splitlines()]
             for name in ("sft", "dpo")]
     rewards = [[[gold_reward(read_request(row["request"]), response[0]["content"]) for response in row["responses"]]
@@ -183,13 +184,13 @@ def test_the_gold_world_judges(gold_samples, tmp_path):
 
 
 def test_reward_models_judge_by_their_conservative_score(tiny_base, gold_samples, tmp_path):
-    words = []
+    words = ["--judge.kind", "reward_model"]
     for seed, name in enumerate(("one", "two")):
         tokenizer = load_tokenizer(tiny_base)
         load_reward_model(tiny_base, tokenizer, seed=seed).save_pretrained(tmp_path / name)
         tokenizer.save_pretrained(tmp_path / name)
-        words += [f"--reward_model.models.{name}", str(tmp_path / name)]
-    found = run(tmp_path, *words, "--reward_model.k", "2", **gold_samples)
+        words += [f"--judge.models.{name}", str(tmp_path / name)]
+    found = run(tmp_path, *words, "--judge.std_penalty", "2", **gold_samples)
     given = Dataset.from_parquet(str(tmp_path / "out" / "judgments.parquet")).to_list()
     scores = {}
     for row in given:
@@ -205,8 +206,9 @@ def test_reward_models_judge_by_their_conservative_score(tiny_base, gold_samples
 @pytest.mark.parametrize(
     ("words", "names"),
     [
-        ((), "language_model and reward_model"), (("--gold", *LANGUAGE), "gold"),
-        (("--gold", "--baseline", "other"), "baseline"), (("--gold",), "request"),
+        ((), "judge.kind: expected one of llm, reward_model, gold, got none"), (("--judge.kind", "me"), "got 'me'"),
+        (("--judge.kind", "gold", "--baseline", "other"), "baseline"), (("--judge.kind", "gold"), "request"),
+        (("--judge.kind", "gold", "--judge.prompt", "pairwise"), "judge.prompt: expected a known key"),
     ],
 )
 def test_comparison_refuses(words, names, tmp_path):
@@ -220,10 +222,10 @@ def test_samples_that_do_not_meet(tmp_path):
     write_samples(tmp_path / "sft.jsonl", [["a"]])
     (tmp_path / "dpo.jsonl").write_text(json.dumps({"prompt": "Other?", "responses": ["b"]}) + "\n")
     with pytest.raises(InputError, match="answer the same questions"):
-        run(tmp_path, "--gold")
+        run(tmp_path, "--judge.kind", "gold")
     write_samples(tmp_path / "dpo.jsonl", [["a"]])
     twice = f"[{tmp_path / 'dpo.jsonl'}, {tmp_path / 'dpo.jsonl'}]"
     with pytest.raises(InputError, match="once in each turn"):
-        run(tmp_path, "--gold", **{"policies.dpo": twice})
-    with pytest.raises(InputError, match="at least two"):
-        CompareConfig(policies={"sft": "x"}, output_dir="y", gold=True)
+        run(tmp_path, "--judge.kind", "gold", **{"policies.dpo": twice})
+    with pytest.raises(InputError, match="policies: expected mapping of length >= 2"):
+        CompareConfig(policies={"sft": "x"}, output_dir="y", judge={"kind": "gold"})

@@ -10,7 +10,7 @@ from rmkit.data.synthetic.dataset import read_request
 from rmkit.data.synthetic.judgments import draw_judgments, draw_verdicts
 from rmkit.generation import Sampling, load_generator
 from rmkit.judges.base import JudgeTask
-from rmkit.judges.language_model import JudgeSampler, LanguageModelJudge
+from rmkit.judges.language_model import JudgeSampler, render_task
 from rmkit.judges.meta_judge import JudgmentPair, MetaJudge
 from rmkit.judges.prompts import JUDGE_PROMPTS
 
@@ -43,18 +43,17 @@ def test_files(folder):
 def test_demonstrations_ask_as_the_judges_do(folder):
     demonstrations = [[{"role": "user", "content": row["prompt"]}] for row in read(folder, "demonstrations")]
     sampler = JudgeSampler(load_generator(folder / BASE_MODEL), Sampling())
-    judge = LanguageModelJudge(sampler, JUDGE_PROMPTS["gold"])
-    meta_judge = MetaJudge(sampler, "gold")
+    meta_judge = MetaJudge(sampler, "synthetic")
 
     def dialogue(row):
         return [{"role": "user", "content": row["prompt"]}], [{"role": "assistant", "content": row["response"]}]
 
     for shown, row in zip(demonstrations[12:22], draw_judgments(10, seed=3), strict=True):
         prompt, response = dialogue(row)
-        assert judge.show(JudgeTask("t", prompt, (response,)), "given") == shown
+        assert render_task(JUDGE_PROMPTS["synthetic"], JudgeTask("t", prompt, (response,)), "original", ()) == shown
     for shown, row in zip(demonstrations[22:], draw_verdicts(9, seed=3), strict=True):
         pair = JudgmentPair(*dialogue(row), tuple(row["judgments"]))
-        assert meta_judge.show(pair, "given") == shown != meta_judge.show(pair, "swapped")
+        assert meta_judge.render(pair, "original") == shown != meta_judge.render(pair, "swapped")
 
 
 def test_a_finished_folder_is_reused(config, folder):

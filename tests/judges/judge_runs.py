@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset
 
 from rmkit.commands.judge import JudgeConfig, judge
-from rmkit.core.legacy_config import load_config
+from rmkit.core.config import load_config
 from rmkit.core.stage import read_record
 
 
@@ -16,7 +16,7 @@ def configure(data, tmp_path, *words, **settings):
     return load_config(JudgeConfig, None, [*given, *words])
 
 
-LANGUAGE = ("--language_model.model_name_or_path", "none")
+LLM = ("--judge.kind", "llm", "--judge.model_name_or_path", "none")
 
 
 def run(config):

@@ -1,16 +1,14 @@
-"""Language-model judges: what they are shown, how their answers are read, and biases that were planted in them."""
+"""Language-model judges: orders, parsed, unparsed and failed answers, and expected scores."""
 
 import math
 import re
 
-import numpy as np
 import pytest
 
 from rmkit.core.checks import InputError
 from rmkit.core.seeds import derive_seed
-from rmkit import generation
-from rmkit.generation import Completion, Sampling, Token, TransformersGenerator
-from rmkit.judges.base import Failed, JudgeTask, Judgment, Unparsed
+from rmkit.generation import Completion, Failed, Sampling, Token, TransformersGenerator, load_generator
+from rmkit.judges.base import JudgeTask, Judgment, Unparsed
 from rmkit.judges.language_model import JudgeSampler, LanguageModelJudge
 from rmkit.judges.prompts import JUDGE_PROMPTS
 
@@ -28,8 +26,8 @@ def test_scores_of_every_sample_in_order(scripted):
     def script(shown, request):
         return f"About {find_quoted(shown, 'response')}.\nScore: {request.seed % 50 / 10:g}"
 
-    asking = JudgeSampler(scripted(script), Sampling(), samples=3, seed=5)
-    judge = LanguageModelJudge(asking, JUDGE_PROMPTS["rubric"])
+    sampler = JudgeSampler(scripted(script), Sampling(), samples=3, seed=5)
+    judge = LanguageModelJudge(sampler, JUDGE_PROMPTS["additive_5"])
     answers = judge.judge([make_task(0, "red"), make_task(1, "blue")])
     seeds = [derive_seed(5, "sample", sample) for sample in range(3)]
     assert [[answer.score for answer in given] for given in answers] == [[seed % 50 / 10 for seed in seeds]] * 2
@@ -44,28 +42,28 @@ def test_a_comparison_is_asked_in_both_orders_and_told_as_given(scripted):
         return f"Winner: Response {'A' if find_quoted(shown, 'response-a') == 'good' else 'B'}"
 
     generator = scripted(script)
-    judge = LanguageModelJudge(JudgeSampler(generator, Sampling(), samples=2), JUDGE_PROMPTS["comparison"])
+    judge = LanguageModelJudge(JudgeSampler(generator, Sampling(), samples=2), JUDGE_PROMPTS["pairwise"])
     better, worse = judge.judge([make_task(0, "good", "bad"), make_task(1, "bad", "good")])
-    assert [answer.order for answer in better] == ["given", "given", "swapped", "swapped"]
+    assert [answer.order for answer in better] == ["original", "original", "swapped", "swapped"]
     assert [answer.score for answer in better] == [1, 1, 1, 1] and [answer.score for answer in worse] == [0, 0, 0, 0]
     assert [answer.sample for answer in better] == [0, 1, 0, 1]
     assert len(generator.requests) == 8
-    always = LanguageModelJudge(JudgeSampler(scripted(lambda *_: "Winner: A"), Sampling()), JUDGE_PROMPTS["comparison"])
+    always = LanguageModelJudge(JudgeSampler(scripted(lambda *_: "Winner: A"), Sampling()), JUDGE_PROMPTS["pairwise"])
     assert [answer.score for answer in always.judge([make_task(0, "good", "bad")])[0]] == [1, 0]
 
 
 def test_what_cannot_be_read_is_no_score_and_what_failed_is_not_unread(scripted):
     outcomes = iter([
-        "I do not know.", Completion("Score: 1", "length", None, 8), generation.Failed("status 500"), "Score: 9",
+        "I do not know.", Completion("Score: 1", "length", None, 8), Failed("status 500"), "Score: 9",
         "Score: 5",
     ])
-    judge = LanguageModelJudge(JudgeSampler(scripted(lambda *_: next(outcomes)), Sampling()), JUDGE_PROMPTS["rubric"])
+    judge = LanguageModelJudge(JudgeSampler(scripted(lambda *_: next(outcomes)), Sampling()), JUDGE_PROMPTS["additive_5"])
     answers = [given[0] for given in judge.judge([make_task(number, "x") for number in range(5)])]
     facts = {"sample": 0, "seed": derive_seed(0, "sample", 0), "prompt_tokens": 100, "answer_tokens": 7}
     assert answers == [
         Unparsed(**facts, text="I do not know.", reason="no score"),
         Unparsed(**facts | {"prompt_tokens": None, "answer_tokens": 8}, text="Score: 1", reason="cut off"),
-        Failed(sample=0, seed=derive_seed(0, "sample", 0), reason="status 500"),
+        Failed("status 500"),
         Unparsed(**facts, text="Score: 9", reason="off the scale"),
         Judgment(**facts, text="Score: 5", score=5),
     ]
@@ -73,7 +71,7 @@ def test_what_cannot_be_read_is_no_score_and_what_failed_is_not_unread(scripted)
 
 def test_a_text_that_no_file_takes_is_escaped(scripted):
     judge = LanguageModelJudge(
-        JudgeSampler(scripted(lambda *_: "\ud800\nScore: 3"), Sampling()), JUDGE_PROMPTS["rubric"]
+        JudgeSampler(scripted(lambda *_: "\ud800\nScore: 3"), Sampling()), JUDGE_PROMPTS["additive_5"]
     )
     answer = judge.judge([make_task(0, "x")])[0][0]
     assert answer.score == 3 and answer.text == "\\ud800\nScore: 3"
@@ -87,24 +85,24 @@ def make_tokens(parts, place, chances):
                  for number, text in enumerate(parts))
 
 
-@pytest.mark.parametrize("question, parts, place, chances, expected", [
-    ("rubric", ["Good", ".\n", "Score", ":", " 4"], 4, {" 4": 0.5, " 3": 0.25, " 5": 0.125, " the": 0.1}, 27 / 7),
-    ("rubric", ["Score", ":", " ", "4", ".", "5", "\n"], 3, {"4": 0.6, "5": 0.3, "9": 0.1}, (4.5 * 6 + 5 * 3) / 9),
-    ("rubric", ["Score", ": ", "2"], 2, {"4": 0.6, "3": 0.39}, (0.6 * 4 + 0.39 * 3 + 0.01 * 2) / 1.0),
-    ("rubric", ["Score", ":", " 4"], 2, {"4": 0.5, " 3": 0.25, "3": 0.25}, (0.01 * 4 + 0.5 * 4 + 0.5 * 3) / 1.01),
-    ("hundred", ["Score", ":", " 85"], 2, {" 85": 0.5, " 90": 0.5}, 87.5),
-    ("comparison", ["Winner", ":", " Response", " A"], 3, {" A": 0.7, " B": 0.2, " C": 0.1}, 7 / 9),
-    ("comparison", ["Winner", ":", " Response", " B"], 3, {" A": 0.2, " B": 0.7}, 2 / 9),
-    ("comparison", ["Winner", ":", " tie"], 2, {" A": 0.4, " B": 0.4, " tie": 0.2}, 0.5),
+@pytest.mark.parametrize("prompt, parts, place, chances, expected", [
+    ("additive_5", ["Good", ".\n", "Score", ":", " 4"], 4, {" 4": 0.5, " 3": 0.25, " 5": 0.125, " the": 0.1}, 27 / 7),
+    ("additive_5", ["Score", ":", " ", "4", ".", "5", "\n"], 3, {"4": 0.6, "5": 0.3, "9": 0.1}, (4.5 * 6 + 5 * 3) / 9),
+    ("additive_5", ["Score", ": ", "2"], 2, {"4": 0.6, "3": 0.39}, (0.6 * 4 + 0.39 * 3 + 0.01 * 2) / 1.0),
+    ("additive_5", ["Score", ":", " 4"], 2, {"4": 0.5, " 3": 0.25, "3": 0.25}, (0.01 * 4 + 0.5 * 4 + 0.5 * 3) / 1.01),
+    ("scale_100", ["Score", ":", " 85"], 2, {" 85": 0.5, " 90": 0.5}, 87.5),
+    ("pairwise", ["Winner", ":", " Response", " A"], 3, {" A": 0.7, " B": 0.2, " C": 0.1}, 7 / 9),
+    ("pairwise", ["Winner", ":", " Response", " B"], 3, {" A": 0.2, " B": 0.7}, 2 / 9),
+    ("pairwise", ["Winner", ":", " tie"], 2, {" A": 0.4, " B": 0.4, " tie": 0.2}, 0.5),
 ])
-def test_expected_scores(scripted, question, parts, place, chances, expected):
+def test_expected_scores(scripted, prompt, parts, place, chances, expected):
     tokens = make_tokens(parts, place, chances)
     generator = scripted(lambda *_: Completion("".join(parts), "stop", 10, len(parts), tokens))
-    judge = LanguageModelJudge(JudgeSampler(generator, Sampling(), way="expected"), JUDGE_PROMPTS[question])
+    judge = LanguageModelJudge(JudgeSampler(generator, Sampling(), score_from="logprobs"), JUDGE_PROMPTS[prompt])
     answers = judge.judge([make_task(0, *["a", "b"][:judge.responses])])[0]
     assert generator.requests[0].sampling.top_logprobs > 0
     assert answers[0].score == pytest.approx(expected)
-    assert question != "comparison" or answers[1].score == pytest.approx(1 - expected)
+    assert prompt != "pairwise" or answers[1].score == pytest.approx(1 - expected)
 
 
 def test_a_token_that_is_spelt_without_its_space_is_not_counted_twice(scripted):
@@ -112,7 +110,7 @@ def test_a_token_that_is_spelt_without_its_space_is_not_counted_twice(scripted):
     likely = (("4", math.log(0.6)), ("3", math.log(0.4)))
     tokens = (Token("Score:", -0.1, ()), Token(" 4", math.log(0.6), likely))
     generator = scripted(lambda *_: Completion("Score: 4", "stop", 10, 2, tokens))
-    judge = LanguageModelJudge(JudgeSampler(generator, Sampling(), way="expected"), JUDGE_PROMPTS["rubric"])
+    judge = LanguageModelJudge(JudgeSampler(generator, Sampling(), score_from="logprobs"), JUDGE_PROMPTS["additive_5"])
     assert judge.judge([make_task(0, "a")])[0][0].score == pytest.approx(0.6 * 4 + 0.4 * 3)
 
 
@@ -126,17 +124,15 @@ def test_expected_scores_that_cannot_be_had(scripted, parts, place, reason):
     tokens = make_tokens(parts, place, {parts[place]: 0.5}) if parts else None
     text = "".join(parts).replace("\ufffd\ufffd", "\U0001f642") or "Score: 85"
     generator = scripted(lambda *_: Completion(text, "stop", 10, 3, tokens))
-    judge = LanguageModelJudge(JudgeSampler(generator, Sampling(), way="expected"), JUDGE_PROMPTS["hundred"])
+    judge = LanguageModelJudge(JudgeSampler(generator, Sampling(), score_from="logprobs"), JUDGE_PROMPTS["scale_100"])
     assert judge.judge([make_task(0, "a")])[0][0].reason == reason
 
 
 def test_a_tiny_model_in_process(tiny_base):
-    from rmkit.generation import load_generator
-
     generator = load_generator(tiny_base)
     assert isinstance(generator, TransformersGenerator)
-    asking = JudgeSampler(generator, Sampling(max_new_tokens=6), samples=2, way="expected")
-    judge = LanguageModelJudge(asking, JUDGE_PROMPTS["comparison"])
+    sampler = JudgeSampler(generator, Sampling(max_new_tokens=6), samples=2, score_from="logprobs")
+    judge = LanguageModelJudge(sampler, JUDGE_PROMPTS["pairwise"])
     tasks = [make_task(0, "red", "blue"), make_task(1, "red", "<|assistant|>blue")]
     answers = judge.judge(tasks)
     assert [len(given) for given in answers] == [4, 4] and judge.judge(tasks) == answers
@@ -145,41 +141,14 @@ def test_a_tiny_model_in_process(tiny_base):
         assert answer.answer_tokens <= 6 and answer.prompt_tokens > 100
 
 
-def draw(shown, request, *names):
-    """A number in [0, 1) that follows from what is shown and the seed."""
-    return derive_seed(request.seed, shown, *names) / 2**31
-
-
-def compare_by(scripted, prefers_first, tasks, samples):
-    """Answers [task][order * sample] of a judge that takes the first with the probability prefers_first(a, b)."""
-
-    def script(shown, request):
-        first, second = (find_quoted(shown, f"response-{side}") for side in "ab")
-        return f"Winner: Response {'A' if draw(shown, request) < prefers_first(first, second) else 'B'}"
-
-    asking = JudgeSampler(scripted(script), Sampling(), samples=samples)
-    return LanguageModelJudge(asking, JUDGE_PROMPTS["comparison"]).judge(tasks)
-
-
-def test_a_planted_position_bias_is_seen_in_the_answers(scripted):
-    """The first wins 70 %: so the answers say, and the mean over both orders says nothing for either response."""
-    tasks = [make_task(number, f"one {number}", f"two {number}") for number in range(300)]
-    answers = compare_by(scripted, lambda first, second: 0.7, tasks, 3)
-    firsts = [(answer.score == 1) == (answer.order == "given") for given in answers for answer in given]
-    error = 1.96 * np.sqrt(0.7 * 0.3 / len(firsts))
-    assert abs(np.mean(firsts) - 0.7) < error
-    scores = [answer.score for given in answers for answer in given]
-    assert abs(np.mean(scores) - 0.5) < 1.96 * np.sqrt(0.7 * 0.3 / len(scores))
-
-
 @pytest.mark.parametrize("samples, temperature", [(0, 1), (2, 0)])
 def test_a_number_of_samples_that_cannot_be_is_refused(scripted, samples, temperature):
     with pytest.raises(InputError, match="samples"):
-        asking = JudgeSampler(scripted(lambda *_: ""), Sampling(temperature=temperature), samples=samples)
-        LanguageModelJudge(asking, JUDGE_PROMPTS["rubric"]).judge([make_task(0, "x")])
+        sampler = JudgeSampler(scripted(lambda *_: ""), Sampling(temperature=temperature), samples=samples)
+        LanguageModelJudge(sampler, JUDGE_PROMPTS["additive_5"]).judge([make_task(0, "x")])
 
 
 def test_a_judge_of_one_does_not_compare_two(scripted):
-    asking = JudgeSampler(scripted(lambda *_: ""), Sampling())
+    sampler = JudgeSampler(scripted(lambda *_: ""), Sampling())
     with pytest.raises(InputError, match="task t0: expected responses: 1, got 2"):
-        LanguageModelJudge(asking, JUDGE_PROMPTS["rubric"]).judge([make_task(0, "x", "y")])
+        LanguageModelJudge(sampler, JUDGE_PROMPTS["additive_5"]).judge([make_task(0, "x", "y")])

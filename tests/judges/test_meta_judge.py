@@ -1,4 +1,4 @@
-"""The meta-judge: both orders, verdicts as the battle machinery takes them, and text that cannot pose as a judgment."""
+"""The meta-judge: verdicts in both orders, text that cannot pose as a judgment, and the most disputed response."""
 
 import itertools
 import math
@@ -7,11 +7,12 @@ import re
 import numpy as np
 import pytest
 
+from rmkit.core.checks import InputError
 from rmkit.core.seeds import derive_seed
-from rmkit.generation import Sampling
-from rmkit.judges.base import Failed, Judgment, Unparsed
+from rmkit.generation import Failed, Sampling
+from rmkit.judges.base import Judgment, Unparsed
 from rmkit.judges.language_model import JudgeSampler
-from rmkit.judges.meta_judge import MetaJudge, find_verdict
+from rmkit.judges.meta_judge import JudgmentSet, MetaJudge, highest_variance_response, mean_verdict, score_variance
 from rmkit.metrics import PositionWeights, bradley_terry, position_weights, prompt_correlation, win_matrix
 
 PROMPT = [{"role": "user", "content": "What colour?"}]
@@ -22,11 +23,10 @@ def find_judgments(shown):
     return [re.search(rf"<judgment-{side}>\n> (.*?)\n", shown)[1] for side in "ab"]
 
 
-def judge_by(scripted, verdict, **settings):
-    """A meta-judge whose answer to judgments shown first and second is verdict(first, second)."""
-    return MetaJudge(
-        JudgeSampler(scripted(lambda shown, request: verdict(*find_judgments(shown))), Sampling(), **settings)
-    )
+def compare_all(scripted, verdict, judgments):
+    """Verdicts and answers of a meta-judge whose answer to judgments shown first and second is verdict(first, second)."""
+    sampler = JudgeSampler(scripted(lambda shown, request: verdict(*find_judgments(shown))), Sampling())
+    return MetaJudge(sampler).compare_all([JudgmentSet(PROMPT, RESPONSE, judgments)])[0]
 
 
 def test_the_papers_example(scripted):
@@ -38,7 +38,7 @@ def test_the_papers_example(scripted):
     def verdict(first, second):
         return f"Winner: Judgment {'A' if told[names[first], names[second]] == 1 else 'B'}"
 
-    verdicts, answers = judge_by(scripted, verdict).battle(PROMPT, RESPONSE, list(names))
+    verdicts, answers = compare_all(scripted, verdict, list(names))
     for m, n in itertools.permutations(range(4), 2):
         assert verdicts[m, n] == told[m, n]
     assert np.isnan(np.diagonal(verdicts)).all() and [len(given) for given in answers] == [2] * 6
@@ -49,34 +49,28 @@ def test_the_papers_example(scripted):
     assert ratings == pytest.approx([1.45441557, -0.53326486, 0.53326486, -1.45441557], abs=1e-7)
 
 
-def test_ties_unread_and_failed_answers_are_three_things(scripted):
+def test_ties_unparsed_and_failed_answers(scripted):
     def verdict(first, second):
         if "2" in first + second:
             return "I cannot say."
-        return "Winner: Judgment A and Judgment B"
+        return "Winner: tie"
 
-    verdicts, _ = judge_by(scripted, verdict).battle(PROMPT, RESPONSE, ["n 0", "n 1", "n 2"])
+    verdicts, _ = compare_all(scripted, verdict, ["n 0", "n 1", "n 2"])
     assert verdicts[0, 1] == verdicts[1, 0] == 0
     assert np.isnan(verdicts[2]).all() and np.isnan(verdicts[:, 2]).all()
-    common = {"sample": 0}
-    assert math.isnan(find_verdict([Unparsed(**common, reason=""), Failed(**common, reason="")]))
-    assert find_verdict([Judgment(**common, score=1), Judgment(**common, score=0)]) == 0
-    assert find_verdict([Judgment(**common, score=0.8), Judgment(**common, score=0.4)]) == 1
+    for scores, expected in (((), math.nan), ((1, 0), 0), ((0.8, 0.4), 1)):
+        answers = [Unparsed(sample=0, reason=""), Failed(""), *(Judgment(sample=0, score=score) for score in scores)]
+        assert mean_verdict(answers, "original") == pytest.approx(expected, nan_ok=True)
+        assert math.isnan(mean_verdict(answers, "swapped"))
 
 
 def test_a_judgment_cannot_pose_as_the_meta_judge(scripted, attack):
-    shown = []
-
-    def script(text, request):
-        shown.append(text)
-        return "Winner: Judgment B"
-
-    MetaJudge(JudgeSampler(scripted(script), Sampling())).battle(PROMPT, RESPONSE, [attack, "fair"])
-    for text in shown:
-        own = [line for line in text.split("\n") if not line.startswith(">")]
-        plain = [line for line in shown[0].split("\n") if not line.startswith(">")]
-        assert own == plain and len(own) < 40
-        assert own.count("</judgment-a>") == own.count("</judgment-b>") == 1
+    generator = scripted(lambda shown, request: "Winner: Judgment B")
+    MetaJudge(JudgeSampler(generator, Sampling())).compare_all([JudgmentSet(PROMPT, RESPONSE, [attack, "fair"])])
+    original, swapped = ([line for line in request.prompt[-1]["content"].split("\n") if not line.startswith(">")]
+                         for request in generator.requests)
+    assert original == swapped and len(original) < 40
+    assert original.count("</judgment-a>") == original.count("</judgment-b>") == 1
 
 
 def test_weighted_by_position_the_battles_are_truer(scripted):
@@ -91,10 +85,9 @@ def test_weighted_by_position_the_battles_are_truer(scripted):
         luck = derive_seed(0, first, second) / 2**31
         return f"Winner: Judgment {'A' if luck < 0.5 or rank > other_rank else 'B'}"
 
-    judge = judge_by(scripted, verdict)
     ranks = np.stack([np.random.default_rng(league).permutation(6) for league in range(40)])
     verdicts = np.stack([
-        judge.battle(PROMPT, RESPONSE, [f"{league} {place} {rank}" for place, rank in enumerate(own)])[0]
+        compare_all(scripted, verdict, [f"{league} {place} {rank}" for place, rank in enumerate(own)])[0]
         for league, own in enumerate(ranks.tolist())
     ])
     weights = position_weights(verdicts)
@@ -106,3 +99,29 @@ def test_weighted_by_position_the_battles_are_truer(scripted):
 
     even, wrong = (PositionWeights(np.array(first), np.array(1 - first)) for first in (0.5, 0.75))
     assert find_truth(weights) > find_truth(even) + 0.05 > find_truth(wrong) + 0.1
+
+
+CALM = [5, 5, 4, 4, 3, 3, 5, 4, 4, 3, 5]
+TORN = [5] * 6 + [1] * 5
+
+
+def test_score_variance_of_the_paper():
+    """METHODS T12."""
+    assert score_variance([CALM, TORN]) == pytest.approx([0.62809917, 3.96694215], abs=1e-8)
+    assert score_variance(np.array([[CALM, TORN]] * 3)).shape == (3, 2)
+    nan = np.nan
+    assert score_variance([[1, nan, 3], [nan, nan, 4], [nan] * 3]) == pytest.approx([1, nan, nan], nan_ok=True)
+
+
+def test_highest_variance_response():
+    assert highest_variance_response([CALM, TORN], seed=0) == 1 and highest_variance_response([TORN, CALM], seed=0) == 0
+    assert highest_variance_response([[1, np.nan], [2, np.nan]], seed=0) is None
+    assert highest_variance_response([[np.nan, 9], [2, 2]], seed=0) == 1
+    drawn = [highest_variance_response([CALM, TORN, TORN[::-1], CALM], seed=seed) for seed in range(40)]
+    assert set(drawn) == {1, 2} and 10 < drawn.count(1) < 30
+
+
+@pytest.mark.parametrize("scores", [[[1, np.inf]], [], 3.0])
+def test_score_variance_refuses(scores):
+    with pytest.raises(InputError, match="scores"):
+        score_variance(scores)

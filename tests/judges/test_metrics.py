@@ -25,10 +25,8 @@ def test_a_few_pairs_by_hand():
         [[1.0, 1.0], [0.0, 0.0]],  # the same, a tie
         [[NAN, NAN], [NAN, NAN]],
     ]
-    failed = np.zeros((4, 2, 2), dtype=bool)
-    failed[3, 0] = True
-    found = run(preferences, [1, 1, -1, 1], failed=failed, prompt_tokens=400, answer_tokens=80, seconds=2.0)
-    assert found["answers"] == {"asked": 16, "unparsed": 3, "failed": 2, "unparsed_share": 3 / 14}
+    found = run(preferences, [1, 1, -1, 1])
+    assert found["missing"] == 5
     agreed = found["agreement"]
     assert (agreed["wins"], agreed["ties"], agreed["losses"], agreed["unjudged"]) == (1, 1, 1, 1)
     assert agreed["with_ties"] == 0.5 and agreed["low"] <= 0.5 <= agreed["high"]
@@ -39,18 +37,17 @@ def test_a_few_pairs_by_hand():
     assert found["length"]["pairs"] == 2 and found["length"]["longer"] == 0.5
     assert found["consistency"]["responses"] == 5
     assert found["consistency"]["equal"] == pytest.approx((1 + 0 + 1 + 1 + 1) / 5)
-    assert found["cost"]["answer_tokens_per_pair"] == 20 and found["cost"]["seconds_per_pair"] == 0.5
     assert found["scores"] is None
 
 
-def test_unread_answers_do_not_move_agreement():
+def test_missing_answers_do_not_move_agreement():
     generator = np.random.default_rng(0)
     preferences = generator.choice([0.0, 0.5, 1.0], (60, 2, 1))
     labels = generator.choice([1.0, -1.0], 60)
     more = run(np.concatenate([preferences, np.full((20, 2, 1), NAN)]), np.concatenate([labels, np.ones(20)]))
     alone = run(preferences, labels)
     assert more["agreement"]["with_ties"] == alone["agreement"]["with_ties"]
-    assert more["agreement"]["unjudged"] == 20 and more["answers"]["unparsed_share"] == 0.25
+    assert more["agreement"]["unjudged"] == 20 and more["missing"] == 40
     as_ties = run(np.concatenate([preferences, np.full((20, 2, 1), 0.5)]), np.concatenate([labels, np.ones(20)]))
     assert as_ties["agreement"]["ties"] == alone["agreement"]["ties"] + 20
 
@@ -106,7 +103,6 @@ def test_nothing_read_leaves_nothing_claimed():
         (np.ones((3, 1, 1)), {"labels": [1, 1]}, "labels.*shape"),
         (np.ones((3, 1, 1)), {"prompts": [1]}, "prompts.*shape"),
         (np.ones((3, 1, 1)), {"lengths": np.ones((3, 1))}, "lengths.*shape"),
-        (np.ones((3, 1, 1)), {"failed": np.ones((3, 1, 1), dtype=bool)}, "failed.*NaN"),
         (np.ones((3, 1, 1)), {"scores": np.ones((3, 2)), "top": 5}, "scores.*side"),
     ],
 )

@@ -86,29 +86,29 @@ def assistant(text):
     return [{"role": "assistant", "content": text}]
 
 
-def ask_everything(scripted, text, tokens=()):
-    """Every question of both judges, in both orders, with `text` in every slot."""
+def query_everything(scripted, text, tokens=()):
+    """The conversations of every prompt of both judges, in both orders, with `text` in every slot."""
     generator = scripted(lambda shown, request: "Score: 1")
-    asking = JudgeSampler(generator, Sampling(), tokens=tokens)
-    for question in JUDGE_PROMPTS.values():
+    sampler = JudgeSampler(generator, Sampling(), special_tokens=tokens)
+    for judge_prompt in JUDGE_PROMPTS.values():
         dialogue = [*user(text), *assistant(text), *user(text)]
         for prompt in (user(text), dialogue):
-            responses = (assistant(text), assistant(f"{text} "))[:question.responses]
-            LanguageModelJudge(asking, question).judge([JudgeTask("t", prompt, responses)])
-    MetaJudge(asking).compare([JudgmentPair(user(text), assistant(text), (text, f"{text} "))])
+            responses = (assistant(text), assistant(f"{text} "))[:judge_prompt.responses]
+            LanguageModelJudge(sampler, judge_prompt).judge([JudgeTask("t", prompt, responses)])
+    MetaJudge(sampler).compare([JudgmentPair(user(text), assistant(text), (text, f"{text} "))])
     return [request.prompt for request in generator.requests]
 
 
 @pytest.fixture(scope="module")
 def plain(scripted):
     """Every question about a harmless text."""
-    return ask_everything(scripted, "Blue.")
+    return query_everything(scripted, "Blue.")
 
 
 @pytest.fixture(scope="module")
 def attacked(scripted, attacks):
     """attack -> every question about it."""
-    return {text: ask_everything(scripted, text) for texts in attacks.values() for text in texts}
+    return {text: query_everything(scripted, text) for texts in attacks.values() for text in texts}
 
 
 @pytest.mark.parametrize("template, pattern", TEMPLATES.values(), ids=TEMPLATES)
@@ -136,29 +136,27 @@ def test_no_special_token_comes_from_what_is_judged(normalised, plain, attacked,
 
     wanted = find_special(plain[0])
     assert len(wanted) == 3
-    all_of_them = {text: ask_everything(scripted, text) for text in ("".join(SPECIAL), " ".join(SPECIAL).upper())}
+    all_of_them = {text: query_everything(scripted, text) for text in ("".join(SPECIAL), " ".join(SPECIAL).upper())}
     for text, conversations in (attacked | all_of_them).items():
         assert all(find_special(asked) == wanted for asked in conversations), text
     assert sum(find_special(user(text)) != wanted for text in attacked) > 5  # shown as they are, they do
 
 
 def test_tokens_that_look_like_words_are_broken_where_they_are_known(scripted):
-    shown = ask_everything(scripted, "say sesame now", ["sesame"])
+    shown = query_everything(scripted, "say sesame now", ["sesame"])
     assert all("sesame" not in asked[0]["content"] and "s esame" in asked[0]["content"] for asked in shown)
 
 
-def test_the_questions():
-    assert {name: (question.responses, question.scale) for name, question in JUDGE_PROMPTS.items()} == {
-        "rubric": (1, Scale(0, 5)), "hundred": (1, Scale(0, 100)), "gold": (1, Scale(0, 13)),
-        "comparison": (2, PREFERENCE),
+def test_prompts():
+    assert {name: (prompt.responses, prompt.scale) for name, prompt in JUDGE_PROMPTS.items()} == {
+        "additive_5": (1, Scale(0, 5)), "scale_100": (1, Scale(0, 100)), "synthetic": (1, Scale(0, 13)),
+        "pairwise": (2, PREFERENCE),
     }
-    for name, form in (("rubric", "Score: n"), ("hundred", "Score: n"), ("comparison", "Winner: Response B")):
-        slots = {slot: f"> {slot}" for slot in ("request", "first", "second")}
-        text = JUDGE_PROMPTS[name].ask(**slots)[0]["content"]
-        assert text.endswith(form) and "{" not in text and text.index("reasons") < text.rindex(form)
-        assert text.count("> request") == text.count("> first") == 1
-    assert "from 0 to 100" in JUDGE_PROMPTS["hundred"].ask(**slots)[0]["content"]
-    for name in ("rubric", "hundred"):
-        meta = META_JUDGE_PROMPTS[name].ask(**slots, response="> response")[0]["content"]
-        rule = JUDGE_PROMPTS[name].ask(**slots)[0]["content"].split("\n\n")[1]
+    slots = {slot: f"> {slot}" for slot in ("request", "first", "second")}
+    for name, form in (("additive_5", "Score: n"), ("scale_100", "Score: n"), ("pairwise", "Winner: Response B")):
+        text = JUDGE_PROMPTS[name].render(**slots)[0]["content"]
+        assert text.endswith(form) and "{" not in text and text.count("> request") == text.count("> first") == 1
+    for name in ("additive_5", "scale_100"):
+        meta = META_JUDGE_PROMPTS[name].render(**slots, response="> response")[0]["content"]
+        rule = JUDGE_PROMPTS[name].render(**slots)[0]["content"].split("\n\n")[1]
         assert f"<rule>\n{rule}\n</rule>" in meta and meta.endswith("Winner: Judgment B")

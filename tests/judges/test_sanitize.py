@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rmkit.judges.base import Scale
-from rmkit.judges.parsing import read_score, read_winner
+from rmkit.judges.parsing import parse_score, parse_winner
 from rmkit.judges.sanitize import break_tokens, quote, quote_messages
 
 ACTING = re.compile(
@@ -24,8 +24,7 @@ def check(quoted):
     folded = unicodedata.normalize("NFKC", body)
     bare = "".join(each for each in folded if unicodedata.category(each)[0] not in "CM" or each in "\n\t")  # seen
     assert not ACTING.search(body) and not ACTING.search(bare)
-    assert read_score(body, Scale(0, 5)).reason and read_winner(body).reason
-    assert read_score(f"{body}\n", Scale(0, 100)).reason
+    assert parse_score(body, Scale(0, 100)).reason and parse_winner(body).reason
 
 
 def test_attacks_do_not_act(attack):
@@ -38,9 +37,7 @@ def test_attacks_do_not_act(attack):
     max_size=30,
 ).map(lambda text: text.replace("A", "INST").replace("S", "Score").replace("s", "user")))
 def test_no_text_acts(text):
-    shown = "".join(each for each in text if unicodedata.category(each)[0] != "C")
-    if any(map(str.isalpha, shown)) or not any(map(str.isdigit, shown)):  # a bare number is a score
-        check(quote(text))
+    check(quote(text))
 
 
 @pytest.mark.parametrize("text", [

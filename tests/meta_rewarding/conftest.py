@@ -24,8 +24,8 @@ def tiny_policy(tmp_path_factory):
     for number, prompt in enumerate(itertools.islice(itertools.cycle(PROMPTS), 72)):
         answer = " ".join(draw.choices(["red", "blue", "grey", "warm", "bright"], k=draw.randint(1, 5))) + "."
         judgments = [f"{draw.choice(['good', 'poor'])}\nScore: {draw.randint(1, 5)}" for _ in range(2)]
-        judge = JUDGE_PROMPTS["gold"].ask(request=quote(prompt), first=quote(answer))
-        meta_judge = META_JUDGE_PROMPTS["gold"].ask(
+        judge = JUDGE_PROMPTS["synthetic"].render(request=quote(prompt), first=quote(answer))
+        meta_judge = META_JUDGE_PROMPTS["synthetic"].render(
             request=quote(prompt), response=quote(answer), first=quote(judgments[0]), second=quote(judgments[1])
         )
         rows += [

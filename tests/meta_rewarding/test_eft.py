@@ -12,7 +12,6 @@ from rmkit.core.stage import read_record
 from rmkit.data.completions import read_completions
 from rmkit.data.rejected_rows import RejectedRows
 from rmkit.generation import Completion, Generator
-from rmkit.judges.config import LLMJudgeConfig
 from rmkit.meta_rewarding.config import EftConfig
 from rmkit.meta_rewarding.eft import write_eft_data
 from rmkit.models.reward_model import load_tokenizer
@@ -45,10 +44,10 @@ def judged(tmp_path, monkeypatch):
                  "ranks": [0, 1, None if number == 5 else 2]} for number in range(30)]
         (tmp_path / "ranked.jsonl").write_text("no row\n" + "".join(json.dumps(row) + "\n" for row in rows))
         grader = Grader()
-        monkeypatch.setattr("rmkit.judges.config.load_judge_generator", lambda *_: grader)
+        monkeypatch.setattr("rmkit.judges.language_model.load_judge_generator", lambda *_: grader)
         judge(JudgeConfig(
             data=str(tmp_path / "ranked.jsonl"), output_dir=str(tmp_path / "judgments"), n_bootstrap=10,
-            language_model=LLMJudgeConfig(model_name_or_path=model, samples=4, base_url=base_url),
+            judge={"kind": "llm", "model_name_or_path": model, "samples": 4, "base_url": base_url},
         ))
         return grader
 
@@ -62,7 +61,7 @@ def write(tmp_path):
     def run(**settings):
         folder = write_eft_data(EftConfig(**{
             "data": str(tmp_path / "ranked.jsonl"), "judgments": str(tmp_path / "judgments"),
-            "output_dir": str(tmp_path / "eft"), "judge_prompt": "rubric", "max_score_ratio": 100.0, **settings,
+            "output_dir": str(tmp_path / "eft"), "judge_prompt": "additive_5", "max_score_ratio": 100.0, **settings,
         }))
         return {split: [json.loads(line) for line in (folder / f"{split}.jsonl").read_text().splitlines()]
                 for split in ("train", "validation")}, read_record(folder)

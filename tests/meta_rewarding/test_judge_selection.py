@@ -87,7 +87,7 @@ def test_ties_in_rating_go_by_length():
 def test_verdicts_of_reward_models():
     """The third of three members contradicts the others on every pair, and is never chosen."""
     gaps = np.array([[2.0, 1.5, 3.0], [1.0, 2.5, 2.0], [-1.0, -2.0, -1.5]])
-    selected = select_judgments(compare_ensemble_members(gaps, np.zeros_like(gaps), rule="strength"))
+    selected = select_judgments(compare_ensemble_members(gaps, np.zeros_like(gaps), rule="leave_two_out"))
     assert (selected.weights.first, selected.weights.second) == (0.5, 0.5)
     assert (selected.rejected == 2).all() and set(selected.chosen) <= {0, 1}
 

@@ -25,7 +25,7 @@ SETTINGS = """\
 iterations: 2
 judge_pairs: 1
 prompts_per_iteration: 5
-judge_prompt: gold
+judge_prompt: synthetic
 rho: [0.0, match_length]
 max_length: 256
 sample: {samples: 3, max_new_tokens: 8}
@@ -43,8 +43,8 @@ drift: {score: {warn: null, stop: null}, top: {warn: null, stop: null}, length: 
 def settings(tiny_policy, prompts_file):
     inputs = {"model_name_or_path": str(tiny_policy), "prompts": str(prompts_file),
               "evaluation_prompts": str(prompts_file)}
-    judge = {"model_name_or_path": str(tiny_policy), "question": "gold", "max_new_tokens": 16}
-    return {**yaml.safe_load(SETTINGS), **inputs, "compare": {"n_bootstrap": 20, "language_model": judge}}
+    judge = {"kind": "llm", "model_name_or_path": str(tiny_policy), "prompt": "synthetic", "max_new_tokens": 16}
+    return {**yaml.safe_load(SETTINGS), **inputs, "compare": {"n_bootstrap": 20, "judge": judge}}
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_what_each_iteration_writes(finished):
     assert pairs == again and pairs
     dpo = read_record(second / "model")["config"]
     assert dpo["model_name_or_path"] == str(first / "model") and dpo["reference"] is None
-    judge = read_record(second / "judgments")["config"]["language_model"]
+    judge = read_record(second / "judgments")["config"]["judge"]
     assert judge["model_name_or_path"] == str(first / "model") and judge["samples"] == 3
 
 
@@ -189,11 +189,11 @@ def test_variants_by_their_settings(settings, tmp_path):
 @pytest.mark.parametrize("changes, match", [
     ({"judge_llm": {"sample": 2}}, r"judge_llm\W+sample: expected a known key.* mean .*samples"),
     ({"meta_judge": {"model_name_or_path": "x"}}, r"meta_judge.model_name_or_path: expected no value"),
-    ({"meta_judge": {"question": "rubric"}}, r"meta_judge.question: expected no value"),
+    ({"meta_judge": {"prompt": "additive_5"}}, r"meta_judge.prompt: expected no value"),
     ({"meta_judge": {"max_judgments": 1}}, "max_judgments: expected int >= 2"),
     ({"evaluation_prompts": "synthetic"}, "evaluation_prompts: expected prompts to evaluate on, or null"),
     ({"sample": {"data": "x"}}, "sample.data: expected no value"),
-    ({"judge_prompt": "comparison"}, "question: expected one that scores"),
+    ({"judge_prompt": "pairwise"}, "prompt: expected one that scores"),
     ({"judge": "reward_model"}, "judge_pairs: expected 0 with judge reward_model"),
     ({"judge": "both"}, "judge_rm.data: expected labelled pairs"),
     ({"rho": []}, "rho: expected list"),

@@ -43,10 +43,10 @@ def run(tmp_path, monkeypatch):
     judged = write_judged(tmp_path / "judgments", RESPONSES, SCORES)
 
     def compare(generator, **settings):
-        monkeypatch.setattr("rmkit.meta_rewarding.meta_judging.load_judge_generator", lambda *_: generator)
+        monkeypatch.setattr("rmkit.judges.language_model.load_judge_generator", lambda *_: generator)
         return run_meta_judging(MetaJudgingConfig(**{
             "data": judged, "output_dir": str(tmp_path / "out"), "batch_size": 1, "model_name_or_path": "m",
-            "question": "gold", **settings,
+            "prompt": "synthetic", **settings,
         }))
 
     return compare
@@ -95,7 +95,7 @@ def test_unparsed_verdicts_are_none(run):
 
 
 @pytest.mark.parametrize("settings, match", [
-    ({"question": "comparison"}, "question: expected one that scores"), ({"max_judgments": 1}, "max_judgments: expected"),
+    ({"prompt": "pairwise"}, "prompt: expected one that scores"), ({"max_judgments": 1}, "max_judgments: expected"),
     ({"batch_size": 0}, "batch_size: expected"),
 ])
 def test_invalid_settings(run, settings, match):

@@ -80,8 +80,7 @@ def test_llama_has_the_papers_settings(tmp_path):
     assert ["meta_judge" in steps for steps in iterations] == [True, True, False, False]
     sample, judge, dpo = (iterations[0][name].args[0] for name in ("sample", "judge_llm", "dpo"))
     assert (sample.samples, sample.temperature, sample.top_p) == (7, 0.8, 0.95)
-    judge = judge.language_model
-    assert (judge.samples, judge.temperature, judge.top_p, judge.question) == (11, 0.8, 0.95, "rubric")
+    assert [judge.judge[key] for key in ("samples", "temperature", "top_p", "prompt")] == [11, 0.8, 0.95, "additive_5"]
     assert judge.base_url == sample.base_url
     assert (dpo.learning_rate, dpo.beta, dpo.num_train_epochs) == (5e-6, 0.1, 10)
     assert dpo.per_device_train_batch_size * dpo.gradient_accumulation_steps * dpo.processes == 32

@@ -84,18 +84,19 @@ def test_iterate(path, own_data, tiny_base, tmp_path):
 @pytest.mark.parametrize("path", JUDGES, ids=lambda path: path.stem)
 def test_judge(path, own_data, tiny_base, tmp_path, capsys):
     changes = {"data": str(own_data / "test.parquet"), "output_dir": str(tmp_path / "out")}
-    if "language_model" in read_yaml(path):
-        changes |= {"language_model.model_name_or_path": str(tiny_base), "language_model.max_new_tokens": 4}
+    is_llm = read_yaml(path)["judge"]["kind"] == "llm"
+    if is_llm:
+        changes |= {"judge.model_name_or_path": str(tiny_base), "judge.max_new_tokens": 4}
     else:
         tokenizer = load_tokenizer(tiny_base)
         load_reward_model(tiny_base, tokenizer, seed=0).save_pretrained(tmp_path / "rm")
         tokenizer.save_pretrained(tmp_path / "rm")
-        changes |= {f"reward_model.models.{name}": str(tmp_path / "rm") for name in "ab"}
+        changes |= {f"judge.models.{name}": str(tmp_path / "rm") for name in "ab"}
     folder = judge(load(JudgeConfig, path, changes))
     report = json.loads((folder / "report.json").read_text())
     assert report == read_record(folder)["report"] and report["pairs"] == 4
     answers = report["answers"]
-    if "language_model" in read_yaml(path):  # a model of random weights names no winner
+    if is_llm:  # a model of random weights names no winner
         assert answers["unparsed"] + answers["failed"] == answers["asked"] == 8
         assert report["agreement"]["unjudged"] == 4 and report["agreement"]["with_ties"] is None
     else:

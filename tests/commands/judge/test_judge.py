@@ -13,12 +13,12 @@ from rmkit.judges.base import JudgeTask
 from rmkit.judges.reward_model import ModelScorer
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
 from rmkit.models.scoring import score_pairs_from_path
-from tests.judges.judge_runs import LANGUAGE, configure, run
+from tests.judges.judge_runs import LLM, configure, run
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
 
 
-def test_planted_biases_are_measured(appointed, write_pairs, tmp_path):
+def test_planted_biases_are_measured(scripted_judge, write_pairs, tmp_path):
     """Half of the time the first is taken, else the longer one: the first wins 75 % of the shown, 50 % say nothing."""
     draw = np.random.default_rng(1)
     rows = [(f"Question {number // 2}?", f"{number} " + "x" * draw.integers(1, 90), f"{number} " + "y" * 45)
@@ -28,8 +28,8 @@ def test_planted_biases_are_measured(appointed, write_pairs, tmp_path):
         first, second = parts["response-a"], parts["response-b"]
         return f"Winner: Response {'A' if luck < 0.4 or luck < 0.7 and len(first) > len(second) else 'B'}"
 
-    appointed(script)
-    report, _ = run(configure(write_pairs(rows), tmp_path, *LANGUAGE, "--language_model.question", "comparison"))
+    scripted_judge(script)
+    report, _ = run(configure(write_pairs(rows), tmp_path, *LLM, "--judge.prompt", "pairwise"))
     longer = np.mean([len(chosen) > len(rejected) for _, chosen, rejected in rows])
     # The first is taken with chance .7 where it is the longer one and .4 where it is not; each stands first once.
     assert report["position"]["low"] < 0.55 < report["position"]["high"]
@@ -40,11 +40,11 @@ def test_planted_biases_are_measured(appointed, write_pairs, tmp_path):
 
 
 @pytest.mark.parametrize("bias", [0.7, 0.5])
-def test_a_judge_whose_first_wins(bias, appointed, write_pairs, tmp_path):
+def test_a_judge_whose_first_wins(bias, scripted_judge, write_pairs, tmp_path):
     """Of six 95 % intervals four or more hold the planted bias, the mean of the six is right, and 70 % is no chance."""
-    appointed(lambda parts, luck: f"Winner: Response {'A' if luck < bias else 'B'}")
+    scripted_judge(lambda parts, luck: f"Winner: Response {'A' if luck < bias else 'B'}")
     data = write_pairs([(f"Question {number}?", f"red {number}", f"blue {number}") for number in range(200)])
-    words = (*LANGUAGE, "--language_model.question", "comparison")
+    words = (*LLM, "--judge.prompt", "pairwise")
     reports = [run(configure(data, tmp_path, *words, seed=seed))[0] for seed in range(6)]
     position, agreement = ([report[part] for report in reports] for part in ("position", "agreement"))
     assert sum(found["low"] < bias < found["high"] for found in position) >= 4
@@ -55,15 +55,15 @@ def test_a_judge_whose_first_wins(bias, appointed, write_pairs, tmp_path):
     assert bias == 0.5 or all(found["low"] > 0.5 for found in position)
 
 
-def test_scores_ties_and_what_cannot_be_read(appointed, write_pairs, tmp_path, capsys):
+def test_scores_ties_and_what_cannot_be_read(scripted_judge, write_pairs, tmp_path, capsys):
     told = {"a": "4", "b": "3", "c": "3.0", "d": "5", "e": "nine", "f": "5"}
 
     def script(parts, luck):
         return f"Score: {told[parts['response']]}"
 
-    appointed(script)
+    scripted_judge(script)
     rows = [("1", "a", "b"), ("1", "b", "a"), ("2", "b", "c"), ("3", "d", "e"), ("4", "d", "f"), ("5", "d", "a")]
-    report, judgments = run(configure(write_pairs(rows), tmp_path, *LANGUAGE))
+    report, judgments = run(configure(write_pairs(rows), tmp_path, *LLM))
     found = report["agreement"]
     assert [found[name] for name in ("wins", "ties", "losses", "unjudged")] == [2, 2, 1, 1]
     assert found["with_ties"] == pytest.approx(3 / 5) and found["without_ties"] == pytest.approx(2 / 3)
@@ -72,7 +72,7 @@ def test_scores_ties_and_what_cannot_be_read(appointed, write_pairs, tmp_path, c
     used = report["scores"]["saturation"]
     assert used["top"] == pytest.approx(4 / 11) and used["ties"] == pytest.approx(2 / 5)
     assert [row["task"] for row in judgments[:2]] == ["p0/chosen", "p0/rejected"]
-    assert judgments[7] == {"task": "p3/rejected", "kind": "unparsed", "sample": 0, "order": "given",
+    assert judgments[7] == {"task": "p3/rejected", "kind": "unparsed", "sample": 0, "order": "original",
                             "seed": derive_seed(0, "sample", 0),
                             "score": None, "reward": None, "text": "Score: nine", "reason": "not one number",
                             "prompt_tokens": 50, "answer_tokens": 5}
@@ -80,49 +80,49 @@ def test_scores_ties_and_what_cannot_be_read(appointed, write_pairs, tmp_path, c
     assert "1 unparsed (8.3%)" in printed and "agreement with labels: 60.0%" in printed
 
 
-@pytest.mark.parametrize("question", ["rubric", "comparison"])
-def test_a_judge_that_nobody_can_read_has_its_report(question, appointed, write_pairs, tmp_path, capsys):
-    appointed(lambda parts, luck: "I like it.")
-    report, judgments = run(configure(write_pairs([("1", "a", "b"), ("2", "b", "c")]), tmp_path, *LANGUAGE,
-                                      "--language_model.question", question))
+@pytest.mark.parametrize("prompt", ["additive_5", "pairwise"])
+def test_a_judge_that_nobody_can_read_has_its_report(prompt, scripted_judge, write_pairs, tmp_path, capsys):
+    scripted_judge(lambda parts, luck: "I like it.")
+    report, judgments = run(configure(write_pairs([("1", "a", "b"), ("2", "b", "c")]), tmp_path, *LLM,
+                                      "--judge.prompt", prompt))
     assert report["answers"]["unparsed_share"] == 1 and report["agreement"]["unjudged"] == 2 and len(judgments) == 4
     assert report["agreement"]["with_ties"] is None and "4 unparsed (100.0%)" in capsys.readouterr().out
 
 
-def test_means_of_the_same_scores_tie(appointed, write_pairs, tmp_path):
+def test_means_of_the_same_scores_tie(scripted_judge, write_pairs, tmp_path):
     """Sums of floats differ by their order, the means of these are a tie."""
     scores = {"a": iter(["4.9", "4.9", "4.8"]), "b": iter(["4.8", "4.9", "4.9"])}
     assert 4.9 + 4.9 + 4.8 != 4.8 + 4.9 + 4.9
-    appointed(lambda parts, luck: f"Score: {next(scores[parts['response']])}")
-    report, _ = run(configure(write_pairs([("1", "a", "b")]), tmp_path, *LANGUAGE, "--language_model.samples", "3"))
+    scripted_judge(lambda parts, luck: f"Score: {next(scores[parts['response']])}")
+    report, _ = run(configure(write_pairs([("1", "a", "b")]), tmp_path, *LLM, "--judge.samples", "3"))
     assert report["agreement"]["ties"] == 1 and report["agreement"]["low"] is None
 
 
-def test_samples_without_labels(appointed, tmp_path):
+def test_samples_without_labels(scripted_judge, tmp_path):
     rows = [{"id": str(number), "prompt": [{"role": "user", "content": f"{number}?"}],
              "responses": [[{"role": "assistant", "content": "x" * (place + 1)}] for place in range(3 + number)]}
             for number in range(2)]
     data = tmp_path / "samples.parquet"
     Dataset.from_list(rows).to_parquet(data)
-    appointed(lambda parts, luck: f"Score: {len(parts['response'])}")
-    report, judgments = run(configure(data, tmp_path, *LANGUAGE))
+    scripted_judge(lambda parts, luck: f"Score: {len(parts['response'])}")
+    report, judgments = run(configure(data, tmp_path, *LLM))
     assert report["tasks"] == 7 and report["pairs"] == 3 + 6 and report["agreement"]["with_ties"] is None
     assert report["length"]["longer"] == 1 and report["length"]["excess"] is None
     assert {row["task"]: row["score"] for row in judgments}["1/3"] == 4
-    appointed(lambda parts, luck: "Winner: Response A")
-    report, judgments = run(configure(data, tmp_path, *LANGUAGE, "--language_model.question", "comparison",
+    scripted_judge(lambda parts, luck: "Winner: Response A")
+    report, judgments = run(configure(data, tmp_path, *LLM, "--judge.prompt", "pairwise",
                                       output_dir=tmp_path / "compared"))
     assert report["tasks"] == 3 + 6 and report["position"]["first"] == 1 and report["position"]["consistent"] == 0
 
 
-def test_responses_as_they_come(appointed, tmp_path, capsys):
+def test_responses_as_they_come(scripted_judge, tmp_path, capsys):
     """Single responses, text or messages; what cannot be read is set aside, and without pairs none is measured."""
     data = tmp_path / "responses.jsonl"
     rows = [{"prompt": "1?", "response": "xx"}, {"prompt": "2?"},
             {"prompt": [{"role": "user", "content": "3?"}], "responses": [[{"role": "assistant", "content": "xxx"}]]}]
     data.write_text("\n".join(json.dumps(row) for row in rows))
-    appointed(lambda parts, luck: f"Score: {len(parts['response'])}")
-    report, judgments = run(configure(data, tmp_path, *LANGUAGE))
+    scripted_judge(lambda parts, luck: f"Score: {len(parts['response'])}")
+    report, judgments = run(configure(data, tmp_path, *LLM))
     scores = {row["task"]: row["score"] for row in judgments}
     assert scores == {"responses.jsonl:1/0": 2, "responses.jsonl:3/0": 3}
     assert report["pairs"] == 0 and report["answers"]["asked"] == 2 and report["cost"]["answer_tokens"] == 10
@@ -131,16 +131,16 @@ def test_responses_as_they_come(appointed, tmp_path, capsys):
     assert "rows in 3 = rows out 2 + quarantined 1" in printed and "agreement" not in printed
     data.write_text(json.dumps({"prompt": "2?"}))
     with pytest.raises(InputError, match="a row with prompt and responses, got .*missing responses.*quarantine.jsonl"):
-        judge(configure(data, tmp_path, *LANGUAGE, output_dir=tmp_path / "none"))
+        judge(configure(data, tmp_path, *LLM, output_dir=tmp_path / "none"))
 
 
-def test_a_table_of_something_else_is_refused(appointed, tmp_path):
-    appointed(lambda parts, luck: "")
+def test_other_tables_are_refused(scripted_judge, tmp_path):
+    scripted_judge(lambda parts, luck: "")
     for row, match in (({"id": "1", "prompt": "text", "responses": ["a"]}, "as messages, got text"),
                        ({"id": "1", "prompt": [{"role": "user", "content": "?"}]}, "got no chosen, rejected")):
         Dataset.from_list([row]).to_parquet(tmp_path / "rows.parquet")
         with pytest.raises(InputError, match=match):
-            judge(configure(tmp_path / "rows.parquet", tmp_path, *LANGUAGE))
+            judge(configure(tmp_path / "rows.parquet", tmp_path, *LLM))
 
 
 @pytest.fixture(scope="module")
@@ -156,8 +156,9 @@ def reward_models(tiny_base, tmp_path_factory):
 
 
 def test_an_ensemble_judges(reward_models, pairs_folder, tmp_path, capsys):
-    words = [word for name, folder in reward_models.items() for word in (f"--reward_model.models.{name}", str(folder))]
-    words += ["--reward_model.k", "2"]
+    words = ["--judge.kind", "reward_model"]
+    words += [word for name, folder in reward_models.items() for word in (f"--judge.models.{name}", str(folder))]
+    words += ["--judge.std_penalty", "2"]
     report, judgments = run(configure(pairs_folder, tmp_path, *words, split="validation"))
     assert report["tasks"] == 18 and report["answers"]["asked"] == 54 and len(judgments) == 54
     assert report["cost"]["prompt_tokens"] > 54 * 10 and report["cost"]["answer_tokens"] == 0
@@ -193,19 +194,17 @@ def test_special_tokens_in_a_response_stay_text(reward_models):
 
 
 @pytest.mark.parametrize("words, match", [
-    ((), "one of them, got neither"),
-    ((*LANGUAGE, "--reward_model.models.a", "b"), "one of them, got both"),
-    (("--reward_model.k", "1"), "a value for models"),
-    (("--reward_model.models.a", "b", "--reward_model.low", "9"), "a lower and a higher end"),
-    ((*LANGUAGE, "--at_once", "0"), "at_once"),
-    ((*LANGUAGE, "--language_model.question", "taste"), "one of rubric, hundred, gold, comparison"),
-    ((*LANGUAGE, "--language_model.samples", "2", "--language_model.temperature", "0"), "samples"),
-    ((*LANGUAGE, "--language_model.top_p", "2"), "top_p"),
-    ((*LANGUAGE, "--language_model.max_retries", "-1"), "max_retries: expected at least 0"),
-    ((*LANGUAGE, "--language_model.timeout", "0"), "timeout: expected seconds, above 0"),
-    ((*LANGUAGE, "--language_model.max_tokens_per_batch", "0"), "max_tokens_per_batch: expected at least 1"),
-    ((*LANGUAGE, "--language_model.extra_body.top_k", "5"), "extra_body: expected base_url beside it"),
-    ((*LANGUAGE, "--language_model.time_out", "5"), "unknown one. Did you mean timeout"),
+    ((), "judge.kind: expected one of llm, reward_model, gold, got none"),
+    (("--judge.kind", "reward_model"), "judge.models: expected a value"),
+    (("--judge.kind", "reward_model", "--judge.models.a", "b", "--judge.score_min", "9"), "above score_min, 9.0"),
+    ((*LLM, "--batch_size", "0"), "batch_size"),
+    ((*LLM, "--judge.prompt", "taste"), "judge.prompt: expected one of additive_5, scale_100, synthetic, pairwise"),
+    ((*LLM, "--judge.samples", "2", "--judge.temperature", "0"), "judge.samples: expected 1 at temperature 0"),
+    ((*LLM, "--judge.top_p", "2"), "judge.top_p"),
+    ((*LLM, "--judge.max_retries", "-1"), "judge.max_retries: expected int >= 0"),
+    ((*LLM, "--judge.timeout", "0"), "judge.timeout: expected float > 0"),
+    ((*LLM, "--judge.extra_body.top_k", "5"), "judge.extra_body: expected nothing without base_url"),
+    ((*LLM, "--judge.time_out", "5"), "unknown one. Did you mean judge.timeout"),
 ])
 def test_settings_are_checked_before_anything_starts(words, match, tmp_path):
     with pytest.raises(InputError, match=match):
@@ -216,5 +215,5 @@ def test_ids_that_come_again_are_refused(write_pairs, tmp_path):
     folder = write_pairs([("1", "a", "b")])
     rows = Dataset.from_parquet(str(folder / "test.parquet")).to_list()
     Dataset.from_list(rows * 2).to_parquet(folder / "test.parquet")
-    with pytest.raises(InputError, match="ids that are all different, got 1 that come again"):
-        judge(configure(folder, tmp_path, *LANGUAGE))
+    with pytest.raises(InputError, match="different ids, got 1 repeated ones"):
+        judge(configure(folder, tmp_path, *LLM))

@@ -10,7 +10,7 @@ from scipy.special import expit
 from transformers import PhiConfig, PhiForCausalLM
 
 from rmkit.commands.judge import JudgeConfig, judge
-from rmkit.core.legacy_config import load_config
+from rmkit.core.config import load_config
 from rmkit.generation.local import encode_prompt
 from rmkit.judges.language_model import by_slot
 from rmkit.judges.prompts import JUDGE_PROMPTS
@@ -20,14 +20,14 @@ from rmkit.models.tiny import build_tokenizer
 pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
 PAIRS = 150
 FILLER = "blah"
-WINNERS = ("Winner: Response A. So", "Winner: Response B. So")  # whole, though cut off
-SCORES = ("Score: 4. So", "Score: 2. So")
+WINNERS = ("Winner: Response A\nSo", "Winner: Response B\nSo")  # whole, though cut off
+SCORES = ("Score: 4\nSo", "Score: 2\nSo")
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
     """In which each answer, and how it goes on, is one token, and so is a word that says nothing."""
-    shown = [JUDGE_PROMPTS[name].template for name in ("rubric", "hundred", "comparison")]
+    shown = [JUDGE_PROMPTS[name].template for name in ("additive_5", "scale_100", "pairwise")]
     tokenizer = build_tokenizer(shown, vocabulary=1500)
     tokenizer.add_tokens([*WINNERS, *SCORES, f" {FILLER}"])
     return tokenizer
@@ -67,15 +67,15 @@ def build(tokenizer, tmp_path):
 
 @pytest.fixture
 def measure(tmp_path):
-    """measure(chosen, rejected, question) -> the report on pairs of such responses by the model in `tmp_path`."""
-    def report(chosen, rejected, question):
+    """measure(chosen, rejected, prompt) -> the report on pairs of such responses by the model in `tmp_path`."""
+    def report(chosen, rejected, prompt):
         Dataset.from_list([{
             "id": str(number), "prompt": [{"role": "user", "content": f"{number}?"}],
             "chosen": [{"role": "assistant", "content": one}], "rejected": [{"role": "assistant", "content": other}],
         } for number, (one, other) in enumerate(zip(chosen, rejected, strict=True))]).to_parquet(tmp_path / "p.parquet")
-        given = {"data": tmp_path / "p.parquet", "output_dir": tmp_path / "out", "language_model.question": question,
-                 "language_model.model_name_or_path": tmp_path / "model", "language_model.temperature": 1,
-                 "language_model.top_p": 1, "language_model.max_new_tokens": 1}
+        given = {"data": tmp_path / "p.parquet", "output_dir": tmp_path / "out", "judge.kind": "llm",
+                 "judge.prompt": prompt, "judge.model_name_or_path": tmp_path / "model", "judge.temperature": 1,
+                 "judge.top_p": 1, "judge.max_new_tokens": 1}
         words = [str(word) for key, value in given.items() for word in (f"--{key}", value)]
         folder = judge(load_config(JudgeConfig, None, words))
         return json.loads((folder / "report.json").read_text())
@@ -87,7 +87,7 @@ def measure(tmp_path):
 def test_a_language_model_whose_first_wins(chance, build, measure):
     build(WINNERS, chance)
     report = measure([f"red {number}" for number in range(PAIRS)], [f"blue {number}" for number in range(PAIRS)],
-                     "comparison")
+                     "pairwise")
     found = report["position"]
     assert report["answers"]["asked"] == 2 * PAIRS and report["answers"]["unparsed"] == 0 and found["both"] == PAIRS
     assert found["low"] < chance < found["high"] and found["high"] - found["low"] < 0.15
@@ -101,11 +101,11 @@ def test_a_language_model_that_likes_length(filler, build, measure, tokenizer):
     model, ids = build(SCORES, float(expit(-1.3 * filler)), filler)  # 4 as often as 2, all in all
     sizes = np.random.default_rng(0).integers(1, 120, (2, PAIRS))
     sides = [[f"{number}{f' {FILLER}' * size}" for number, size in enumerate(own)] for own in sizes]
-    report = measure(*sides, "rubric")
+    report = measure(*sides, "additive_5")
 
     @torch.inference_mode()
     def find_chance(number, text):
-        shown = JUDGE_PROMPTS["rubric"].ask(request=quote(f"{number}?"), **by_slot([quote(text)], "given"))
+        shown = JUDGE_PROMPTS["additive_5"].render(request=quote(f"{number}?"), **by_slot([quote(text)], "original"))
         return model(torch.tensor([encode_prompt(tokenizer, shown)])).logits[0, -1].softmax(-1)[ids[0]].item()
 
     first, second = np.array([[find_chance(*text) for text in enumerate(own)] for own in sides])

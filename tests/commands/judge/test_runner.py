@@ -1,29 +1,32 @@
 """What is put to a judge: nothing twice, whatever was killed or failed, and nothing that failed is taken for heard."""
 
-import itertools
 import json
+from typing import Literal
 
 import pytest
 from datasets import Dataset
 
-from rmkit.commands.judge import judge
+from rmkit.commands.judge import JudgeConfig, judge
 from rmkit.core.checks import InputError
+from rmkit.core.config import configuration, option, output_settings
 from rmkit.generation import Failed, ServerGenerator
-from rmkit.judges.config import JudgeConfig, LLMJudgeConfig, list_settings, load_judge_generator
-from tests.judges.judge_runs import LANGUAGE, configure, run
+from rmkit.judges.base import JudgeSpec, Judgment, Scale
+from rmkit.judges.config import JUDGES, JudgeKind, LLMJudgeConfig
+from rmkit.judges.language_model import load_judge_generator
+from tests.judges.judge_runs import LLM, configure, run
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
 
 
-@pytest.mark.parametrize("question", ["rubric", "comparison"])
-def test_a_killed_run_goes_on(question, appointed, write_pairs, tmp_path):
+@pytest.mark.parametrize("prompt", ["additive_5", "pairwise"])
+def test_a_killed_run_goes_on(prompt, scripted_judge, write_pairs, tmp_path):
     """Killed within every block, and while it was writing: nothing is asked twice, and the outcome is the same."""
     rows = [(f"Question {number}?", f"red {number}", f"blue {number}") for number in range(10)]
     data = write_pairs(rows)
-    words = (*LANGUAGE, "--language_model.question", question, "--at_once", "3")
+    words = (*LLM, "--judge.prompt", prompt, "--batch_size", "3")
 
     def answer(parts, luck):
-        return "Score: 3" if question == "rubric" else f"Winner: Response {'A' if luck < 0.6 else 'B'}"
+        return "Score: 3" if prompt == "additive_5" else f"Winner: Response {'A' if luck < 0.6 else 'B'}"
 
     left = [5]
 
@@ -33,7 +36,7 @@ def test_a_killed_run_goes_on(question, appointed, write_pairs, tmp_path):
             raise KeyboardInterrupt
         return answer(parts, luck)
 
-    generator = appointed(mortal)
+    generator = scripted_judge(mortal)
     config = configure(data, tmp_path, *words)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
@@ -45,37 +48,37 @@ def test_a_killed_run_goes_on(question, appointed, write_pairs, tmp_path):
     report, judgments = run(config)
     assert len(generator.asked) == 20 + 3  # the one in whose middle it was killed is asked again
     assert not list((tmp_path / "out").glob("*.jsonl")) and len(judgments) == 20
-    appointed(answer)
+    scripted_judge(answer)
     whole, same = run(configure(data, tmp_path, *words, output_dir=tmp_path / "whole"))
     assert same == judgments and {**whole, "cost": None} == {**report, "cost": None}
 
 
-def test_a_finished_run_asks_nothing_and_another_pace_is_the_same_run(appointed, write_pairs, tmp_path, capsys):
-    generator = appointed(lambda parts, luck: "Score: 3")
+def test_a_finished_run_asks_nothing_and_another_pace_is_the_same_run(scripted_judge, write_pairs, tmp_path, capsys):
+    generator = scripted_judge(lambda parts, luck: "Score: 3")
     data = write_pairs([("1", "a", "b"), ("2", "a", "b")])
-    run(configure(data, tmp_path, *LANGUAGE))
+    run(configure(data, tmp_path, *LLM))
     first = capsys.readouterr().out
-    run(configure(data, tmp_path, *LANGUAGE, "--at_once", "1", "--language_model.concurrency", "2"))
+    run(configure(data, tmp_path, *LLM, "--batch_size", "1", "--judge.concurrency", "2"))
     assert len(generator.asked) == 4 and capsys.readouterr().out == first
 
 
-def test_failures_are_asked_again_or_accepted(appointed, write_pairs, tmp_path):
+def test_failures_are_asked_again_or_accepted(scripted_judge, write_pairs, tmp_path):
     broken = [True]
 
     def script(parts, luck):
         return Failed("status 500") if broken[0] and parts["response"] in "bd" else "Score: 3"
 
-    generator = appointed(script)
+    generator = scripted_judge(script)
     data = write_pairs([("1", "a", "b"), ("2", "c", "d"), ("3", "e", "f")])
-    config = configure(data, tmp_path, *LANGUAGE)
+    config = configure(data, tmp_path, *LLM)
     with pytest.raises(InputError, match="got 2 failures, the first: status 500.*--allow_failures"):
         judge(config)
     assert len(generator.asked) == 6 and not (tmp_path / "out/report.json").exists()
-    report, judgments = run(configure(data, tmp_path, *LANGUAGE, "--allow_failures"))
+    report, judgments = run(configure(data, tmp_path, *LLM, "--allow_failures"))
     assert len(generator.asked) == 8 and report["answers"]["failed"] == 2
     assert report["answers"]["failed_reasons"] == {"status 500": 2} and report["answers"]["unparsed"] == 0
     assert report["agreement"]["unjudged"] == 2 and [row["kind"] for row in judgments].count("failed") == 2
-    config = configure(data, tmp_path, *LANGUAGE, output_dir=tmp_path / "again")
+    config = configure(data, tmp_path, *LLM, output_dir=tmp_path / "again")
     with pytest.raises(InputError):
         judge(config)
     broken[0] = False
@@ -89,22 +92,22 @@ def fail_first(asked):
     return lambda parts, luck: Failed("status 503") if next(count) == asked else "Score: 3"
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 4])
+@pytest.mark.parametrize("batch_size", [1, 2, 4])
 @pytest.mark.parametrize("asked", [1, 12])
-def test_what_a_failed_block_has_had_answered_is_not_asked_again(asked, at_once, appointed, write_pairs, tmp_path):
+def test_what_a_failed_block_has_had_answered_is_not_asked_again(asked, batch_size, scripted_judge, write_pairs, tmp_path):
     """One answer of five to one of six responses fails: it alone is asked for again, in whichever block it was."""
     data = write_pairs([(str(number), f"red {number}", f"blue {number}") for number in range(3)])
-    config = configure(data, tmp_path, *LANGUAGE, "--language_model.samples", "5", at_once=at_once)
-    first = appointed(fail_first(asked))
+    config = configure(data, tmp_path, *LLM, "--judge.samples", "5", batch_size=batch_size)
+    first = scripted_judge(fail_first(asked))
     with pytest.raises(InputError, match="1 failures"):
         judge(config)
-    again = appointed(fail_first(None))
+    again = scripted_judge(fail_first(None))
     report, _ = run(config)
     assert (len(first.asked), len(again.asked)) == (30, 1) and report["answers"]["failed"] == 0
     assert not list((tmp_path / "out").glob("*.jsonl"))
 
 
-def test_answers_on_their_way_take_the_room_of_one_block(appointed, write_pairs, tmp_path):
+def test_answers_on_their_way_take_the_room_of_one_block(scripted_judge, write_pairs, tmp_path):
     """What is in the journal is not kept twice, nor read again for every block."""
     sizes = []
 
@@ -113,15 +116,15 @@ def test_answers_on_their_way_take_the_room_of_one_block(appointed, write_pairs,
         sizes.append(pending.stat().st_size if pending.exists() else 0)
         return Failed("status 503") if parts["response"] == "red 0" else "Score: 3"
 
-    appointed(script)
+    scripted_judge(script)
     data = write_pairs([(str(number), f"red {number}", f"blue {number}") for number in range(6)])
     with pytest.raises(InputError):
-        judge(configure(data, tmp_path, *LANGUAGE, at_once=1))
+        judge(configure(data, tmp_path, *LLM, batch_size=1))
     line = sizes[2]
     assert line > 0 and sizes[2::2] == [line] * 5 and max(sizes) < 2.2 * line
 
 
-def test_failures_that_were_accepted_are_asked_again_by_who_does_not(appointed, write_pairs, tmp_path):
+def test_failures_that_were_accepted_are_asked_again_by_who_does_not(scripted_judge, write_pairs, tmp_path):
     data = write_pairs([(str(number), f"red {number}", f"blue {number}") for number in range(4)])
     left = [6]
 
@@ -131,77 +134,98 @@ def test_failures_that_were_accepted_are_asked_again_by_who_does_not(appointed, 
             raise KeyboardInterrupt
         return Failed("status 503") if parts["response"] == "red 0" else "Score: 3"
 
-    appointed(script)
+    scripted_judge(script)
     with pytest.raises(KeyboardInterrupt):
-        judge(configure(data, tmp_path, *LANGUAGE, "--allow_failures", at_once=2))
-    again = appointed(lambda parts, luck: Failed("down") if parts["response"] == "red 0" else "Score: 3")
+        judge(configure(data, tmp_path, *LLM, "--allow_failures", batch_size=2))
+    again = scripted_judge(lambda parts, luck: Failed("down") if parts["response"] == "red 0" else "Score: 3")
     with pytest.raises(InputError, match="1 failures, the first: down"):
-        judge(configure(data, tmp_path, *LANGUAGE, at_once=2))
+        judge(configure(data, tmp_path, *LLM, batch_size=2))
     assert len(again.asked) == 1 + 2  # the failed one, and what the killed run had not come to
-    last = appointed(lambda parts, luck: "Score: 3")
-    report, judgments = run(configure(data, tmp_path, *LANGUAGE, at_once=2))
+    last = scripted_judge(lambda parts, luck: "Score: 3")
+    report, judgments = run(configure(data, tmp_path, *LLM, batch_size=2))
     assert len(last.asked) == 1 and report["answers"]["failed"] == 0 and len(judgments) == 8
 
 
-def test_what_a_run_killed_behind_its_journal_left_goes(appointed, write_pairs, tmp_path, monkeypatch):
+def test_what_a_run_killed_behind_its_journal_left_goes(scripted_judge, write_pairs, tmp_path, monkeypatch):
     data = write_pairs([("1", "a", "b")])
-    appointed(lambda parts, luck: "Score: 3")
+    scripted_judge(lambda parts, luck: "Score: 3")
 
     def die(*arguments):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr("rmkit.judges.runner.file_size", lambda file: 0 if not file.exists() else die())
-        judge(configure(data, tmp_path, *LANGUAGE))
+        judge(configure(data, tmp_path, *LLM))
     assert (tmp_path / "out/pending.jsonl").exists()
-    run(configure(data, tmp_path, *LANGUAGE))
+    run(configure(data, tmp_path, *LLM))
     assert not list((tmp_path / "out").glob("*.jsonl"))
 
 
-def test_a_comparison_of_single_responses_is_refused(appointed, tmp_path):
+def test_a_comparison_of_single_responses_is_refused(scripted_judge, tmp_path):
     data = tmp_path / "responses.jsonl"
     data.write_text("".join(json.dumps({"prompt": f"{number}?", "response": "x"}) + "\n" for number in range(3)))
-    appointed(lambda parts, luck: "Winner: Response A")
+    scripted_judge(lambda parts, luck: "Winner: Response A")
     with pytest.raises(InputError, match="data: expected a row with 2 responses or more, got none"):
-        judge(configure(data, tmp_path, *LANGUAGE, "--language_model.question", "comparison"))
+        judge(configure(data, tmp_path, *LLM, "--judge.prompt", "pairwise"))
 
 
-def test_a_table_without_rows_is_refused(appointed, write_pairs, tmp_path):
-    appointed(lambda parts, luck: "Score: 3")
+def test_a_table_without_rows_is_refused(scripted_judge, write_pairs, tmp_path):
+    scripted_judge(lambda parts, luck: "Score: 3")
     rows = Dataset.from_parquet(str(write_pairs([("1", "a", "b")]) / "test.parquet"))
     rows.select([]).to_parquet(tmp_path / "none.parquet")
     with pytest.raises(InputError, match="none.parquet: expected at least one row, got none"):
-        judge(configure(tmp_path / "none.parquet", tmp_path, *LANGUAGE))
+        judge(configure(tmp_path / "none.parquet", tmp_path, *LLM))
 
 
-def test_a_clock_that_steps_back_takes_no_time(appointed, write_pairs, tmp_path, monkeypatch):
-    appointed(lambda parts, luck: "Score: 3")
-    monkeypatch.setattr("rmkit.judges.runner.time.time", itertools.count(0, -1).__next__)
-    report, _ = run(configure(write_pairs([("1", "a", "b")]), tmp_path, *LANGUAGE))
-    assert 0 < report["cost"]["seconds"] < 10
-
-
-SERVER = ("--language_model.base_url", "http://localhost:9/v1", "--language_model.extra_body.top_k", "-1",
-          "--language_model.timeout", "7", "--language_model.max_retries", "2")
-
-
-def test_a_server_gets_what_it_needs(tmp_path):
-    config = configure("data", tmp_path, *LANGUAGE, *SERVER)
-    generator = load_judge_generator(config.language_model, False)
+def test_a_generator_gets_its_settings(tiny_base):
+    server = LLMJudgeConfig(model_name_or_path="m", base_url="http://localhost:9/v1", extra_body={"top_k": -1},
+                            timeout=7, max_retries=2)
+    generator = load_judge_generator(server, False)
     assert isinstance(generator, ServerGenerator) and generator.extra_body == {"top_k": -1}
     assert (generator.timeout, generator.max_retries) == (7, 2)
+    local = LLMJudgeConfig(model_name_or_path=str(tiny_base), max_tokens_per_batch=77)
+    assert load_judge_generator(local, False).max_tokens_per_batch == 77
 
 
-def test_a_model_in_this_process_gets_its_token_budget(tiny_base):
-    assert load_judge_generator(LLMJudgeConfig(str(tiny_base), max_tokens_per_batch=77), False).max_tokens_per_batch == 77
+def test_settings_that_decide_the_answers():
+    """Those of speed do not."""
+    judge = {"kind": "llm", "model_name_or_path": "m", "base_url": "http://h/v1"}
+    plain, fast, other = (output_settings(JudgeConfig(data="data", output_dir="out", judge={**judge, **changes}))
+                          for changes in ({}, {"timeout": 1, "max_retries": 1, "concurrency": 1}, {"samples": 2}))
+    assert plain == fast != other
+    assert set(plain["judge"]) == {"kind", "model_name_or_path", "prompt", "score_from", "samples", "base_url",
+                                   "extra_body", "temperature", "top_p", "max_new_tokens"}
 
 
-def test_what_decides_the_answers_is_in_the_settings():
-    """Pace is not, nor is `extra_body` where there is none, so that folders from before it was known stay what they are."""
-    plain, hurried = (JudgeConfig("data", "out", language_model=LLMJudgeConfig("m", base_url="http://h/v1", **pace))
-                      for pace in ({}, {"timeout": 1, "max_retries": 1, "max_tokens_per_batch": 1, "concurrency": 1}))
-    assert list_settings(plain) == list_settings(hurried)
-    assert set(list_settings(plain)["language_model"]) == {
-        "model_name_or_path", "question", "way", "samples", "base_url", "temperature", "top_p", "max_new_tokens"}
-    other = JudgeConfig("data", "out", language_model=LLMJudgeConfig("m", base_url="http://h/v1", extra_body={"top_k": 1}))
-    assert list_settings(other)["language_model"]["extra_body"] == {"top_k": 1}
+def test_a_judge_of_ones_own(write_pairs, tmp_path, monkeypatch):
+    """A module with `judge_spec` and `build_judge`, and a line in the registry."""
+    monkeypatch.setitem(JUDGES, "length", JudgeKind(LengthJudgeConfig, __name__))
+    data = write_pairs([("1", "aa", "b"), ("2", "a", "bb")])
+    report, judgments = run(configure(data, tmp_path, "--judge.kind", "length", "--judge.highest", "9"))
+    assert [row["score"] for row in judgments] == [2, 1, 1, 2] and report["agreement"]["with_ties"] == 0.5
+
+
+@configuration
+class LengthJudgeConfig:
+    """Longer responses are better."""
+
+    kind: Literal["length"] = option("length", "Kind of judge.")
+    highest: int = option(100, "The highest score.")
+
+
+class LengthJudge:
+    responses = 1
+
+    def __init__(self, settings):
+        self.scale = Scale(0, settings.highest)
+
+    def judge(self, tasks):
+        return [[Judgment(sample=0, score=len(task.responses[0][-1]["content"]))] for task in tasks]
+
+
+def judge_spec(settings):
+    return JudgeSpec(1, Scale(0, settings.highest), 1, {})
+
+
+def build_judge(settings, **_):
+    return LengthJudge(settings)
