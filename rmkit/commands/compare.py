@@ -50,7 +50,7 @@ def compare(config: CompareConfig) -> Path:
     `grade_turns`), questions, rows left out by policy, and counts of the judge's answers.
     """
     from rmkit.evaluation.policy_samples import read_policies
-    from rmkit.evaluation.tables import format_standings
+    from rmkit.evaluation.tables import format_policies
     from rmkit.judges.runner import ANSWERS
 
     spec, build = load_judge(config.judge)
@@ -61,7 +61,7 @@ def compare(config: CompareConfig) -> Path:
         if not stage.done:
             stage.record["comparison"] = compare_policies(stage, config, samples, spec, build)
             write_json(stage.directory / "comparison.json", stage.record["comparison"])
-        print(format_standings(stage.record["comparison"]))
+        print(format_policies(stage.record["comparison"]))
     (stage.directory / ANSWERS).unlink(missing_ok=True)
     return stage.directory
 

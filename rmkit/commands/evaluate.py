@@ -1,142 +1,84 @@
-"""`rmkit evaluate`: reward models measured side by side, on the same unrepaired pairs or on a benchmark."""
+"""`rmkit evaluate`: reward models evaluated side by side, on the same unrepaired pairs or on a benchmark."""
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import numpy as np
-from datasets import Dataset
+from pydantic import Field
 
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.core.legacy_config import as_dict
-from rmkit.core.stage import open_stage, read_record, write_json
-from rmkit.data.parquet import PAIR_SIDES, load_split, write_table
-from rmkit.data.sources import find_files
-from rmkit.data.token_batches import MAX_TOKENS
-from rmkit.evaluation.benchmarks.registry import Kind
-from rmkit.evaluation.benchmarks.runner import find_kind, measure_benchmark
-from rmkit.evaluation.benchmarks.scores import BenchmarkResult, compare, mean_over
-from rmkit.evaluation.reward_model import evaluate_pairs
-from rmkit.evaluation.tables import format_benchmark, format_comparison, format_comparisons
-from rmkit.metrics.accuracy import pair_correct
-from rmkit.models.scoring import score_pairs_from_path
-from rmkit.training.model_card import CARD, add_results
+from rmkit.core.config import configuration, option, output_settings
+from rmkit.core.stage import Stage, open_stage, read_record, write_json
+
+BenchmarkName = Literal["auto", "pairs", "reward_bench", "reward_bench_2", "rm_bench", "best_of_n", "helpsteer"]
 
 
-@dataclass
+@configuration
 class EvaluateConfig:
-    """Reward models (`models`: name -> folder or hub name) measured on `split` of `data`.
+    """Reward models evaluated on labelled pairs or on a benchmark."""
 
-    `data` is a stage's folder of pairs, or a `benchmark`: a file, a folder or a hub name in the format of RewardBench
-    (on the hub its split is `filtered`), RewardBench 2 (`test`), RM-Bench (`train`), HelpSteer (`validation`), or any
-    other with several responses to a prompt; `auto` tells them by their columns. `votes` is a votes folder over the
-    same pairs; with it, accuracy is also given by strength. `rewordings` also measures a benchmark with its responses
-    reworded in twelve ways, and `card` writes what was found into the models' cards. The bootstrap that gives the
-    intervals draws prompts, `n_bootstrap` times. Models read `max_tokens_per_batch` tokens, or one response.
-    """
-
-    data: str
-    models: dict[str, str]
-    output_dir: str
-    split: str = "test"
-    benchmark: Literal["auto", "pairs", Kind] = "auto"
-    votes: str | None = None
-    rewordings: bool = False
-    card: bool = False
-    max_length: int = 1024
-    max_tokens_per_batch: int = MAX_TOKENS
-    n_bootstrap: int = 1000
-    seed: int = 0
-    trust_remote_code: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.models:
-            raise_input_error(
-                "models", "at least one name with a model", Verbatim("none"), "Write --models.NAME FOLDER."
-            )
-        for name in self.models:
-            if not re.fullmatch(r"[\w.-]+", name):
-                raise_input_error(
-                    "models", "names of letters, digits, dots, dashes and underscores", name, "Files are named so."
-                )
-        if self.n_bootstrap < 1:
-            raise_input_error("n_bootstrap", "at least 1", self.n_bootstrap, "1000 is usual.")
-        if self.max_tokens_per_batch < 1:
-            raise_input_error("max_tokens_per_batch", "at least 1", self.max_tokens_per_batch, f"{MAX_TOKENS} is usual.")
+    data: str = option(help="Folder of `rmkit read`, or a benchmark: a file, a folder or a name on the hub.")
+    models: dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], str] = option(
+        help="Reward models: name -> folder or name on the hub; names have letters, digits, dots, dashes, underscores.",
+        min_length=1,
+    )
+    output_dir: str = option(help="Folder for metrics, rewards and figures.")
+    split: str = option("test", "Split of the data (on the hub: `filtered` of RewardBench, `train` of RM-Bench, ...).")
+    benchmark: BenchmarkName = option("auto", "Format of the data; `auto` detects it from the columns.")
+    votes: str | None = option(None, "Folder of `rmkit vote` on the same pairs, for accuracy by strength.")
+    perturbations: bool = option(False, "Also evaluate a benchmark under twelve perturbations of the responses.")
+    write_model_card: bool = option(False, "Write the results into the models' cards.", affects_output=False)
+    max_length: int = option(1024, "Tokens of prompt and response that a model reads.", ge=1)
+    max_tokens_per_batch: int = option(16384, "Tokens per forward pass.", ge=1, advanced=True)
+    n_bootstrap: int = option(1000, "Bootstrap resamples for the intervals.", ge=1, advanced=True)
+    seed: int = option(0, "Seed of the bootstrap.", advanced=True)
+    trust_remote_code: bool = option(False, "Run code that a model on the hub brings along.", advanced=True)
 
 
 def evaluate(config: EvaluateConfig) -> Path:
-    """Write `metrics.json`, each model's rewards and, of a benchmark, `benchmark.png`; print the tables; the folder.
+    """Write `metrics.json`, each model's rewards and, for a benchmark, `benchmark.png`; print tables.
 
-    A benchmark's rows that cannot be used are in `quarantine.jsonl`, and a run that was killed goes on where it was.
+    A benchmark's invalid rows are in `quarantine.jsonl`. A run that was killed is resumed. Returns the output folder.
     """
-    kind = find_kind(config.data, config.split) if config.benchmark == "auto" else config.benchmark
-    if config.card:
-        for name, path in config.models.items():
+    from rmkit.data.sources import find_files
+    from rmkit.evaluation.benchmarks.registry import find_benchmark
+    from rmkit.evaluation.pairs import load_pairs, load_strength
+
+    name = find_benchmark(config.data, config.split) if config.benchmark == "auto" else config.benchmark
+    if config.write_model_card:
+        for model, path in config.models.items():
             if not Path(path).is_dir():
                 raise_input_error(
-                    f"card: models.{name}", "a model's folder, whose card is written to", path, "Download it first."
+                    f"write_model_card: models.{model}", "a model's folder, whose card is written to", path,
+                    "Download it first.",
                 )
-    if kind is None or kind == "pairs":
-        return evaluate_on_pairs(config)
-    return evaluate_on_benchmark(config, kind)
-
-
-def evaluate_on_benchmark(config: EvaluateConfig, kind: Kind) -> Path:
-    """`evaluate` on a benchmark."""
-    if config.votes is not None:
-        raise_input_error("votes", "none for a benchmark", config.votes, "They are for pairs.")
-    find_files(config.data)  # an unreadable one is refused before the output folder is touched
-    with open_stage(config.output_dir, "evaluate", list_settings(config), list_inputs(config)) as stage:
-        if not stage.done:
-            found = measure_benchmark(
-                stage.directory, kind, data=config.data, split=config.split, models=config.models,
-                rewordings=config.rewordings, seed=config.seed, n_bootstrap=config.n_bootstrap,
-                scoring={name: getattr(config, name) for name in ("max_length", "max_tokens_per_batch", "trust_remote_code")},
+    if name is None or name == "pairs":
+        if config.perturbations:
+            raise_input_error(
+                "perturbations", "a benchmark", Verbatim("pairs"), "--benchmark best_of_n takes a file of pairs."
             )
-            write_json(stage.directory / "metrics.json", found)
-            stage.record.update(rows_in=found["rows_in"], rows_out=found["rows_out"], measured=found)
-        found = stage.record["measured"]
-        print("\n".join(found["report"]), format_benchmark(found), sep="\n\n")
-    write_cards(config, found["title"], {
-        name: {**model["scores"], **list_drops(model)} for name, model in found["models"].items()
-    })
+        pairs = load_pairs(config.data, config.split)
+        strength = None if config.votes is None else load_strength(config.votes, config.split, pairs)
+        with open_stage(config.output_dir, "evaluate", output_settings(config), list_inputs(config)) as stage:
+            title, scores = run_on_pairs(config, stage, pairs, strength)
+    else:
+        if config.votes is not None:
+            raise_input_error("votes", "none for a benchmark", config.votes, "They are for pairs.")
+        find_files(config.data)  # refuses unreadable data before the output folder is touched
+        with open_stage(config.output_dir, "evaluate", output_settings(config), list_inputs(config)) as stage:
+            title, scores = run_on_benchmark(config, stage, name)
+    if config.write_model_card:
+        write_results_to_cards(config, title, scores)
     return stage.directory
 
 
-def list_drops(model: Mapping[str, Any]) -> dict[str, Any]:
-    """What a model's card says of its robustness."""
-    robustness = model.get("robustness")
-    if robustness is None:
-        return {}
-    return {
-        "mean drop of accuracy over twelve rewordings": {"value": robustness["mean_drop"]},
-        f"worst drop of accuracy ({robustness['worst']})": {"value": robustness["worst_drop"]},
-    }
-
-
-def write_cards(config: EvaluateConfig, benchmark: str, scores: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write each model's scores into its card, where that is asked for; a path is named by its last part alone."""
-    if config.card:
-        data = Path(config.data)
-        name = data.resolve().name if data.exists() else config.data
-        for model, path in config.models.items():
-            add_results(path, benchmark, name, scores[model], split=None if data.is_file() else config.split)
-
-
-def list_settings(config: EvaluateConfig) -> dict[str, Any]:
-    """What decides the result; a card can be written later."""
-    return {key: value for key, value in as_dict(config).items() if key != "card"}
-
-
 def list_inputs(config: EvaluateConfig) -> dict[str, str]:
-    """What the stage depends on."""
+    """What the stage depends on; a model's card is left out, as it is written to."""
+    from rmkit.training.model_card import CARD
+
     inputs = {"data": config.data}
     for name, path in config.models.items():
-        if Path(path).is_dir() and read_record(path) is None:  # a card decides nothing, and is written to
+        if Path(path).is_dir() and read_record(path) is None:
             files = [file for file in sorted(Path(path).iterdir()) if file.is_file() and file.name != CARD]
             inputs |= {f"models.{name}: {file.name}": str(file) for file in files}
         else:
@@ -144,89 +86,63 @@ def list_inputs(config: EvaluateConfig) -> dict[str, str]:
     return inputs if config.votes is None else {**inputs, "votes": config.votes}
 
 
-def evaluate_on_pairs(config: EvaluateConfig) -> Path:
-    """`evaluate` on pairs of a stage."""
-    if config.rewordings:
-        raise_input_error(
-            "rewordings", "a benchmark", Verbatim("pairs"), "--benchmark best_of_n takes a file of pairs."
+def scoring_settings(config: EvaluateConfig) -> dict[str, Any]:
+    """How models read, as keyword arguments of the scoring functions."""
+    return {key: getattr(config, key) for key in ("max_length", "max_tokens_per_batch", "trust_remote_code")}
+
+
+def run_on_pairs(config: EvaluateConfig, stage: Stage, pairs: Any, strength: Any) -> tuple[str, Mapping[str, Any]]:
+    """Evaluate on pairs, unless that is done, and print the tables; the data's title and scores for the cards."""
+    from rmkit.evaluation.pairs import evaluate_models
+    from rmkit.evaluation.tables import format_comparisons, format_pair_metrics
+
+    if not stage.done:
+        metrics, comparisons = evaluate_models(
+            stage.directory, pairs, config.models, strength=strength, scoring=scoring_settings(config),
+            seed=config.seed, n_bootstrap=config.n_bootstrap,
         )
-    pairs = load_split(config.data, config.split, ("id", *PAIR_SIDES, "source"))
-    refuse_repaired(pairs, config)
-    strength = None if config.votes is None else join_strength(pairs, config.votes, config.split)
-    with open_stage(config.output_dir, "evaluate", list_settings(config), list_inputs(config)) as stage:
-        if not stage.done:
-            metrics, credits = {}, {}
-            for name, path in config.models.items():
-                chosen, rejected = score_pairs_from_path(
-                    path, pairs, max_length=config.max_length, max_tokens_per_batch=config.max_tokens_per_batch,
-                    trust_remote_code=config.trust_remote_code,
-                )
-                columns = {"id": pairs["id"][:], "rewards_chosen": chosen, "rewards_rejected": rejected}
-                write_table(Dataset.from_dict(columns), stage.directory / f"{name}.parquet")
-                metrics[name] = measure(chosen, rejected, pairs, strength, config)
-                credits[name] = pair_correct(chosen - rejected)
-            comparisons = compare_on_pairs(credits, pairs, config)
-            write_json(stage.directory / "metrics.json", metrics)
-            stage.record.update(rows_in=len(pairs), rows_out=len(pairs), metrics=metrics, comparisons=comparisons)
-        print(format_comparison(stage.record["metrics"]))
-        if stage.record["comparisons"]:
-            print("", format_comparisons(stage.record["comparisons"]), sep="\n")
-    write_cards(config, "pairs", {
-        name: {"accuracy": {"value": found["accuracy"], "low": found["accuracy_low"], "high": found["accuracy_high"],
-                            "items": found["pairs"]}}
-        for name, found in stage.record["metrics"].items()
-    })
-    return stage.directory
+        write_json(stage.directory / "metrics.json", metrics)
+        stage.record.update(rows_in=len(pairs), rows_out=len(pairs), metrics=metrics, comparisons=comparisons)
+    tables = [format_pair_metrics(stage.record["metrics"])]
+    if stage.record["comparisons"]:
+        tables.append(format_comparisons(stage.record["comparisons"]))
+    print("\n\n".join(tables))
+    keys = {"value": "accuracy", "low": "accuracy_low", "high": "accuracy_high", "items": "pairs"}
+    return "pairs", {
+        name: {"accuracy": {key: metrics[source] for key, source in keys.items()}}
+        for name, metrics in stage.record["metrics"].items()
+    }
 
 
-def compare_on_pairs(
-    credits: Mapping[str, np.ndarray], pairs: Dataset, config: EvaluateConfig
-) -> list[dict[str, Any]]:
-    """Each two models' accuracy against each other."""
-    prompts = [str(prompt) for prompt in pairs["prompt"]]
-    measured = {name: BenchmarkResult({"accuracy": mean_over(values)}, {}, values) for name, values in credits.items()}
-    return [
-        {"first": one, "second": other, **compare(measured[one], measured[other], prompts, seed=config.seed,
-                                                  n_bootstrap=config.n_bootstrap)}
-        for one, other in combinations(measured, 2)
-    ]
+def run_on_benchmark(config: EvaluateConfig, stage: Stage, name: str) -> tuple[str, Mapping[str, Any]]:
+    """Evaluate on a benchmark, unless that is done, and print the tables; its title and scores for the cards."""
+    from rmkit.evaluation.benchmarks.runner import evaluate_benchmark
+    from rmkit.evaluation.tables import format_benchmark
 
-
-def refuse_repaired(pairs: Dataset, config: EvaluateConfig) -> None:
-    """Repaired labels would measure agreement with the ensemble that repaired them."""
-    if "action" in pairs.column_names:
-        raise_input_error(
-            f"data {config.data}", "unrepaired pairs", Verbatim("repaired ones"), "Name the folder of `rmkit read`."
+    if not stage.done:
+        result = evaluate_benchmark(
+            stage.directory, name, data=config.data, split=config.split, models=config.models,
+            perturbations=config.perturbations, scoring=scoring_settings(config), seed=config.seed,
+            n_bootstrap=config.n_bootstrap,
         )
+        write_json(stage.directory / "metrics.json", result)
+        stage.record.update(rows_in=result["rows_in"], rows_out=result["rows_out"], measured=result)
+    result = stage.record["measured"]
+    print("\n".join(result["report"]), format_benchmark(result), sep="\n\n")
+    scores = {model: dict(metrics["scores"]) for model, metrics in result["models"].items()}
+    for model, metrics in result["models"].items():
+        if "robustness" in metrics:
+            drops = metrics["robustness"]
+            scores[model]["mean drop of accuracy under twelve perturbations"] = {"value": drops["mean_drop"]}
+            scores[model][f"worst drop of accuracy ({drops['worst']})"] = {"value": drops["worst_drop"]}
+    return result["title"], scores
 
 
-def join_strength(pairs: Dataset, votes: str, split: str) -> np.ndarray:
-    """The ensemble's strength for each pair, by id."""
-    voted = load_split(votes, split, ("id", "strength_mean"))
-    by_id = dict(zip(voted["id"], voted["strength_mean"], strict=True))
-    lacking = [pair for pair in pairs["id"] if pair not in by_id]
-    if lacking:
-        raise_input_error(
-            f"votes {votes}",
-            "a vote on every pair",
-            Verbatim(f"none on {len(lacking)}, the first {lacking[0]}"),
-            "Vote on the same data, or leave votes out.",
-        )
-    return np.array([by_id[pair] for pair in pairs["id"]])
+def write_results_to_cards(config: EvaluateConfig, title: str, scores: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write each model's scores into its card; local data is named by the last part of its path."""
+    from rmkit.training.model_card import add_results
 
-
-def measure(
-    chosen: np.ndarray, rejected: np.ndarray, pairs: Dataset, strength: np.ndarray | None, config: EvaluateConfig
-) -> dict[str, object]:
-    """One model's metrics."""
-    return evaluate_pairs(
-        chosen,
-        rejected,
-        prompts=[str(prompt) for prompt in pairs["prompt"]],
-        sources=pairs["source"][:],
-        chosen_lengths=[len(response[-1]["content"]) for response in pairs["chosen"]],
-        rejected_lengths=[len(response[-1]["content"]) for response in pairs["rejected"]],
-        strength=strength,
-        seed=config.seed,
-        n_bootstrap=config.n_bootstrap,
-    )
+    data = Path(config.data)
+    name = data.resolve().name if data.exists() else config.data
+    for model, path in config.models.items():
+        add_results(path, title, name, scores[model], split=None if data.is_file() else config.split)

@@ -234,8 +234,8 @@ def run_rounds(rounds: list[Steps]) -> list[dict[str, Any]]:
 
 def format_rounds(rounds: Mapping[str, list[dict[str, Any]]]) -> str:
     """A table of every variant's rounds; round 0 is the SFT policy."""
-    from rmkit.evaluation.tables import align, number
+    from rmkit.evaluation.tables import format_number, format_table
 
-    lines = [[f"{variant}, round {index}", *(number(metrics.get(name)) for name in COLUMNS)]
+    lines = [[f"{variant}, round {index}", *(format_number(metrics.get(name)) for name in COLUMNS)]
              for variant, rows in rounds.items() for index, metrics in enumerate(rows)]
-    return align(["variant", *COLUMNS], lines)
+    return format_table(["variant", *COLUMNS], lines)

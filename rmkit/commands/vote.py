@@ -180,7 +180,7 @@ def record_vote(
 
     from rmkit.core.seeds import derive_seed
     from rmkit.data.parquet import prompt_ids, read_column
-    from rmkit.evaluation.figures import draw_strength
+    from rmkit.evaluation.figures import plot_strength
     from rmkit.metrics.correlation import auroc
     from rmkit.preferences import estimate_noise_rate
 
@@ -190,7 +190,7 @@ def record_vote(
     if config.folds:
         rate = estimate_noise_rate(mean, groups=prompt_ids(train), seed=derive_seed(config.seed, "noise rate"))
     flip_auroc = auroc(-mean, flipped) if flipped is not None and 0 < flipped.sum() < len(flipped) else None
-    draw_strength(mean, strengths["train"].std, flipped).savefig(stage.directory / "strength.png", dpi=150)
+    plot_strength(mean, strengths["train"].std, flipped).savefig(stage.directory / "strength.png", dpi=150)
     voting = "cross-fitted" if config.folds else "in-sample"
     negative = float((mean < 0).mean())
     members = config.members - len(missing)

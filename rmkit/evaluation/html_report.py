@@ -1,41 +1,44 @@
-"""The audit: what one run found, changed and gained, as one self-contained HTML page.
+"""The HTML report of one run: what it found, changed and gained, as one self-contained page.
 
-Every number on the page comes out of `ReportInputs` and stands in a `<data value="...">` element with its full
-precision, so that a program can read back what a person reads rounded.
+Every number on the page is in a `<data value="...">` element with its full precision, so that programs can read it.
 """
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
+import pyarrow.parquet as parquet
 from markupsafe import Markup
 
+from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.evaluation import figures
+from rmkit.evaluation.tables import get_path
 
-TEMPLATE = "audit.html.jinja"
+TEMPLATE = "report.html.jinja"
 Record = Mapping[str, Any]
 
-MEANINGS = {
+ACTIONS = {
     "keep": "The label stays as it was given.",
-    "flip": "Chosen and rejected change places: here the members prefer the other response most clearly.",
+    "flip": "Chosen and rejected are exchanged: here the members prefer the other response most clearly.",
     "smooth": "The label stays but counts less than fully: the members prefer the other response.",
-    "soft": "The label gives way to the probability the members see in it, the sigmoid of the strength.",
+    "soft": "The label is replaced by the probability that the members give it, the sigmoid of the strength.",
     "drop": "The pair leaves the training set: the members contradict its label most clearly.",
+    "margin": "The model has to reach a gap as large as the members' (the adaptive margin).",
 }
-MARGIN = "The model has to reach a gap as large as the members' (the adaptive margin)."
 
-# what the table of the evaluation shows: label, how to read it, how to print it, where it stands in the metrics
-MEASURES = [
+# rows of the evaluation table: label, how to read it, filter, path in the metrics
+ROWS = [
     ("Accuracy", "pairs ordered as labelled, ties half; guessing gives 50 %", "percent", "accuracy"),
     ("Ties", "pairs with equal rewards", "percent", "tie_rate"),
-    ("Log-loss", "lower is better; knowing nothing gives 0.69", "decimal", "log_loss"),
-    ("Brier score", "lower is better; knowing nothing gives 0.25", "decimal", "brier"),
-    ("Calibration error", "ECE: how far confidence and accuracy lie apart", "decimal", "ece"),
+    ("Log-loss", "lower is better; constant rewards give 0.69", "decimal", "log_loss"),
+    ("Brier score", "lower is better; constant rewards give 0.25", "decimal", "brier"),
+    ("Calibration error", "ECE: difference of confidence and accuracy", "decimal", "ece"),
     ("Mean gap", "chosen less rejected, reward units", "decimal", "rewards.gap.mean"),
     ("Mean reward, chosen", "reward units", "decimal", "rewards.chosen.mean"),
     ("Mean reward, rejected", "reward units", "decimal", "rewards.rejected.mean"),
@@ -52,176 +55,198 @@ class ReportInputs:
     """What the finished stages of one run left behind; a part that was not given is None or empty.
 
     `votes`, `pairs`, `repaired`, `evaluation` and the values of `models` are the records in `stage.json`.
-    `mean`, `std`: strength over [pair] in reward units; `planted`: label flipped on purpose, over [pair].
-    `suspects`: rows of the votes, the most suspicious first, each with the `action` the repair took (or None).
-    `planted_by_action`: how many planted flips met each action. `baseline`: the model the others are held against.
+    `mean`, `std`: strength over [pair] in reward units; `is_flipped`: label flipped on purpose, over [pair].
+    `suspicious_pairs`: rows of the votes, lowest strength first, each with the `action` of the repair (or None).
+    `flipped_by_action`: number of flipped labels by action. `baseline`: the model that others are compared with.
     """
 
     votes: Record
     mean: np.ndarray
     std: np.ndarray
-    suspects: Sequence[Record]
-    planted: np.ndarray | None = None
+    suspicious_pairs: Sequence[Record]
+    is_flipped: np.ndarray | None = None
     pairs: Record | None = None
     repaired: Record | None = None
-    planted_by_action: Mapping[str, int] = field(default_factory=dict)
+    flipped_by_action: Mapping[str, int] = field(default_factory=dict)
     models: Mapping[str, Record] = field(default_factory=dict)
     evaluation: Record | None = None
     baseline: str = "plain"
 
 
-def render_report(evidence: ReportInputs) -> str:
-    """The page. The same evidence gives the same page, byte for byte."""
+def collect_inputs(
+    records: Mapping[str, Record], *, votes: str, repaired: str | None, baseline: str, n_suspicious: int
+) -> ReportInputs:
+    """The report's inputs, from the stages' records and the folders of `votes` and `repaired`.
+
+    `records`: by role, "votes", "pairs", "repaired", "evaluation" and "models.NAME". Raises `InputError` for votes
+    without the strength of training pairs.
+    """
+    path = Path(votes) / "train.parquet"
+    available = parquet.read_schema(path).names if path.is_file() else []
+    columns = ["id", "strength_mean", "strength_std"]
+    missing = sorted(set(columns) - set(available))
+    if missing:
+        raise_input_error(
+            f"votes {votes}",
+            "a train.parquet with the votes of an ensemble",
+            Verbatim(f"none with {', '.join(missing)}"),
+            "Name the output_dir of `rmkit vote`.",
+        )
+    has_flips = "is_flipped" in available
+    table = parquet.read_table(path, columns=columns + ["is_flipped"] * has_flips)
+    ids, mean = table["id"].to_pylist(), table["strength_mean"].to_numpy()
+    is_flipped = np.array([bool(flag) for flag in table["is_flipped"].to_pylist()]) if has_flips else None
+    actions = read_actions(Path(repaired)) if repaired else {}
+    lowest = [ids[index] for index in np.argsort(mean, kind="stable")[:n_suspicious]]
+    rows = {row["id"]: row for row in parquet.read_table(path, filters=[("id", "in", lowest)]).to_pylist()}
+    flips = [] if is_flipped is None else [name for name, flag in zip(ids, is_flipped, strict=True) if flag]
+    return ReportInputs(
+        votes=records["votes"],
+        mean=mean,
+        std=table["strength_std"].to_numpy(),
+        suspicious_pairs=[{**rows[name], "action": actions.get(name)} for name in lowest],
+        is_flipped=is_flipped,
+        pairs=records.get("pairs"),
+        repaired=records.get("repaired"),
+        flipped_by_action=Counter(actions[name] for name in flips if name in actions),
+        models={role.removeprefix("models."): record for role, record in records.items() if role.startswith("models.")},
+        evaluation=records.get("evaluation"),
+        baseline=baseline,
+    )
+
+
+def read_actions(folder: Path) -> dict[str, str]:
+    """The repair's action on each pair by id, dropped pairs included."""
+    actions: dict[str, str] = {}
+    for path in (folder / "train.parquet", folder / "dropped.parquet"):
+        if path.is_file():
+            table = parquet.read_table(path, columns=["id", "action"])
+            actions |= dict(zip(table["id"].to_pylist(), table["action"].to_pylist(), strict=True))
+    return actions
+
+
+def render_report(inputs: ReportInputs) -> str:
+    """The page; the same inputs give the same bytes."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )
     environment.filters.update(
-        count=show_count, percent=show_percent, decimal=show_decimal, explain=explain_action, pick=get_path,
-        settings=lambda value: json.dumps(value, indent=2, ensure_ascii=False, default=str),
+        count=lambda value: format_data(value, ","),
+        percent=lambda value, places=1: format_data(value, f".{places}%"),
+        decimal=lambda value, places=2: format_data(value, f".{places}f"),
+        get_path=get_path,
+        describe_action=lambda action: " ".join(ACTIONS.get(part, "") for part in action.split("+")),
+        as_json=lambda value: json.dumps(value, indent=2, ensure_ascii=False, default=str),
     )
-    measured = (evidence.evaluation or {}).get("metrics", {})
-    names = list(dict.fromkeys([evidence.baseline, *evidence.models, *measured]))  # its place is a model's colour
-    metrics = {name: measured[name] for name in names if name in measured}
-    models = {name: evidence.models[name] for name in names if name in evidence.models}
+    evaluated = (inputs.evaluation or {}).get("metrics", {})
+    names = list(dict.fromkeys([inputs.baseline, *inputs.models, *evaluated]))  # a model's index is its colour
+    metrics = {name: evaluated[name] for name in names if name in evaluated}
+    models = {name: inputs.models[name] for name in names if name in inputs.models}
+    stages = {"read": inputs.pairs, "vote": inputs.votes, "repair": inputs.repaired}
+    stages |= {f"train {name}": record for name, record in models.items()} | {"evaluate": inputs.evaluation}
     return environment.get_template(TEMPLATE).render(
-        evidence=evidence,
+        inputs=inputs,
         palette=figures.PALETTE,
-        measures=MEASURES,
-        below_zero=float(np.mean(evidence.mean < 0)),
-        planted_count=None if evidence.planted is None else int(evidence.planted.sum()),
-        suspects=[describe_pair(row) for row in evidence.suspects],
+        measures=ROWS,
+        below_zero=float(np.mean(inputs.mean < 0)),
+        n_flipped=None if inputs.is_flipped is None else int(inputs.is_flipped.sum()),
+        suspicious_pairs=[describe_pair(row) for row in inputs.suspicious_pairs],
         models=models,
         metrics=metrics,
-        verdicts=compare_to_baseline(metrics, evidence.baseline),
+        comparisons=compare_to_baseline(metrics, inputs.baseline),
         scale=accuracy_scale(metrics),
         colours={name: figures.colour_name(index) for index, name in enumerate(names)},
-        deciles=collect_groups(metrics, "by_strength"),
-        confidences=collect_groups(metrics, "by_confidence"),
+        deciles=metrics_with(metrics, "by_strength"),
+        confidences=metrics_with(metrics, "by_confidence"),
         sources={source: part["pairs"] for values in metrics.values() for source, part in values["by_source"].items()},
-        pictures=draw_pictures(evidence, names, metrics),
-        stages=list_stages(evidence, models),
+        svgs=render_figures(inputs, names, metrics),
+        stages={name: record for name, record in stages.items() if record is not None},
     )
 
 
-def show_count(value: float | None) -> Markup:
-    """A number of things."""
-    return show(value, lambda number: f"{number:,}")
-
-
-def show_percent(value: float | None, places: int = 1) -> Markup:
-    """A share as a percentage."""
-    return show(value, lambda number: f"{100 * number:.{places}f}\N{NO-BREAK SPACE}%")
-
-
-def show_decimal(value: float | None, places: int = 2) -> Markup:
-    """Any other number."""
-    return show(value, lambda number: f"{number:.{places}f}")
-
-
-def show(value: float | None, spell: Callable[[float], str]) -> Markup:
-    """A `<data>` element with the number as a person reads it and, in full precision, as a program does."""
+def format_data(value: float | None, spec: str) -> Markup:
+    """A `<data>` element with the formatted number as text and the exact number as value."""
     if value is None or not math.isfinite(value):
         return Markup('<span class="none">not available</span>')
-    text = spell(value)
+    text = f"{value:{spec}}".replace("%", "\N{NO-BREAK SPACE}%")
     if text.startswith("-"):
         text = "\N{MINUS SIGN}" + text[1:]
     return Markup('<data value="{}">{}</data>').format(repr(value), text)
 
 
-def get_path(record: Record, path: str) -> Any:
-    """The value at a dotted path, or None where it, or a part on the way, is missing."""
-    value: Any = record
-    for key in path.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
-
-
-def explain_action(action: str) -> str:
-    """What a repair's action did to a pair, in a sentence or two."""
-    return " ".join(MARGIN if part == "margin" else MEANINGS.get(part, "") for part in action.split("+"))
-
-
 def describe_pair(row: Record) -> dict[str, Any]:
-    """One suspicious pair: its prompt's last turn apart from the earlier ones, and each member's gap with its bar."""
+    """A suspicious pair with its prompt split into earlier and last turns, and each member's gap with a bar height."""
     gaps = [chosen - rejected for chosen, rejected in zip(row["rewards_chosen"], row["rewards_rejected"], strict=True)]
-    longest = max(map(abs, gaps)) or 1.0
+    largest = max(map(abs, gaps)) or 1.0
     return {
         **row,
-        "earlier": row["prompt"][:-1],
-        "asked": row["prompt"][-1:],
-        "gaps": [{"value": gap, "height": round(50 * abs(gap) / longest, 1)} for gap in gaps],
+        "earlier_turns": row["prompt"][:-1],
+        "last_turn": row["prompt"][-1:],
+        "gaps": [{"value": gap, "height": round(50 * abs(gap) / largest, 1)} for gap in gaps],
         "mean_chosen": float(np.mean(row["rewards_chosen"])),
         "mean_rejected": float(np.mean(row["rewards_rejected"])),
     }
 
 
 def compare_to_baseline(metrics: Mapping[str, Record], baseline: str) -> dict[str, dict[str, str | None]]:
-    """Where each model's accuracy interval lies against guessing and against the baseline's interval.
+    """Each model's accuracy interval compared with chance and with the baseline's interval.
 
-    `chance` is "near" when the interval holds one half, "below" when it ends under it, else None. `against` is
-    "above", "below" or "overlap", and None for the baseline itself and where an interval is missing.
+    `chance` is "near" when the interval contains one half, "below" when it ends below, else None. `against` is "above",
+    "below" or "overlap", and None for the baseline itself and where an interval is missing.
     """
     intervals = {
         name: (values["accuracy_low"], values["accuracy_high"])
         for name, values in metrics.items() if values["accuracy_low"] is not None
     }
-    verdicts: dict[str, dict[str, str | None]] = {}
+    comparisons: dict[str, dict[str, str | None]] = {}
     for name, (low, high) in intervals.items():
         chance = "near" if low <= 0.5 <= high else "below" if high < 0.5 else None
         against = None
         if name != baseline and baseline in intervals:
             base_low, base_high = intervals[baseline]
             against = "above" if low > base_high else "below" if high < base_low else "overlap"
-        verdicts[name] = {"chance": chance, "against": against}
-    return verdicts
+        comparisons[name] = {"chance": chance, "against": against}
+    return comparisons
 
 
 def accuracy_scale(metrics: Mapping[str, Record]) -> tuple[float, float]:
-    """Ends of an axis, in tenths, that holds one half and every accuracy with its interval."""
+    """Ends of an axis, in tenths, that contains one half and every accuracy with its interval."""
     keys = ("accuracy", "accuracy_low", "accuracy_high")
     values = [values[key] for values in metrics.values() for key in keys if values[key] is not None]
     return math.floor(10 * min([0.5, *values])) / 10, math.ceil(10 * max([0.6, *values])) / 10
 
 
-def collect_groups(metrics: Mapping[str, Record], key: str) -> dict[str, Sequence[Record]]:
-    """The models that have the groups `key` in their metrics, with those."""
+def metrics_with(metrics: Mapping[str, Record], key: str) -> dict[str, Sequence[Record]]:
+    """The metric `key` of the models that have it."""
     return {name: values[key] for name, values in metrics.items() if values.get(key)}
 
 
-def draw_pictures(evidence: ReportInputs, names: Sequence[str], metrics: Mapping[str, Record]) -> dict[str, Markup]:
-    """The figures there is evidence for, by name, as inline SVG; a model's place in `names` gives its colour."""
-    mean, std, planted = evidence.mean, evidence.std, evidence.planted
-    drawn = {
-        "histogram": (figures.draw_histogram(mean, planted), "Histogram of the strength, with a line at zero."),
-        "spread": (figures.draw_spread(mean, std, planted), "Standard deviation of the members' gaps by their mean."),
+def render_figures(inputs: ReportInputs, names: Sequence[str], metrics: Mapping[str, Record]) -> dict[str, Markup]:
+    """Inline SVG by name, of the figures for which there is data; a model's index in `names` gives its colour."""
+    strength = inputs.mean, inputs.std, inputs.is_flipped
+    plots = {
+        "histogram": (figures.plot_strength(*strength, ["histogram"]), "Histogram of the strength, with a line at 0."),
+        "spread": (figures.plot_strength(*strength, ["std"]), "Standard deviation of the members' gaps by their mean."),
     }
-    histories = {name: evidence.models.get(name, {}).get("log_history") or [] for name in names}
-    for measure, label in CURVES.items():
-        if any(measure in entry for log in histories.values() for entry in log):
-            drawn[measure] = (figures.draw_curves(histories, measure, label), f"A line per model: {label} by step.")
-    deciles = collect_groups(metrics, "by_strength")
+    histories = {name: inputs.models.get(name, {}).get("log_history") or [] for name in names}
+    for key, label in CURVES.items():
+        if any(key in entry for log in histories.values() for entry in log):
+            plots[key] = (figures.plot_training_curves(histories, key, label), f"A line per model: {label} by step.")
+    deciles, confidences = metrics_with(metrics, "by_strength"), metrics_with(metrics, "by_confidence")
     if deciles:
-        profiles = {name: place_groups(deciles.get(name, ()), None) for name in names}
-        drawn["deciles"] = (figures.draw_profiles(profiles, "tenth of the pairs, by strength"),
+        lines = {name: accuracy_line(deciles.get(name, ()), None) for name in names}
+        plots["deciles"] = (figures.plot_accuracy(lines, "tenth of the pairs, by strength"),
                             "A line per model: accuracy from the weakest to the strongest tenth of the pairs.")
-    confidences = collect_groups(metrics, "by_confidence")
     if confidences:
-        profiles = {name: place_groups(confidences.get(name, ()), "confidence") for name in names}
-        drawn["confidences"] = (figures.draw_profiles(profiles, "confidence", diagonal=True),
+        lines = {name: accuracy_line(confidences.get(name, ()), "confidence") for name in names}
+        plots["confidences"] = (figures.plot_accuracy(lines, "confidence", diagonal=True),
                                 "A line per model: accuracy by confidence, with the diagonal of perfect calibration.")
-    return {name: Markup(figures.to_svg(figure, name, text)) for name, (figure, text) in drawn.items()}
+    return {name: Markup(figures.to_svg(figure, name, text)) for name, (figure, text) in plots.items()}
 
 
-def place_groups(groups: Sequence[Record], position: str | None) -> figures.Line:
-    """Accuracy of each group that has pairs, at its value of `position`, or at its number from 1."""
+def accuracy_line(groups: Sequence[Record], key: str | None) -> figures.Line:
+    """Accuracy of each group that has pairs, at its value of `key`, or at its number from 1."""
     filled = [group for group in groups if group["accuracy"] is not None]
-    places = [group[position] if position else number for number, group in enumerate(filled, 1)]
-    return places, [group["accuracy"] for group in filled]
-
-
-def list_stages(evidence: ReportInputs, models: Mapping[str, Record]) -> dict[str, Record]:
-    """The stages the page rests on, by the name a reader knows them under."""
-    stages = {"read": evidence.pairs, "vote": evidence.votes, "repair": evidence.repaired}
-    stages |= {f"train {name}": record for name, record in models.items()} | {"evaluate": evidence.evaluation}
-    return {name: record for name, record in stages.items() if record is not None}
+    x = [group[key] if key else number for number, group in enumerate(filled, 1)]
+    return x, [group["accuracy"] for group in filled]

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from rmkit.core.stage import write_json
 from rmkit.evaluation import figures as plots
 from rmkit.evaluation.policy_metrics import load_policy_samples
-from rmkit.evaluation.tables import MISSING, align, number
+from rmkit.evaluation.tables import MISSING, format_number, format_table
 
 TEMPLATE = "report.html.jinja"
 N_PROMPTS = 8  # prompts whose responses are shown side by side
@@ -70,8 +70,8 @@ def list_rows(metrics: Metrics) -> list[list[str]]:
         row = [f"after {index}" if index else "before"]
         for name in list_columns(metrics)[1:]:
             ends = policy.get(f"{name}_interval")
-            interval = f" [{number(ends[0])}, {number(ends[1])}]" if ends and ends[0] is not None else ""
-            row.append(number(policy.get(name)) + interval)
+            interval = f" [{format_number(ends[0])}, {format_number(ends[1])}]" if ends and ends[0] is not None else ""
+            row.append(format_number(policy.get(name)) + interval)
         rows.append(row)
     return rows
 
@@ -97,7 +97,7 @@ def list_alerts(iterations: Iterations) -> list[dict[str, str]]:
 
 def format_report(metrics: Metrics, iterations: Iterations) -> str:
     """The table, the numbers of pairs and the alerts as text."""
-    table = [align(list_columns(metrics), list_rows(metrics))] if metrics else []
+    table = [format_table(list_columns(metrics), list_rows(metrics))] if metrics else []
     return "\n".join([*table, *map(describe_pairs, iterations), *(alert["text"] for alert in list_alerts(iterations))])
 
 

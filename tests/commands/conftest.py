@@ -21,7 +21,7 @@ train:
   {per_device_train_batch_size: 16, learning_rate: 1.0e-3, logging_steps: 4, save_steps: 3, report_to: none,
    disable_tqdm: true}
 evaluate: {n_bootstrap: 50}
-report: {suspicious: 5}
+report: {n_suspicious: 5}
 """
 
 

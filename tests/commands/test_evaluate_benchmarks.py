@@ -1,4 +1,4 @@
-"""Benchmarks in `rmkit evaluate`, from hand-made files to tables, with rewards that stand in the responses."""
+"""`rmkit evaluate` on benchmarks, mostly with rewards that are written in the responses."""
 
 import json
 import re
@@ -8,14 +8,14 @@ import pytest
 from datasets import Dataset
 
 from rmkit.cli import main
-from rmkit.commands import score as scoring
 from rmkit.commands.evaluate import EvaluateConfig, evaluate
 from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
 from rmkit.data.parquet import load_split
 from rmkit.evaluation.benchmarks.reward_bench import REQUIRED
 from rmkit.evaluation.benchmarks.reward_bench_2 import BEST_OF
-from rmkit.evaluation.rewordings import PERTURBATIONS
+from rmkit.evaluation.perturbations import PERTURBATIONS
+from rmkit.models import score_file as scoring
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
 from rmkit.models.scoring import score_responses
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarni
 
 @pytest.fixture
 def written_rewards(monkeypatch):
-    """Every model's reward is the number behind a response's last #, less a tenth for each word in bold."""
+    """Every model's reward is the number after a response's last #, less one for each **."""
 
     def read(model, tokenizer, units, **_):
         texts = [tokenizer.decode(sequence) for unit in units["input_ids"] for sequence in unit]
@@ -55,35 +55,35 @@ def read_lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_reward_bench_with_rows_that_are_wrong(configure, written_rewards, capsys):
+def test_reward_bench_with_invalid_rows(configure, written_rewards, capsys):
     rows = [*reward_bench_rows(["math-prm", "donotanswer"]), {"prompt": "a", "chosen": "b", "rejected": "c"},
             {"prompt": "a", "chosen": "b", "rejected": "c", "subset": "maths"}]
     folder = evaluate(configure("rb.jsonl", rows))
-    found = json.loads((folder / "metrics.json").read_text(), parse_constant=lambda name: pytest.fail(name))
-    assert found["benchmark"] == "reward_bench" and read_record(folder)["measured"] == found
-    scores = {name: score["value"] for name, score in found["models"]["mine"]["scores"].items()}
+    result = json.loads((folder / "metrics.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert result["benchmark"] == "reward_bench" and read_record(folder)["measured"] == result
+    scores = {name: score["value"] for name, score in result["models"]["mine"]["scores"].items()}
     safety = 136 / 740
     assert scores == pytest.approx(
         {"total": (0.5 + safety) / 4, "Chat": 0, "Chat Hard": 0, "Safety": safety, "Reasoning": 0.5})
-    assert (found["rows_in"], found["rows_out"], found["quarantined"]) == (
+    assert (result["rows_in"], result["rows_out"], result["quarantined"]) == (
         25, 23, {"missing subset": 1, "unknown subset": 1})
     assert [entry["line"] for entry in read_lines(folder / "quarantine.jsonl")] == [24, 25]
-    assert found["longest"]["total"]["value"] == 0  # every wrong response is longer
+    assert result["length_baseline"]["total"]["value"] == 0  # every wrong response is longer
     printed = capsys.readouterr().out
     assert "RewardBench: rows in 25 = rows out 23 + quarantined 2" in printed and "0.171" in printed
     assert "25 rows, where the published benchmark has 2985" in printed
     assert (folder / "benchmark.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_a_part_that_is_missing_is_an_error_and_best_of_n_measures_the_rest(configure, written_rewards):
+def test_a_missing_part_is_an_error(configure, written_rewards):
     rows = reward_bench_rows(["math-prm"])[15:]
     with pytest.raises(InputError, match=r"rb.jsonl \(rows in 8 .*all 23 parts of RewardBench, got none of 15: alpaca"):
         evaluate(configure("rb.jsonl", rows))
-    found = read_record(evaluate(configure("rb.jsonl", rows, benchmark="best_of_n")))["measured"]["models"]["mine"]
-    assert found["scores"]["best"]["value"] == 1 / 8 and found["parts"]["math-prm"]["value"] == 1
+    result = read_record(evaluate(configure("rb.jsonl", rows, benchmark="best_of_n")))["measured"]["models"]["mine"]
+    assert result["scores"]["best"]["value"] == 1 / 8 and result["parts"]["math-prm"]["value"] == 1
 
 
-def test_ties_without_their_references_are_an_error(configure, written_rewards):
+def test_ties_need_their_references(configure, written_rewards):
     best = [{"id": subset, "prompt": f"{subset}?", "chosen": ["Red #1"], "rejected": ["Grey #0"] * 3, "subset": subset}
             for subset in BEST_OF]
     tied = {"id": "tied:1", "prompt": "A colour?", "chosen": ["Red #2", "Blue #3"], "rejected": ["Tree #1.5"],
@@ -91,14 +91,14 @@ def test_ties_without_their_references_are_an_error(configure, written_rewards):
     with pytest.raises(InputError, match="every score of RewardBench 2, got no item for total, Ties"):
         evaluate(configure("rb2.jsonl", [*best, tied]))
     reference = {**tied, "id": "ref:1", "chosen": ["Red #2"]}
-    found = read_record(evaluate(configure("rb2.jsonl", [*best, tied, reference])))["measured"]
+    result = read_record(evaluate(configure("rb2.jsonl", [*best, tied, reference])))["measured"]
     # right margin .5 is less than the one among right answers, 1: neither is preferred, and the tie-break is tanh(-.5)
     ties = 0.6 + 0.01 * np.tanh(-0.5)
-    assert found["models"]["mine"]["scores"]["Ties"]["value"] == pytest.approx(ties)
-    assert found["models"]["mine"]["scores"]["total"]["value"] == pytest.approx((5 + ties) / 6)
+    assert result["models"]["mine"]["scores"]["Ties"]["value"] == pytest.approx(ties)
+    assert result["models"]["mine"]["scores"]["total"]["value"] == pytest.approx((5 + ties) / 6)
 
 
-def test_the_rewards_are_those_of_the_model(configure, tiny_pairs, tiny_reward_model):
+def test_rewards_are_the_models(configure, tiny_pairs, tiny_reward_model):
     rows = [{"prompt": row["prompt"], "responses": [row["chosen"], row["rejected"], "The red one."],
              "scores": [2, 1, 0]} for row in tiny_pairs]
     folder = evaluate(configure("several.jsonl", rows, models={"a": str(tiny_reward_model)}))
@@ -120,23 +120,23 @@ def rm_bench_rows():
             for domain in ("chat", "code", "math", "safety-refuse", "safety-response")]
 
 
-def test_rm_bench_as_it_is_downloaded(configure, written_rewards, tmp_path, tiny_reward_model):
-    """One JSON list; two models, whose rewards are the same, and every rewording of the responses."""
+def test_rm_bench_as_downloaded(configure, written_rewards, tmp_path, tiny_reward_model):
+    """One JSON list; two models, whose rewards are the same, and every perturbation of the responses."""
     (tmp_path / "total_dataset.json").write_text(json.dumps(rm_bench_rows(), indent=1))
     models = {name: str(tiny_reward_model) for name in ("one", "other")}
-    folder = evaluate(configure("total_dataset.json", models=models, rewordings=True, max_length=256))
-    found = read_record(folder)["measured"]
-    scores = {name: score["value"] for name, score in found["models"]["one"]["scores"].items()}
+    folder = evaluate(configure("total_dataset.json", models=models, perturbations=True, max_length=256))
+    result = read_record(folder)["measured"]
+    scores = {name: score["value"] for name, score in result["models"]["one"]["scores"].items()}
     assert scores == pytest.approx({"total": 6 / 9, "easy": 1, "normal": 1, "hard": 0})
-    robustness = found["models"]["one"]["robustness"]
-    assert list(robustness["rewordings"]) == list(PERTURBATIONS)
-    assert {name for name, entry in robustness["rewordings"].items() if entry["drop"]} == set()  # all lose alike
-    assert robustness["mean_drop"] == 0 and {entry["items"] for entry in robustness["rewordings"].values()} == {5}
-    comparison, = found["comparisons"]
+    robustness = result["models"]["one"]["robustness"]
+    assert list(robustness["perturbations"]) == list(PERTURBATIONS)
+    assert {name for name, entry in robustness["perturbations"].items() if entry["drop"]} == set()  # all lose alike
+    assert robustness["mean_drop"] == 0 and {entry["items"] for entry in robustness["perturbations"].values()} == {5}
+    comparison, = result["comparisons"]
     assert (comparison["difference"], comparison["p"], comparison["items"]) == (0, 1, 5)
 
 
-def test_a_model_that_falls_for_a_rewording(configure, monkeypatch):
+def test_a_model_that_a_perturbation_misleads(configure, monkeypatch):
     """Reworded with an ignored tag, responses get the reward of their length: the wrong one is longer."""
 
     def read(model, tokenizer, units, **_):
@@ -145,19 +145,19 @@ def test_a_model_that_falls_for_a_rewording(configure, monkeypatch):
 
     monkeypatch.setattr(scoring, "score_units", read)
     rows = [{"prompt": f"{number}?", "chosen": "right", "rejected": f"wrong and long {number}"} for number in range(4)]
-    config = configure("pairs.jsonl", rows, benchmark="best_of_n", rewordings=True, max_length=256)
+    config = configure("pairs.jsonl", rows, benchmark="best_of_n", perturbations=True, max_length=256)
     robustness = read_record(evaluate(config))["measured"]["models"]["mine"]["robustness"]
-    lost = {name: entry["drop"] for name, entry in robustness["rewordings"].items() if entry["drop"]}
+    lost = {name: entry["drop"] for name, entry in robustness["perturbations"].items() if entry["drop"]}
     assert lost == {"ignore tag": 1, "typos": 0.5, "unicode": 0.5}  # the last two hide the word: both get nothing
     assert robustness["worst_drop"] == 1 and robustness["mean_drop"] == pytest.approx(2 / 12)
 
 
-def test_responses_that_do_not_fit_are_left_out_and_counted(configure, written_rewards, capsys):
+def test_responses_that_do_not_fit_are_counted(configure, written_rewards, capsys):
     rows = [{"prompt": "a?", "chosen": "Red #1", "rejected": "Grey #0"},
             {"prompt": "b?", "chosen": "Red and grey. " * 60 + "#1", "rejected": "Grey #0"}]
     folder = evaluate(configure("two.jsonl", rows, benchmark="best_of_n"))
-    found = read_record(folder)["measured"]["models"]["mine"]
-    assert (found["scored"], found["unscored"]) == (1, 1)
+    result = read_record(folder)["measured"]["models"]["mine"]
+    assert (result["scored"], result["unscored"]) == (1, 1)
     assert read_lines(folder / "scores/mine/quarantine.jsonl")[0]["reason"] == "over-long response"
     with pytest.raises(InputError, match="raise max_length"):
         long = [{**row, "chosen": "Red and grey. " * 60} if row["subset"] == "hep-go" else row
@@ -165,7 +165,7 @@ def test_responses_that_do_not_fit_are_left_out_and_counted(configure, written_r
         evaluate(configure("rb.jsonl", long))
 
 
-def test_a_killed_run_goes_on(configure, written_rewards, monkeypatch, tmp_path, tiny_reward_model):
+def test_a_killed_run_is_resumed(configure, written_rewards, monkeypatch, tmp_path, tiny_reward_model):
     monkeypatch.setattr(scoring, "BLOCK", 6)
     models = {name: str(tiny_reward_model) for name in ("one", "other")}
     whole = evaluate(configure("rb.jsonl", reward_bench_rows(["shp", "hep-go"]), models=models,
@@ -188,25 +188,25 @@ def test_a_killed_run_goes_on(configure, written_rewards, monkeypatch, tmp_path,
     assert len(scored) == 6 + 3
 
 
-def test_the_models_card_says_what_was_found(configure, written_rewards, tmp_path, tiny_base, capsys):
+def test_results_are_written_to_the_model_card(configure, written_rewards, tmp_path, tiny_base, capsys):
     model = tmp_path / "model"
     tokenizer = load_tokenizer(tiny_base)
     tokenizer.save_pretrained(model)
     load_reward_model(tiny_base, tokenizer, seed=1).save_pretrained(model)
-    config = configure("rm.jsonl", rm_bench_rows(), models={"mine": str(model)}, card=True, rewordings=True,
-                       max_length=256)
+    config = configure("rm.jsonl", rm_bench_rows(), models={"mine": str(model)}, write_model_card=True,
+                       perturbations=True, max_length=256)
     folder = evaluate(config)
     card, written = (model / "README.md").read_text(), (folder / "stage.json").stat().st_mtime_ns
     assert "### RM-Bench (`rm.jsonl`)" in card and "| hard | 0 |" in card
-    assert "mean drop of accuracy over twelve rewordings" in card
+    assert "mean drop of accuracy under twelve perturbations" in card
     evaluate(config)
     assert (model / "README.md").read_text() == card
     assert (folder / "stage.json").stat().st_mtime_ns == written  # the card is no reason to score anew
-    with pytest.raises(InputError, match="card: models.mine: expected a model's folder"):
-        evaluate(configure("rm.jsonl", models={"mine": "someone/model"}, card=True))
+    with pytest.raises(InputError, match="write_model_card: models.mine: expected a model's folder"):
+        evaluate(configure("rm.jsonl", models={"mine": "someone/model"}, write_model_card=True))
 
 
-def test_pairs_are_compared_too_and_their_cards_written(gold_run, tmp_path, capsys):
+def test_models_are_compared_on_pairs(gold_run, tmp_path, capsys):
     models = {name: str(gold_run / name) for name in ("plain", "robust")}
     folder = evaluate(EvaluateConfig(data=str(gold_run / "pairs"), models=models, output_dir=str(tmp_path / "out"),
                                      max_length=256, n_bootstrap=30))
@@ -225,9 +225,9 @@ def test_pairs_are_compared_too_and_their_cards_written(gold_run, tmp_path, caps
 @pytest.mark.parametrize("settings, match", [
     ({"votes": "x"}, "votes: expected none for a benchmark"),
     ({"benchmark": "rm_bench"}, "at least one usable row of RM-Bench, got rows in 1 = .*missing domain: 1"),
-    ({"benchmark": "pairs", "rewordings": True}, "rewordings: expected a benchmark, got pairs"),
+    ({"benchmark": "pairs", "perturbations": True}, "perturbations: expected a benchmark, got pairs"),
 ])
-def test_what_does_not_fit_together_is_refused(configure, settings, match):
+def test_conflicting_settings(configure, settings, match):
     with pytest.raises(InputError, match=match):
         evaluate(configure("rows.jsonl", [{"prompt": "a?", "responses": ["b", "c"], "best": 0}], **settings))
 

@@ -1,8 +1,8 @@
-"""A benchmark's chart: a dot for every score that is defined, at its value, and a line for its interval."""
+"""The figure of a benchmark: a dot for every defined score, and a line for its interval."""
 
 import pytest
 
-from rmkit.evaluation.benchmark_figures import draw_benchmark
+from rmkit.evaluation.benchmark_figures import plot_benchmark
 
 SCORES = {"total": {"value": 0.75, "low": 0.7, "high": 0.8}, "hard": {"value": 0.5, "low": None, "high": None},
           "none": {"value": None, "low": None, "high": None}}
@@ -13,8 +13,8 @@ def lines_of(axes, label):
     return {line.get_label(): list(line.get_xdata()) for line in axes.lines}[label]
 
 
-def test_dots_stand_at_the_values():
-    figure = draw_benchmark("RewardBench", {"one": {"scores": SCORES}, "other": {"scores": SCORES}})
+def test_dots_are_at_the_values():
+    figure = plot_benchmark("RewardBench", {"one": {"scores": SCORES}, "other": {"scores": SCORES}})
     axes, = figure.axes
     assert axes.get_xlabel() == "RewardBench"
     assert [label.get_text() for label in axes.get_yticklabels()] == list(SCORES)
@@ -24,7 +24,7 @@ def test_dots_stand_at_the_values():
 
 
 @pytest.mark.parametrize("models", [1, 2, 5])
-def test_drops_have_a_panel_of_their_own(models):
-    found = {f"model {place}": {"scores": SCORES, "robustness": {"rewordings": DROPS}} for place in range(models)}
-    left, right = draw_benchmark("RM-Bench", found).axes
+def test_drops_have_their_own_panel(models):
+    result = {f"model {index}": {"scores": SCORES, "robustness": {"perturbations": DROPS}} for index in range(models)}
+    left, right = plot_benchmark("RM-Bench", result).axes
     assert lines_of(left, "model 0") == [0.75, 0.5] and lines_of(right, "model 0") == [0.125, -0.01]

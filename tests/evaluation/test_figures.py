@@ -1,8 +1,9 @@
-"""The figures: what their marks stand for, and the SVG they become."""
+"""What the marks of the figures stand for, and their SVG."""
 
 import re
 from xml.etree import ElementTree
 
+import matplotlib
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ from rmkit.evaluation import figures
 GENERATOR = np.random.default_rng(1)
 MEAN = GENERATOR.normal(0.7, 1.0, 3000)
 STD = GENERATOR.uniform(0.1, 0.6, 3000)
-PLANTED = MEAN < GENERATOR.normal(-0.5, 0.5, 3000)
+FLIPPED = MEAN < GENERATOR.normal(-0.5, 0.5, 3000)
 
 
 def bars_of(axes: figures.Axes) -> list[tuple[float, float, float]]:
@@ -20,37 +21,37 @@ def bars_of(axes: figures.Axes) -> list[tuple[float, float, float]]:
 
 
 def test_histogram_counts_every_pair_and_splits_at_zero() -> None:
-    bars = bars_of(figures.draw_histogram(MEAN).axes[0])
+    bars = bars_of(figures.plot_strength(MEAN, STD).axes[0])
     assert sum(height for _, _, height in bars) == len(MEAN)
     assert sum(height for left, right, height in bars if right < 0) == np.sum(MEAN < 0)
     assert not [bar for bar in bars if bar[0] < 0 < bar[1]]
 
 
-def test_histogram_overlays_planted_flips() -> None:
-    bars = bars_of(figures.draw_histogram(MEAN, PLANTED).axes[0])
+def test_histogram_overlays_flipped_labels() -> None:
+    bars = bars_of(figures.plot_strength(MEAN, STD, FLIPPED).axes[0])
     alls, flips = bars[: len(bars) // 2], bars[len(bars) // 2:]
-    assert sum(height for _, _, height in flips) == PLANTED.sum()
+    assert sum(height for _, _, height in flips) == FLIPPED.sum()
     assert all(flip[2] <= every[2] for flip, every in zip(flips, alls, strict=True))
 
 
 @pytest.mark.parametrize("mean", [[0.0], [0.0, 0.0], [2.0, 3.0], [-3.0, -2.0], [1.0] * 500 + [1e6], [5e-324, 1.0]])
 def test_histogram_of_odd_strengths(mean: list[float]) -> None:
     strengths = np.array(mean)
-    axes = figures.draw_strength(strengths, np.zeros(len(mean))).axes[0]
+    axes = figures.plot_strength(strengths, np.zeros(len(mean))).axes[0]
     bars = bars_of(axes)
     assert sum(height for _, _, height in bars) == len(mean)
     assert axes.get_xlim()[0] <= 0 <= axes.get_xlim()[1]
 
 
 def test_title_states_the_share_below_zero() -> None:
-    axes = figures.draw_histogram(np.array([-1.0, 0.0, 1.0, 2.0])).axes[0]
+    axes = figures.plot_strength(np.array([-1.0, 0.0, 1.0, 2.0]), np.zeros(4)).axes[0]
     assert axes.get_title(loc="left") == "25.0 % below zero"
 
 
 def test_spread_shows_a_sample_and_the_means_of_all() -> None:
-    axes = figures.draw_spread(MEAN, STD, PLANTED).axes[0]
+    axes = figures.plot_strength(MEAN, STD, FLIPPED, ["std"]).axes[0]
     given, flips, groups = axes.lines[:3]
-    assert len(given.get_xdata()) + len(flips.get_xdata()) == figures.DOTS
+    assert len(given.get_xdata()) + len(flips.get_xdata()) == figures.MAX_POINTS
     order = np.argsort(MEAN).reshape(figures.GROUPS, -1)
     np.testing.assert_allclose(groups.get_xdata(), MEAN[order].mean(axis=1))
     np.testing.assert_allclose(groups.get_ydata(), STD[order].mean(axis=1))
@@ -58,8 +59,8 @@ def test_spread_shows_a_sample_and_the_means_of_all() -> None:
 
 def test_curves_keep_a_models_colour_when_another_has_nothing() -> None:
     log = [{"step": 1, "loss": 0.7}, {"step": 2, "loss": 0.5}, {"step": 2, "eval_loss": 0.6}, {"train_loss": 0.6}]
-    both = figures.draw_curves({"plain": log, "robust": log}, "loss", "loss").axes[0].lines
-    alone = figures.draw_curves({"plain": [], "robust": log}, "loss", "loss").axes[0].lines
+    both = figures.plot_training_curves({"plain": log, "robust": log}, "loss", "loss").axes[0].lines
+    alone = figures.plot_training_curves({"plain": [], "robust": log}, "loss", "loss").axes[0].lines
     assert list(both[0].get_xdata()) == [1, 2] and list(both[0].get_ydata()) == [0.7, 0.5]
     assert [line.get_label() for line in alone] == ["robust"]
     assert alone[0].get_color() == both[1].get_color() != both[0].get_color()
@@ -71,20 +72,20 @@ def test_only_the_baseline_is_grey() -> None:
 
 
 def test_svg_follows_the_page_and_repeats_itself() -> None:
-    profiles = {"<plain> & $x$": ([1, 2], [0.4, 0.6])}
-    drawings = [figures.to_svg(figures.draw_profiles(profiles, "tenth"), "tenths", 'a "b" <c>') for _ in range(2)]
-    assert drawings[0] == drawings[1]
-    root = ElementTree.fromstring(drawings[0].replace("xlink:href", "href"))
+    lines = {"<plain> & $x$": ([1, 2], [0.4, 0.6])}
+    svgs = [figures.to_svg(figures.plot_accuracy(lines, "tenth"), "tenths", 'a "b" <c>') for _ in range(2)]
+    assert svgs[0] == svgs[1]
+    root = ElementTree.fromstring(svgs[0].replace("xlink:href", "href"))
     assert root.get("aria-label") == 'a "b" <c>' and root.get("role") == "img" and root.get("viewBox")
     assert "<plain> & $x$" in [text.text for text in root.iter("text")]
-    assert "http" not in drawings[0] and "<style" not in drawings[0]
-    assert not [light for light, _ in figures.PALETTE.values() if light in drawings[0]]
-    ids = re.findall(r'\sid="([^"]*)"', drawings[0])
+    assert "http" not in svgs[0] and "<style" not in svgs[0]
+    assert not [light for light, _ in figures.PALETTE.values() if light in svgs[0]]
+    ids = re.findall(r'\sid="([^"]*)"', svgs[0])
     assert ids and all(name.startswith("tenths-") for name in ids)
-    assert set(re.findall(r'(?:href="|url\()#([^")]*)', drawings[0])) <= set(ids)
+    assert set(re.findall(r'(?:href="|url\()#([^")]*)', svgs[0])) <= set(ids)
 
 
 def test_drawing_leaves_global_settings_alone() -> None:
-    before = dict(figures.matplotlib.rcParams)
-    figures.to_svg(figures.draw_strength(MEAN, STD), "strength", "")
-    assert dict(figures.matplotlib.rcParams) == before
+    before = dict(matplotlib.rcParams)
+    figures.to_svg(figures.plot_strength(MEAN, STD), "strength", "")
+    assert dict(matplotlib.rcParams) == before

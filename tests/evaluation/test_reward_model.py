@@ -100,7 +100,7 @@ def test_order_of_pairs_does_not_matter_to_the_numbers():
 @pytest.mark.parametrize(
     ("changes", "names"),
     [
-        ({"prompts": ["p"]}, "prompts.*one name per pair"),
+        ({"prompts": ["p"]}, "prompts.*shape"),
         ({"sources": ["s"] * 3}, "sources"),
         ({"chosen_lengths": [1]}, "chosen_lengths.*shape"),
         ({"rejected_lengths": [1, -1]}, "lengths.*negative"),

@@ -1,7 +1,7 @@
 import numpy as np
 
 from rmkit.evaluation.reward_model import evaluate_pairs
-from rmkit.evaluation.tables import align, format_comparison
+from rmkit.evaluation.tables import format_pair_metrics, format_table
 
 
 def metrics_of(gaps, sources, strength=None):
@@ -11,7 +11,7 @@ def metrics_of(gaps, sources, strength=None):
 
 
 def test_columns_line_up_and_short_rows_are_filled():
-    assert align(["model", "x"], [["a", "1"], ["longer"]]).split("\n") == [
+    assert format_table(["model", "x"], [["a", "1"], ["longer"]]).split("\n") == [
         "model   x",
         "---------",
         "a       1",
@@ -21,7 +21,7 @@ def test_columns_line_up_and_short_rows_are_filled():
 
 def test_comparison_shows_every_model_and_a_dash_for_the_undefined():
     models = {"plain": metrics_of([1.0, -1.0], ["s", "s"]), "repaired": metrics_of([1.0, 2.0], ["s", "s"])}
-    text = format_comparison(models)
+    text = format_pair_metrics(models)
     header, _, plain, repaired = text.split("\n")
     assert len(header) == len(plain) == len(repaired)
     assert "0.500" in plain.split()
@@ -32,7 +32,7 @@ def test_comparison_shows_every_model_and_a_dash_for_the_undefined():
 
 def test_sources_and_strength_follow_where_there_are_any():
     models = {"plain": metrics_of([1.0, -1.0], ["s", "t"], [0.1, 0.2]), "other": metrics_of([1.0, -1.0], ["s", "u"])}
-    _, sources, strength = format_comparison(models).split("\n\n")
+    _, sources, strength = format_pair_metrics(models).split("\n\n")
     assert sources.split("\n")[0].split() == ["accuracy", "by", "source", "s", "t", "u"]
     assert sources.split("\n")[3].split() == ["other", "1.000", "-", "0.000"]
     assert strength.split("\n")[2].split() == ["plain", "1.000", "0.000"]

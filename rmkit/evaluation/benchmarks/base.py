@@ -1,12 +1,13 @@
-"""Items: what a row of any benchmark becomes, a prompt with its responses and a grade for each of them."""
+"""Items, the common form of all benchmarks' rows: a prompt with its responses and a grade for each of them."""
 
+import difflib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,19 +16,20 @@ from rmkit.core.stage import PARTIAL_SUFFIX
 from rmkit.data.reading import ReadSummary
 from rmkit.data.rejected_rows import RejectedRows
 from rmkit.data.samples import read_columns
-from rmkit.data.schema import InvalidRow, Messages
+from rmkit.data.schema import InvalidRow, Messages, read_name
 from rmkit.data.sources import Row, RowError
 from rmkit.metrics.accuracy import pair_correct
 
-AS_GIVEN = "as given"  # where responses that were reworded have the rewording's name
+ORIGINAL = "original"  # the perturbation of unperturbed responses
 ITEMS = "items.jsonl"
+Perturbations = Mapping[str, Callable[[str, str], str]]
 
 
 @dataclass(frozen=True)
 class BenchmarkItem:
-    """A prompt, its responses and their grades (the higher the better; equal ones are equally good).
+    """A prompt, its responses and their grades (higher is better, equal grades are equally good).
 
-    `part` is the benchmark's name for what it belongs to; `group` names what a bootstrap draws together.
+    `part` is the subset that the item belongs to; the bootstrap draws items of one `group` together.
     """
 
     prompt: Messages
@@ -37,31 +39,27 @@ class BenchmarkItem:
     group: str
 
 
-@dataclass
-class ScoredItems:
-    """The items that a model has scored, each list over [item]; `rewards` and `grades` over [response] in it.
+class ScoredItem(NamedTuple):
+    """An item that a model has scored; `grades` and `rewards` are over [response].
 
-    `numbers` are the items' places among all that were read, by which two models' rewards are joined.
+    `number` is its position in the benchmark, by which two models' rewards are joined.
     """
 
-    numbers: list[int] = field(default_factory=list)
-    ids: list[str] = field(default_factory=list)
-    parts: list[str] = field(default_factory=list)
-    groups: list[str] = field(default_factory=list)
-    grades: list[NDArray[np.float64]] = field(default_factory=list)
-    rewards: list[NDArray[np.float64]] = field(default_factory=list)
-
-    def select(self, numbers: Iterable[int]) -> "ScoredItems":
-        """The same with the items of these numbers alone."""
-        wanted = set(numbers)
-        places = [place for place, number in enumerate(self.numbers) if number in wanted]
-        return ScoredItems(**{name: [column[place] for place in places] for name, column in vars(self).items()})
+    number: int
+    id: str
+    part: str
+    group: str
+    grades: NDArray[np.float64]
+    rewards: NDArray[np.float64]
 
 
 def make_item(
     prompt: object, sides: Sequence[object], grades: Sequence[float], part: str, *, group: str | None = None
 ) -> BenchmarkItem:
-    """The item of a prompt and its responses, as pairs have them (text or messages); raises `InvalidRow`."""
+    """The item of a prompt and its responses, each text or messages; the default group is the prompt.
+
+    Raises `InvalidRow`.
+    """
     messages, responses = read_columns({"prompt": prompt, "responses": list(sides)})
     for name, content in (("prompt", messages), *(("response", response) for response in responses)):
         if not any(message["content"].strip() for message in content):
@@ -69,8 +67,22 @@ def make_item(
     return BenchmarkItem(messages, responses, list(grades), part, str(messages) if group is None else group)
 
 
+def read_subset(content: Mapping[str, Any]) -> str:
+    """The `subset` column; raises `InvalidRow` where it is missing."""
+    subset = read_name(content.get("subset"), "subset")
+    if not subset:
+        raise InvalidRow("missing subset")
+    return subset
+
+
+def unknown_subset(subset: str, known: Sequence[str]) -> InvalidRow:
+    """The error for a subset that is not one of `known`."""
+    nearest = difflib.get_close_matches(subset, known, n=1, cutoff=0.0)
+    return InvalidRow("unknown subset", f"{subset}; the nearest is {nearest[0]}")
+
+
 def read_list(content: Mapping[str, Any], column: str) -> list[Any]:
-    """A column that holds a list with something in it; raises `InvalidRow`."""
+    """A column that holds a list of responses, not empty; raises `InvalidRow`."""
     value = content.get(column)
     if value is None:
         raise InvalidRow(f"missing {column}")
@@ -85,90 +97,82 @@ def write_items(
     rows: Iterable[Row],
     parse: Callable[[Mapping[str, Any]], BenchmarkItem],
     directory: Path,
-    rewordings: Mapping[str, Callable[[str, str], str]],
+    perturbations: Perturbations,
 ) -> tuple[ReadSummary, Counter[str]]:
-    """Write the items in `rows`, as given and reworded, to `directory`/items.jsonl, the rest to quarantine.jsonl.
+    """Write items, original and perturbed, to `directory`/items.jsonl, and invalid rows to quarantine.jsonl.
 
-    A rewording makes another text of a prompt's last message and a response; every response of an item is reworded
-    alike. Returns what became of the rows, and how many items each part has.
+    A perturbation takes the text of the prompt's last message and a response; it is applied to all responses of an
+    item. Returns the summary of the rows, and the number of items of each part.
     """
     parts: Counter[str] = Counter()
-    with RejectedRows(directory / "quarantine.jsonl") as quarantine:
-        reading = ReadSummary()
-        draft = directory / (ITEMS + PARTIAL_SUFFIX)
-        with draft.open("w", encoding="utf-8") as file:
-            for row in rows:
-                reading.rows_in += 1
-                item = read_item(row, parse)
-                if isinstance(item, RowError):
-                    quarantine.add(row, item)
-                    continue
-                number = sum(parts.values())
-                parts[item.part] += 1
-                assert not isinstance(row.content, RowError)
-                name = row.content.get("id")
-                known = {"number": number, "id": str(row.line if name is None else name)}
-                for entry in item_id(item, rewordings):
-                    file.write(json.dumps({**known, **entry}) + "\n")
-        draft.replace(directory / ITEMS)
-    reading.rows_out = {"items": sum(parts.values())}
-    reading.quarantined, reading.first_seen = dict(quarantine.reasons), quarantine.first_seen
-    return reading, parts
+    summary = ReadSummary()
+    partial = directory / (ITEMS + PARTIAL_SUFFIX)
+    with RejectedRows(directory / "quarantine.jsonl") as quarantine, partial.open("w", encoding="utf-8") as file:
+        for row in rows:
+            summary.rows_in += 1
+            try:
+                if isinstance(row.content, RowError):
+                    raise InvalidRow(*row.content)
+                item = parse(row.content)
+            except InvalidRow as error:
+                quarantine.add(row, RowError(*error.args))
+                continue
+            name = row.content.get("id")
+            known = {"number": parts.total(), "id": str(row.line if name is None else name)}
+            parts[item.part] += 1
+            for entry in item_lines(item, perturbations):
+                file.write(json.dumps({**known, **entry}) + "\n")
+    partial.replace(directory / ITEMS)
+    summary.rows_out = {"items": parts.total()}
+    summary.quarantined, summary.first_seen = dict(quarantine.reasons), quarantine.first_seen
+    return summary, parts
 
 
-def read_item(row: Row, parse: Callable[[Mapping[str, Any]], BenchmarkItem]) -> BenchmarkItem | RowError:
-    """A row's item, or its fault."""
-    if isinstance(row.content, RowError):
-        return row.content
-    try:
-        return parse(row.content)
-    except InvalidRow as unusable:
-        return RowError(*unusable.args)
-
-
-def item_id(item: BenchmarkItem, rewordings: Mapping[str, Callable[[str, str], str]]) -> Iterator[dict[str, Any]]:
-    """The lines of an item: as given, then in each rewording."""
-    known = {"prompt": item.prompt, "grades": item.grades, "part": item.part, "group": item.group}
-    yield {**known, "rewording": AS_GIVEN, "responses": item.responses}
-    asked = item.prompt[-1]["content"]
-    for name, reword in rewordings.items():
+def item_lines(item: BenchmarkItem, perturbations: Perturbations) -> Iterator[dict[str, Any]]:
+    """The lines of an item: the original, then each perturbation."""
+    shared = {"prompt": item.prompt, "grades": item.grades, "part": item.part, "group": item.group}
+    yield {**shared, "perturbation": ORIGINAL, "responses": item.responses}
+    question = item.prompt[-1]["content"]
+    for name, perturb in perturbations.items():
         changed = [
-            [*response[:-1], {**response[-1], "content": reword(asked, response[-1]["content"])}]
+            [*response[:-1], {**response[-1], "content": perturb(question, response[-1]["content"])}]
             for response in item.responses
         ]
-        yield {**known, "rewording": name, "responses": changed}
+        yield {**shared, "perturbation": name, "responses": changed}
 
 
-def count_characters(row: Mapping[str, Any]) -> list[int]:
-    """How long each response of a line is: what a model that takes the longest would give as its rewards."""
+def response_lengths(row: Mapping[str, Any]) -> list[int]:
+    """Characters of each response of a line: the rewards of the baseline that prefers the longest response."""
     return [len(response[-1]["content"]) for response in row["responses"]]
 
 
 def read_scored(
-    path: Path, reward: Callable[[Mapping[str, Any]], Sequence[float]] = itemgetter("rewards")
-) -> dict[str, ScoredItems]:
-    """Items with what `rmkit score` made of them, or with what `reward` does: by rewording, those as given first."""
-    found: dict[str, ScoredItems] = {AS_GIVEN: ScoredItems()}
+    path: Path, rewards: Callable[[Mapping[str, Any]], Sequence[float]] = itemgetter("rewards")
+) -> dict[str, list[ScoredItem]]:
+    """Items by perturbation, the originals first, with the rewards that `rewards` reads from each line."""
+    by_perturbation: dict[str, list[ScoredItem]] = {ORIGINAL: []}
     with path.open(encoding="utf-8") as file:
         for line in file:
             row = json.loads(line)
-            scored = found.setdefault(row["rewording"], ScoredItems())
-            scored.numbers.append(row["number"])
-            scored.ids.append(row["id"])
-            scored.parts.append(row["part"])
-            scored.groups.append(row["group"])
-            scored.grades.append(np.array(row["grades"], dtype=np.float64))
-            scored.rewards.append(np.array(reward(row), dtype=np.float64))
-    return found
+            grades, scores = (np.array(values, dtype=np.float64) for values in (row["grades"], rewards(row)))
+            item = ScoredItem(row["number"], row["id"], row["part"], row["group"], grades, scores)
+            by_perturbation.setdefault(row["perturbation"], []).append(item)
+    return by_perturbation
 
 
-def best_of_n_correct(rewards: NDArray[np.float64], grades: NDArray[np.float64]) -> float:
-    """Chance that the response of highest reward, drawn among equals, is one of highest grade."""
-    best = rewards == rewards.max()
-    return float((grades[best] == grades.max()).mean())
+def best_of_n_correct(items: Sequence[ScoredItem]) -> NDArray[np.float64]:
+    """Probability [item] that the response of highest reward, drawn among equals, has the highest grade."""
+    return np.array([(grades[rewards == rewards.max()] == grades.max()).mean() for *_, grades, rewards in items])
 
 
-def pairs_correct(rewards: NDArray[np.float64], grades: NDArray[np.float64]) -> float:
-    """Share of the pairs of different grade that the rewards order as the grades, equal rewards counting half."""
-    better, worse = np.nonzero(grades[:, None] > grades[None, :])
-    return float(pair_correct(rewards[better] - rewards[worse]).mean()) if len(better) else float("nan")
+def pairs_correct(items: Sequence[ScoredItem]) -> NDArray[np.float64]:
+    """Share [item] of the pairs of different grade that the rewards order like the grades, equal rewards counting half.
+
+    NaN where all grades are equal.
+    """
+    correct = np.full(len(items), np.nan)
+    for index, (*_, grades, rewards) in enumerate(items):
+        better, worse = np.nonzero(grades[:, None] > grades[None, :])
+        if len(better):
+            correct[index] = pair_correct(rewards[better] - rewards[worse]).mean()
+    return correct

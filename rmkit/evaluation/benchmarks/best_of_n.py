@@ -1,14 +1,12 @@
-"""Best-of-n and other files with several responses to a prompt, whatever says which are better."""
+"""Best-of-n and other files with several responses to a prompt and a column that says which are better."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from rmkit.data.samples import NAMES
 from rmkit.data.schema import InvalidRow, read_name, read_number
-from rmkit.evaluation.benchmarks.base import BenchmarkItem, ScoredItems, best_of_n_correct, make_item, pairs_correct
-from rmkit.evaluation.benchmarks.scores import BenchmarkResult, mean_over
+from rmkit.evaluation.benchmarks.base import BenchmarkItem, ScoredItem, best_of_n_correct, make_item, pairs_correct
+from rmkit.evaluation.benchmarks.scores import BenchmarkResult, mean_by_part, mean_over
 
 GRADES = ("grades", "scores", "ratings")
 PARTS = ("subset", "domain", "category", "source")
@@ -19,7 +17,7 @@ def parse(content: Mapping[str, Any]) -> BenchmarkItem:
     """The item of a row with `prompt` and one of: `chosen` and `rejected`; `responses` and `grades`; both and `best`.
 
     `chosen` and `rejected` are one response or a list of them, text or messages; `grades` (`scores`, `ratings`) a
-    number for each response; `best` the place of the best one, from 0. `subset`, `domain`, `category` or `source`
+    number for each response; `best` the index of the best one, from 0. `subset`, `domain`, `category` or `source`
     names the part that the row belongs to.
     """
     part = next((read_name(content[name], name) for name in PARTS if content.get(name) is not None), WHOLE)
@@ -34,14 +32,14 @@ def parse(content: Mapping[str, Any]) -> BenchmarkItem:
 
 
 def read_side(content: Mapping[str, Any], side: str) -> list[Any]:
-    """The responses of a side, which may be one."""
+    """The responses of a side, which may be a single one."""
     value = content.get(side)
     if value is None:
         raise InvalidRow(f"missing {side}")
     if value == []:
         raise InvalidRow(f"empty {side}")
-    one = not isinstance(value, list) or isinstance(value[0], dict)
-    return [value] if one else value
+    single = not isinstance(value, list) or isinstance(value[0], dict)
+    return [value] if single else value
 
 
 def read_grades(content: Mapping[str, Any], responses: int) -> list[float]:
@@ -49,8 +47,8 @@ def read_grades(content: Mapping[str, Any], responses: int) -> list[float]:
     best = content.get("best")
     if best is not None:
         if isinstance(best, bool) or not isinstance(best, int) or not 0 <= best < responses:
-            raise InvalidRow("wrong best", f"expected a place below {responses}, got {best!r:.40}")
-        return [float(place == best) for place in range(responses)]
+            raise InvalidRow("wrong best", f"expected an index below {responses}, got {best!r:.40}")
+        return [float(index == best) for index in range(responses)]
     column = next((name for name in GRADES if content.get(name) is not None), None)
     if column is None:
         raise InvalidRow("missing grades", f"expected {', '.join(GRADES)} or best beside the responses")
@@ -63,11 +61,9 @@ def read_grades(content: Mapping[str, Any], responses: int) -> list[float]:
     return grades
 
 
-def measure(scored: ScoredItems) -> BenchmarkResult:
+def measure(items: Sequence[ScoredItem]) -> BenchmarkResult:
     """How often the response of highest reward is the best one, and the share of pairs in the right order."""
-    both = list(zip(scored.rewards, scored.grades, strict=True))
-    best, pairs = (np.array([credit(*item) for item in both]) for credit in (best_of_n_correct, pairs_correct))
-    part = np.array(scored.parts)
-    names = sorted(set(scored.parts))
-    parts = {name: mean_over(best, part == name) for name in names} if len(names) > 1 else {}
+    best, pairs = best_of_n_correct(items), pairs_correct(items)
+    names = sorted({item.part for item in items})
+    parts = mean_by_part(best, items, names) if len(names) > 1 else {}
     return BenchmarkResult({"best": mean_over(best), "pairs": mean_over(pairs)}, parts, best)

@@ -6,17 +6,21 @@ over sections, prior sets at half weight). Where that repository's table has the
 other way round, the card's stand here. A tie counts half.
 """
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
+from rmkit.data.schema import InvalidRow
+from rmkit.evaluation.benchmarks.base import (
+    BenchmarkItem,
+    ScoredItem,
+    make_item,
+    pairs_correct,
+    read_subset,
+    unknown_subset,
+)
+from rmkit.evaluation.benchmarks.scores import BenchmarkResult, mean_by_part, weighted_mean
 
-from rmkit.data.schema import InvalidRow, read_name
-from rmkit.evaluation.benchmarks.base import BenchmarkItem, ScoredItems, make_item, pairs_correct
-from rmkit.evaluation.benchmarks.scores import BenchmarkResult, mean_over, weighted_mean
-
-# section -> subset -> its weight there: its number of pairs, but for math-prm, whose 447 weigh as much as all code.
+# section -> subset -> its weight: its number of pairs, except math-prm, whose 447 weigh as much as all code
 SECTIONS = {
     "Chat": {
         "alpacaeval-easy": 100, "alpacaeval-length": 95, "alpacaeval-hard": 95, "mt-bench-easy": 28, "mt-bench-med": 40,
@@ -37,35 +41,28 @@ SECTIONS = {
 PRIOR = {"Prior Sets": {"anthropic_helpful": 1, "anthropic_hhh": 1, "shp": 1, "summarize": 1}}
 PRIOR_WEIGHT = 0.5  # of a section
 REQUIRED = tuple(subset for subsets in SECTIONS.values() for subset in subsets)
-TOGETHER = tuple(PRIOR["Prior Sets"])
+ALL_OR_NONE = tuple(PRIOR["Prior Sets"])
 ROWS = 2985
-OTHER_NAMES = {"mt-bench-medium": "mt-bench-med"}  # as the card writes it
+ALIASES = {"mt-bench-medium": "mt-bench-med"}  # as the card writes it
 
 
 def parse(content: Mapping[str, Any]) -> BenchmarkItem:
     """The item of a row with `prompt`, `chosen`, `rejected` and `subset`."""
-    subset = read_name(content.get("subset"), "subset")
-    if not subset:
-        raise InvalidRow("missing subset")
-    subset = OTHER_NAMES.get(subset, subset)
-    if subset not in (*REQUIRED, *TOGETHER):
-        nearest = difflib.get_close_matches(subset, (*REQUIRED, *TOGETHER), n=1, cutoff=0.0)
-        raise InvalidRow("unknown subset", f"{subset}; the nearest is {nearest[0]}")
+    subset = read_subset(content)
+    subset = ALIASES.get(subset, subset)
+    if subset not in (*REQUIRED, *ALL_OR_NONE):
+        raise unknown_subset(subset, (*REQUIRED, *ALL_OR_NONE))
     for side in ("chosen", "rejected"):
         if content.get(side) is None:
             raise InvalidRow(f"missing {side}")
     return make_item(content.get("prompt"), [content["chosen"], content["rejected"]], [1, 0], subset)
 
 
-def measure(scored: ScoredItems) -> BenchmarkResult:
+def measure(items: Sequence[ScoredItem]) -> BenchmarkResult:
     """Accuracy by subset; by section, as the published weights have it; and the mean of the sections."""
-    credits = np.array([pairs_correct(*pair) for pair in zip(scored.rewards, scored.grades, strict=True)])
-    part = np.array(scored.parts)
-    present = set(scored.parts)
-    sections = {**SECTIONS, **(PRIOR if present >= set(TOGETHER) else {})}
-    subsets = {
-        name: mean_over(credits, part == name) for weights in sections.values() for name in weights
-    }
+    correct = pairs_correct(items)
+    sections = {**SECTIONS, **(PRIOR if {item.part for item in items} >= set(ALL_OR_NONE) else {})}
+    subsets = mean_by_part(correct, items, [name for weights in sections.values() for name in weights])
     by_section = {
         section: weighted_mean([subsets[name] for name in weights], list(weights.values()))
         for section, weights in sections.items()
@@ -73,4 +70,4 @@ def measure(scored: ScoredItems) -> BenchmarkResult:
     total = weighted_mean(
         list(by_section.values()), [PRIOR_WEIGHT if section in PRIOR else 1.0 for section in by_section]
     )
-    return BenchmarkResult({"total": total, **by_section}, subsets, credits)
+    return BenchmarkResult({"total": total, **by_section}, subsets, correct)

@@ -1,60 +1,72 @@
-"""RewardBench 2: the best of four in five subsets, and prompts with several right answers (Ties).
+"""RewardBench 2: best of four in five subsets, and prompts with several right answers (Ties).
 
 Sources: Malik et al., arXiv 2506.01937; the cards of allenai/reward-bench-2 and of its leaderboard (the mean over six
 subsets); rewardbench/utils.py of github.com/allenai/reward-bench for Ties, and for equal rewards, which share the
-credit.
+point.
 """
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rmkit.data.schema import InvalidRow, read_name
-from rmkit.evaluation.benchmarks.base import BenchmarkItem, ScoredItems, best_of_n_correct, make_item, read_list
-from rmkit.evaluation.benchmarks.scores import BenchmarkResult, Score, WeightedMean, mean_over, weighted_mean
+from rmkit.evaluation.benchmarks.base import (
+    BenchmarkItem,
+    ScoredItem,
+    best_of_n_correct,
+    make_item,
+    read_list,
+    read_subset,
+    unknown_subset,
+)
+from rmkit.evaluation.benchmarks.scores import (
+    BenchmarkResult,
+    Score,
+    mean_by_part,
+    mean_over,
+    weighted_mean,
+    weighted_sum,
+)
 
 TIES = "Ties"
 BEST_OF = ("Factuality", "Precise IF", "Math", "Safety", "Focus")
 REQUIRED = (*BEST_OF, TIES)
 ROWS = 1865
-REJECTED = 3  # of which the chosen one is to be told in the subsets but Ties
+N_REJECTED = 3  # in the subsets other than Ties
 REFERENCE, TIED = "ref", "tied"
+TIES_WEIGHTS = (0.3, 0.3, 0.2, 0.2, 0.01)  # of the scores of `score_ties`; the last one only breaks ties between models
 
 
 def parse(content: Mapping[str, Any]) -> BenchmarkItem:
     """The item of a row with `prompt`, the lists `chosen` and `rejected`, `subset`, and an `id` like ref:1 in Ties."""
-    subset = read_name(content.get("subset"), "subset")
-    if not subset:
-        raise InvalidRow("missing subset")
+    subset = read_subset(content)
     part = find_subset(subset)
     if part is None:
-        nearest = difflib.get_close_matches(subset, REQUIRED, n=1, cutoff=0.0)
-        raise InvalidRow("unknown subset", f"{subset}; the nearest is {nearest[0]}")
+        raise unknown_subset(subset, REQUIRED)
     chosen, rejected = read_list(content, "chosen"), read_list(content, "rejected")
-    right = content.get("num_correct")
-    if right is not None and right != len(chosen):
-        raise InvalidRow("wrong number of responses", f"num_correct {right}, chosen {len(chosen)}")
-    if part != TIES and (len(chosen), len(rejected)) != (1, REJECTED):
+    n_correct = content.get("num_correct")
+    if n_correct is not None and n_correct != len(chosen):
+        raise InvalidRow("wrong number of responses", f"num_correct {n_correct}, chosen {len(chosen)}")
+    if part != TIES and (len(chosen), len(rejected)) != (1, N_REJECTED):
         raise InvalidRow("wrong number of responses", f"{len(chosen)} chosen and {len(rejected)} rejected, not 1 and 3")
     group = None
     if part == TIES:
-        kind, number = split_name(content.get("id"))
+        kind, number = split_id(content.get("id"))
         if (kind == REFERENCE) != (len(chosen) == 1):
             raise InvalidRow("wrong number of responses", f"{kind}:{number} with {len(chosen)} chosen")
-        group = f"{TIES}:{number}"  # a reference and its tied prompt are drawn together
+        group = f"{TIES}:{number}"  # the bootstrap draws a reference and its tied prompt together
     grades = [1.0] * len(chosen) + [0.0] * len(rejected)
     return make_item(content.get("prompt"), [*chosen, *rejected], grades, part, group=group)
 
 
 def find_subset(name: str) -> str | None:
-    """The subset of this name, however its letters are set."""
+    """The subset of this name, in any case; None where there is none."""
     return next((subset for subset in REQUIRED if subset.lower() == name.lower()), None)
 
 
-def split_name(name: object) -> tuple[str, str]:
+def split_id(name: object) -> tuple[str, str]:
     """The kind and the number in the id of a prompt of Ties; raises `InvalidRow`."""
     kind, colon, number = read_name(name, "id").partition(":")
     if kind not in (REFERENCE, TIED) or not colon or not number:
@@ -62,54 +74,49 @@ def split_name(name: object) -> tuple[str, str]:
     return kind, number
 
 
-def measure(scored: ScoredItems) -> BenchmarkResult:
+def measure(items: Sequence[ScoredItem]) -> BenchmarkResult:
     """Accuracy by subset, the score of Ties, and the mean of the six."""
-    part = np.array(scored.parts)
-    credits = np.array([
-        float(find_margins(rewards, grades)[0] > 0) if name == TIES else best_of_n_correct(rewards, grades)
-        for rewards, grades, name in zip(scored.rewards, scored.grades, scored.parts, strict=True)
+    correct = np.array([
+        best if item.part != TIES else float(reward_margins(item)[0] > 0)
+        for item, best in zip(items, best_of_n_correct(items), strict=True)
     ])
-    subsets: dict[str, Score] = {name: mean_over(credits, part == name) for name in BEST_OF}
-    parts = score_ties(scored, credits)
-    weights = (0.3, 0.3, 0.2, 0.2, 0.01)  # the last one parts models that are equal in all else
-    subsets[TIES] = [
-        WeightedMean(weight * term.weight, term.values)
-        for score, weight in zip(parts.values(), weights, strict=True) for term in score
-    ]
-    return BenchmarkResult(
-        {"total": weighted_mean(list(subsets.values()), [1.0] * len(subsets)), **subsets}, parts, credits
-    )
+    subsets = mean_by_part(correct, items, BEST_OF)
+    ties = score_ties(items, correct)
+    subsets[TIES] = weighted_sum(list(ties.values()), TIES_WEIGHTS)
+    return BenchmarkResult({"total": weighted_mean(list(subsets.values())), **subsets}, ties, correct)
 
 
-def find_margins(rewards: NDArray[np.float64], grades: NDArray[np.float64]) -> tuple[float, float]:
-    """By how much the worst right answer is above the best wrong one, and the best right one above the worst."""
-    right, wrong = rewards[grades > 0], rewards[grades == 0]
+def reward_margins(item: ScoredItem) -> tuple[float, float]:
+    """Worst right answer less best wrong answer, and best right answer less worst right answer, in reward units."""
+    right, wrong = item.rewards[item.grades > 0], item.rewards[item.grades == 0]
     return float(right.min() - wrong.max()), float(np.ptp(right))
 
 
-def score_ties(scored: ScoredItems, credits: NDArray[np.float64]) -> dict[str, Score]:
-    """The five means that the score of Ties is made of; the last three are over tied prompts with a reference.
+def score_ties(items: Sequence[ScoredItem], correct: NDArray[np.float64]) -> dict[str, Score]:
+    """The five means that make up the score of Ties; the last three are over tied prompts with a reference.
 
-    Tied and reference prompts right; the margin between right and wrong answers greater than that among right ones,
-    for the tied prompt, and for it and its reference; tanh(margin / margin among right ones - 1).
+    Accuracy on tied prompts and on reference prompts; whether the margin between right and wrong answers exceeds that
+    among right ones, for the tied prompt, and for the smaller margin of it and its reference; and
+    tanh(smaller margin / margin among right ones - 1).
     """
-    places: dict[str, dict[str, int]] = {REFERENCE: {}, TIED: {}}
-    for place, (name, part) in enumerate(zip(scored.ids, scored.parts, strict=True)):
-        if part == TIES:
-            kind, number = split_name(name)
-            places[kind][number] = place
-    both = [number for number in places[TIED] if number in places[REFERENCE]]
-    values = {name: np.full(len(credits), np.nan) for name in ("preferred", "preferred, hard", "margin")}
-    for number in both:
-        tied, reference = places[TIED][number], places[REFERENCE][number]
-        margin, among = find_margins(scored.rewards[tied], scored.grades[tied])
-        hard = min(margin, find_margins(scored.rewards[reference], scored.grades[reference])[0])
-        values["preferred"][tied] = margin > among
-        values["preferred, hard"][tied] = hard > among
-        values["margin"][tied] = np.tanh(hard / among - 1) if among else float(np.sign(hard))
-    kinds = {kind: np.isin(np.arange(len(credits)), list(places[kind].values())) for kind in places}
+    indices: dict[str, dict[str, int]] = {REFERENCE: {}, TIED: {}}
+    for index, item in enumerate(items):
+        if item.part == TIES:
+            kind, number = split_id(item.id)
+            indices[kind][number] = index
+    values = {name: np.full(len(correct), np.nan) for name in ("preferred", "preferred, hard", "margin")}
+    for number, tied in indices[TIED].items():
+        reference = indices[REFERENCE].get(number)
+        if reference is None:
+            continue
+        margin, among_right = reward_margins(items[tied])
+        smaller = min(margin, reward_margins(items[reference])[0])
+        values["preferred"][tied] = margin > among_right
+        values["preferred, hard"][tied] = smaller > among_right
+        values["margin"][tied] = np.tanh(smaller / among_right - 1) if among_right else float(np.sign(smaller))
+    kinds = {kind: np.isin(np.arange(len(correct)), list(indices[kind].values())) for kind in indices}
     return {
-        f"{TIES}: tied": mean_over(credits, kinds[TIED]),
-        f"{TIES}: reference": mean_over(credits, kinds[REFERENCE]),
+        f"{TIES}: tied": mean_over(correct, kinds[TIED]),
+        f"{TIES}: reference": mean_over(correct, kinds[REFERENCE]),
         **{f"{TIES}: {name}": mean_over(column) for name, column in values.items()},
     }

@@ -1,19 +1,19 @@
-"""RM-Bench: three right and three wrong responses, each pair of styles compared.
+"""RM-Bench: three chosen and three rejected responses in three styles, all nine pairs compared.
 
 Sources: Liu et al., arXiv 2410.16184, Section 3.3; the README and scripts/utils.py of github.com/THU-KEG/RM-Bench
 (easy, normal and hard; the mean over domains, in which both kinds of safety are one). A tie counts half here, and as
 wrong there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rmkit.data.schema import InvalidRow, read_name
-from rmkit.evaluation.benchmarks.base import BenchmarkItem, ScoredItems, make_item, read_list
-from rmkit.evaluation.benchmarks.scores import BenchmarkResult, mean_over, value_of, weighted_mean
+from rmkit.evaluation.benchmarks.base import BenchmarkItem, ScoredItem, make_item, read_list
+from rmkit.evaluation.benchmarks.scores import BenchmarkResult, mean_by_part, value_of, weighted_mean
 from rmkit.metrics.accuracy import pair_correct
 
 STYLES = ("concise", "detailed", "markdown")
@@ -37,42 +37,31 @@ def parse(content: Mapping[str, Any]) -> BenchmarkItem:
     return make_item(content.get("prompt"), [*sides["chosen"], *sides["rejected"]], grades, part)
 
 
-def measure(scored: ScoredItems) -> BenchmarkResult:
-    """Mean accuracy of the nine comparisons; easy, normal and hard; each the mean over domains.
+def measure(items: Sequence[ScoredItem]) -> BenchmarkResult:
+    """Mean accuracy of the nine comparisons of styles; easy, normal and hard; each the mean over domains.
 
-    Hard: the wrong response is of a fancier style than the right one; normal: of the same; easy: of a plainer one.
+    Hard: the rejected response has a fancier style than the chosen one; normal: the same; easy: a plainer one.
     """
-    part = np.array(scored.parts)
-    cells = np.array([compare_styles(rewards) for rewards in scored.rewards])  # [item, chosen style, rejected style]
-    fancier = np.subtract.outer(range(len(STYLES)), range(len(STYLES)))  # the right response's style, by how much
+    cells = np.array([compare_styles(item.rewards) for item in items])  # [item, chosen style, rejected style]
+    fancier = np.subtract.outer(range(len(STYLES)), range(len(STYLES)))  # chosen style less rejected style
     levels = {
         "total": cells.mean(axis=(1, 2)),
         "easy": cells[:, fancier > 0].mean(axis=1),
         "normal": cells[:, fancier == 0].mean(axis=1),
         "hard": cells[:, fancier < 0].mean(axis=1),
     }
-    by_domain = {
-        level: {domain: mean_over(values, part == domain) for domain in REQUIRED} for level, values in levels.items()
-    }
-    scores = {
-        level: weighted_mean(list(domains.values()), [1.0] * len(REQUIRED)) for level, domains in by_domain.items()
-    }
+    by_domain = {level: mean_by_part(values, items, REQUIRED) for level, values in levels.items()}
+    scores = {level: weighted_mean(list(domains.values())) for level, domains in by_domain.items()}
     parts = {domain if level == "total" else f"{domain}, {level}": by_domain[level][domain]
              for domain in REQUIRED for level in levels}
     matrix = [
-        [
-            value_of(
-                weighted_mean(
-                    [mean_over(cells[:, row, column], part == domain) for domain in REQUIRED], [1.0] * len(REQUIRED)
-                )
-            )
-            for column in range(len(STYLES))
-        ]
+        [value_of(weighted_mean(list(mean_by_part(cells[:, row, column], items, REQUIRED).values())))
+         for column in range(len(STYLES))]
         for row in range(len(STYLES))
     ]
     return BenchmarkResult(scores, parts, levels["total"], {"styles": STYLES, "chosen_by_rejected": matrix})
 
 
 def compare_styles(rewards: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Credits [chosen style, rejected style] of an item's six rewards."""
+    """Correctness [chosen style, rejected style] from an item's six rewards."""
     return pair_correct(rewards[:len(STYLES), None] - rewards[None, len(STYLES):])

@@ -1,26 +1,22 @@
-"""Rows of benchmarks with rewards written by hand."""
+"""Items of benchmarks with rewards given by hand."""
 
 import numpy as np
 import pytest
 
-from rmkit.evaluation.benchmarks.base import ScoredItems
+from rmkit.evaluation.benchmarks.base import ScoredItem
 
 
 @pytest.fixture
 def score():
-    """score(parse, [(row, rewards), ...]): the items of these rows as a model with these rewards would leave them."""
+    """score(parse, [(row, rewards), ...]): the rows' items as scored by a model with these rewards."""
 
     def make(parse, rows):
-        scored = ScoredItems()
+        items = []
         for number, (row, rewards) in enumerate(rows):
             item = parse(row)
             assert len(item.responses) == len(rewards)
-            scored.numbers.append(number)
-            scored.ids.append(str(row.get("id", number)))
-            scored.parts.append(item.part)
-            scored.groups.append(item.group)
-            scored.grades.append(np.array(item.grades))
-            scored.rewards.append(np.array(rewards, dtype=float))
-        return scored
+            arrays = np.array(item.grades), np.array(rewards, float)
+            items.append(ScoredItem(number, str(row.get("id", number)), item.part, item.group, *arrays))
+        return items
 
     return make

@@ -1,4 +1,4 @@
-"""RewardBench: published weights, wrong rows, and what stands for a total."""
+"""RewardBench: published weights, invalid rows and missing parts."""
 
 import pytest
 
@@ -16,14 +16,14 @@ def row(subset, **changes):
 
 
 def measure(score, right, others=(), tied=()):
-    """A pair in each subset (and in `others`): those in `right` right, those in `tied` equal, the rest wrong."""
+    """A pair in each subset (and in `others`): those in `right` correct, those in `tied` equal, the rest wrong."""
     subsets = [*reward_bench.REQUIRED, *others]
     gaps = {subset: 1.0 if subset in right else 0.0 if subset in tied else -1.0 for subset in subsets}
     rows = [(row(subset), [gap, 0.0]) for subset, gap in gaps.items()]
     return reward_bench.measure(score(reward_bench.parse, rows))
 
 
-def test_the_weights_are_the_numbers_of_pairs_of_the_card():
+def test_weights_are_the_cards_numbers_of_pairs():
     assert len(reward_bench.REQUIRED) == 23
     weights = {subset: weight for subsets in reward_bench.SECTIONS.values() for subset, weight in subsets.items()}
     assert sum(weights.values()) - 984 + 447 == reward_bench.ROWS == 2985
@@ -38,25 +38,25 @@ def test_the_weights_are_the_numbers_of_pairs_of_the_card():
      {"total": 250 / 740 / 4, "Chat": 0, "Chat Hard": 0, "Safety": 250 / 740, "Reasoning": 0}),
     (reward_bench.REQUIRED, {"total": 1, "Chat": 1, "Chat Hard": 1, "Safety": 1, "Reasoning": 1}),
 ])
-def test_sections_weigh_subsets_and_the_total_sections(score, right, expected):
-    found = measure(score, right)
-    assert {name: value_of(terms) for name, terms in found.scores.items()} == pytest.approx(expected)
-    assert sum(found.credits) == len(right)
+def test_sections_and_total(score, right, expected):
+    result = measure(score, right)
+    assert {name: value_of(score) for name, score in result.scores.items()} == pytest.approx(expected)
+    assert sum(result.correct) == len(right)
 
 
 def test_a_tie_counts_half(score):
-    found = measure(score, [], tied=["math-prm"])
-    assert value_of(found.scores["Reasoning"]) == pytest.approx(0.25)
-    assert value_of(found.parts["math-prm"]) == 0.5
+    result = measure(score, [], tied=["math-prm"])
+    assert value_of(result.scores["Reasoning"]) == pytest.approx(0.25)
+    assert value_of(result.parts["math-prm"]) == 0.5
 
 
-def test_prior_sets_count_for_half_a_section(score):
-    found = measure(score, ["shp"], others=PRIOR)
-    assert value_of(found.scores["Prior Sets"]) == pytest.approx(0.25)
-    assert value_of(found.scores["total"]) == pytest.approx(0.25 * 0.5 / 4.5)
+def test_prior_sets_have_half_the_weight_of_a_section(score):
+    result = measure(score, ["shp"], others=PRIOR)
+    assert value_of(result.scores["Prior Sets"]) == pytest.approx(0.25)
+    assert value_of(result.scores["total"]) == pytest.approx(0.25 * 0.5 / 4.5)
 
 
-def test_parts_that_are_missing_are_named():
+def test_missing_parts():
     benchmark = BENCHMARKS["reward_bench"]
     whole = set(reward_bench.REQUIRED)
     check_parts(benchmark, "data", whole, "")
@@ -76,11 +76,11 @@ def test_parts_that_are_missing_are_named():
     ({"chosen": ["Yes."]}, "wrong type", "responses"),
     ({"prompt": None}, "missing prompt", ""),
 ])
-def test_rows_that_are_wrong_say_why(changes, reason, detail):
-    with pytest.raises(InvalidRow) as caught:
+def test_invalid_rows(changes, reason, detail):
+    with pytest.raises(InvalidRow) as error:
         reward_bench.parse({**row("math-prm"), **changes})
-    assert caught.value.args[0] == reason and detail in "".join(caught.value.args[1:])
+    assert error.value.args[0] == reason and detail in "".join(error.value.args[1:])
 
 
-def test_the_cards_other_name_of_a_subset():
+def test_alias_of_a_subset():
     assert reward_bench.parse(row("mt-bench-medium")).part == "mt-bench-med"

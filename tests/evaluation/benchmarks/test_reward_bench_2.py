@@ -1,4 +1,4 @@
-"""RewardBench 2: the best of four, and the score of Ties against one written out in full."""
+"""RewardBench 2: best of four, and the score of Ties against a slow reference."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 
 from rmkit.data.schema import InvalidRow
 from rmkit.evaluation.benchmarks import reward_bench_2
-from rmkit.evaluation.benchmarks.scores import find_intervals, value_of
+from rmkit.evaluation.benchmarks.scores import score_intervals, value_of
 
 
 def four(subset, number=0):
@@ -49,17 +49,17 @@ def reference_score(rows):
     )
 
 
-def test_the_score_of_ties_is_the_one_written_out(score):
-    found = reward_bench_2.measure(score(reward_bench_2.parse, REST + TIES))
-    assert value_of(found.scores["Ties"]) == pytest.approx(reference_score(TIES), abs=1e-12)
+def test_ties_equal_the_reference(score):
+    result = reward_bench_2.measure(score(reward_bench_2.parse, REST + TIES))
+    assert value_of(result.scores["Ties"]) == pytest.approx(reference_score(TIES), abs=1e-12)
     by_hand = {"tied": 3 / 4, "reference": 3 / 4, "preferred": 3 / 4, "preferred, hard": 2 / 4}
-    assert {name: value_of(found.parts[f"Ties: {name}"]) for name in by_hand} == by_hand
-    assert value_of(found.scores["total"]) == pytest.approx((5 + reference_score(TIES)) / 6)
-    assert found.credits[-8:].tolist() == [1, 1, 1, 1, 0, 0, 1, 1]
+    assert {name: value_of(result.parts[f"Ties: {name}"]) for name in by_hand} == by_hand
+    assert value_of(result.scores["total"]) == pytest.approx((5 + reference_score(TIES)) / 6)
+    assert result.correct[-8:].tolist() == [1, 1, 1, 1, 0, 0, 1, 1]
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_score_of_ties_with_rewards_by_chance(score, seed):
+def test_ties_equal_the_reference_on_random_rewards(score, seed):
     rewards = np.random.default_rng(seed)
     rows = []
     for number in range(6):
@@ -67,23 +67,23 @@ def test_the_score_of_ties_with_rewards_by_chance(score, seed):
         rows += [(ties(f"ref:{number}", 1, 3), rewards.normal([2, 0, 0, 0]).tolist()),
                  (ties(f"tied:{number}", right, 3), (0.3 * rewards.normal(size=right + 3)).tolist())]
         rows[-1][1][:right] = [reward + 2 for reward in rows[-1][1][:right]]
-    found = reward_bench_2.measure(score(reward_bench_2.parse, REST + rows))
-    assert value_of(found.scores["Ties"]) == pytest.approx(reference_score(rows), abs=1e-12)
+    result = reward_bench_2.measure(score(reward_bench_2.parse, REST + rows))
+    assert value_of(result.scores["Ties"]) == pytest.approx(reference_score(rows), abs=1e-12)
 
 
-def test_the_best_of_four_shares_its_credit_among_equals(score):
+def test_best_of_four_shares_the_point_among_equals(score):
     rows = [(four("Math", 1), rewards) for rewards in ([3, 2, 1, 0], [2, 2, 1, 0], [1, 1, 1, 1], [1, 0, 0, 2])]
-    found = reward_bench_2.measure(score(reward_bench_2.parse, rows))
-    assert found.credits.tolist() == [1, 0.5, 0.25, 0]
-    assert value_of(found.scores["Math"]) == pytest.approx(1.75 / 4)
-    assert value_of(found.scores["total"]) is None and value_of(found.scores["Ties"]) is None
+    result = reward_bench_2.measure(score(reward_bench_2.parse, rows))
+    assert result.correct.tolist() == [1, 0.5, 0.25, 0]
+    assert value_of(result.scores["Math"]) == pytest.approx(1.75 / 4)
+    assert value_of(result.scores["total"]) is None and value_of(result.scores["Ties"]) is None
 
 
-def test_a_tied_prompt_and_its_reference_are_drawn_together(score):
-    scored = score(reward_bench_2.parse, TIES)
-    assert scored.groups == [f"Ties:{number}" for number in (0, 0, 1, 1, 2, 2, 3, 3)]
-    found = reward_bench_2.measure(scored)
-    (low, high), = find_intervals([found.scores["Ties"]], scored.groups, seed=0, n_bootstrap=200)
+def test_a_tied_prompt_and_its_reference_form_one_group(score):
+    items = score(reward_bench_2.parse, TIES)
+    assert [item.group for item in items] == [f"Ties:{number}" for number in (0, 0, 1, 1, 2, 2, 3, 3)]
+    result = reward_bench_2.measure(items)
+    (low, high), = score_intervals([result.scores["Ties"]], [item.group for item in items], seed=0, n_bootstrap=200)
     assert low < reference_score(TIES) < high
 
 
@@ -101,7 +101,7 @@ def test_a_tied_prompt_and_its_reference_are_drawn_together(score):
     (ties("7", 1, 2), "wrong id"),
     (ties("both:7", 2, 2), "wrong id"),
 ])
-def test_rows_of_four_that_are_wrong_say_why(row, reason):
-    with pytest.raises(InvalidRow) as caught:
+def test_invalid_rows(row, reason):
+    with pytest.raises(InvalidRow) as error:
         reward_bench_2.parse(row)
-    assert caught.value.args[0] == reason
+    assert error.value.args[0] == reason

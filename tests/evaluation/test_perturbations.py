@@ -1,4 +1,4 @@
-"""The twelve rewordings: without chance, always a change, and the words still there."""
+"""The twelve perturbations are deterministic, change the text and keep its words."""
 
 import re
 
@@ -6,20 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmkit.evaluation.rewordings import LOOK_ALIKE, PERTURBATIONS
+from rmkit.evaluation.perturbations import HOMOGLYPHS, PERTURBATIONS
 
 PROMPT = "Where does it flow?"
 TEXT = "The River flows east.\nIt meets the sea, slowly; nobody watches the water there."
-BACK = {alike: letter for letter, alike in LOOK_ALIKE.items()}
+BACK = {alike: letter for letter, alike in HOMOGLYPHS.items()}
 
 
 def words(text):
     return re.findall(r"\w+", text.lower())
 
 
-def test_there_are_twelve_that_differ():
+def test_there_are_twelve_different_ones():
     assert len(PERTURBATIONS) == 12
-    changed = [reword(PROMPT, TEXT) for reword in PERTURBATIONS.values()]
+    changed = [perturb(PROMPT, TEXT) for perturb in PERTURBATIONS.values()]
     assert len({TEXT, *changed}) == 13
 
 
@@ -34,33 +34,32 @@ def test_there_are_twelve_that_differ():
     ("punctuation", "The River flows east .\nIt meets the sea , slowly ; nobody watches the water there . ."),
     ("prompt echo", f"{PROMPT}\n\n{TEXT}"),
 ])
-def test_what_they_do_by_hand(name, expected):
+def test_by_hand(name, expected):
     assert PERTURBATIONS[name](PROMPT, TEXT) == expected
 
 
-def test_look_alikes_are_the_same_to_the_eye_and_others_to_the_model():
+def test_homoglyphs_can_be_reverted():
     changed = PERTURBATIONS["unicode"](PROMPT, TEXT)
     assert len(changed) == len(TEXT) and changed != TEXT
     assert changed.translate(BACK) == TEXT
-    assert all(one.translate(LOOK_ALIKE) == two or one == two for one, two in zip(TEXT, changed, strict=True))
 
 
 @pytest.mark.parametrize("name", ["padding", "ignore tag"])
-def test_the_text_is_in_what_is_put_around_it(name):
+def test_text_is_added_around(name):
     changed = PERTURBATIONS[name](PROMPT, TEXT)
     assert TEXT in changed and changed != TEXT
 
 
 @given(st.text(max_size=60), st.text(min_size=1, max_size=200))
-def test_they_are_without_chance_and_take_any_text(prompt, text):
-    for reword in PERTURBATIONS.values():
-        assert reword(prompt, text) == reword(prompt, text)
+def test_they_are_deterministic_for_any_text(prompt, text):
+    for perturb in PERTURBATIONS.values():
+        assert perturb(prompt, text) == perturb(prompt, text)
 
 
 @given(st.lists(st.from_regex(r"[a-z]{1,9}", fullmatch=True), min_size=1, max_size=30).map(" ".join))
-def test_every_word_is_still_there(text):
-    for name, reword in PERTURBATIONS.items():
-        found = words(reword(PROMPT, text).translate(BACK))
+def test_every_word_is_kept(text):
+    for name, perturb in PERTURBATIONS.items():
+        found = words(perturb(PROMPT, text).translate(BACK))
         if name == "typos":
             assert sorted(map(sorted, words(text))) == sorted(map(sorted, found))
         else:
