@@ -37,7 +37,7 @@ class RunConfig:
         "rmkit.commands.read:ReadConfig", "Reading the pairs.", fixed=("data", "model_name_or_path", "output_dir")
     )
     vote: dict[str, Any] = section(
-        "rmkit.commands.vote_config:VoteConfig", "The vote.", fixed=("data", "model_name_or_path", "output_dir")
+        "rmkit.commands.vote:VoteConfig", "The vote.", fixed=("data", "model_name_or_path", "output_dir")
     )
     repair: dict[str, Any] = section(
         "rmkit.commands.repair:RepairConfig", "The label repair.", fixed=("votes", "output_dir")

@@ -8,7 +8,7 @@ import pytest
 from datasets import Dataset
 
 from rmkit.cli import main
-from rmkit.commands import score as scoring
+from rmkit.models import score_file as scoring
 from rmkit.commands.score import ScoreConfig, score
 from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
@@ -165,7 +165,7 @@ def test_parquet_rows_are_scored_too(model, tmp_path):
 
 
 def test_refusals(rows_file, model, tmp_path):
-    with pytest.raises(InputError, match="max_tokens_per_batch: expected at least 1 token"):
+    with pytest.raises(InputError, match="max_tokens_per_batch: expected int >= 1"):
         configure(rows_file, model, tmp_path, max_tokens_per_batch=0)
     with pytest.raises(InputError, match="data .*nowhere.jsonl"):
         score(configure(tmp_path / "nowhere.jsonl", model, tmp_path))

@@ -78,7 +78,7 @@ def test_members_of_a_vote_take_the_same_options(tiny_pairs, labelled_folder, ti
         "gradient_accumulation_steps": 2, "lora_rank": 4, "max_steps": 2, "disable_tqdm": True, "report_to": "none",
     }
     config = VoteConfig(
-        data=str(labelled_folder), model_name_or_path=str(tiny_base), output_dir=str(tmp_path / "votes"), kind="full",
+        data=str(labelled_folder), model_name_or_path=str(tiny_base), output_dir=str(tmp_path / "votes"), voters="full",
         members=2, folds=0, max_length=128, train=options,
     )
     vote(config)

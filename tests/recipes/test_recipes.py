@@ -46,7 +46,7 @@ def test_run(path, own_data, tiny_base, tmp_path):
     changes = {"output_dir": str(tmp_path / "out"), "vote.members": 2,
                "evaluate.n_bootstrap": 20}
     changes |= {f"{section}.{name}": value for section in ("train",) for name, value in TRAINING.items()}
-    if recipe["vote"]["kind"] == "full":
+    if recipe["vote"]["voters"] == "full":
         changes |= {f"vote.train.{name}": value for name, value in TRAINING.items()}
     if recipe["vote"]["folds"]:
         changes["vote.folds"] = 2

@@ -146,11 +146,6 @@ def test_a_run_killed_in_the_second_turn_goes_on_there(make, two_turns, monkeypa
     assert read_rows(sample(other)) == whole and asked == [9, 6, 0, 4]
 
 
-def test_rows_drawn_before_there_were_turns_are_not_drawn_again(make):
-    folder = sample(make())
-    assert "turns" not in read_record(folder)["config"]
-
-
 def test_both_turns_are_graded_by_any_judge(two_turns, tiny_base, tiny_reward_model, tmp_path):
     """From a file of prompts to grades by turn, by commands alone."""
     for name, seed in (("one", "2"), ("other", "3")):
