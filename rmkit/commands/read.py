@@ -65,11 +65,12 @@ def read(config: ReadConfig) -> Path:
     from rmkit.data.sources import find_files
     from rmkit.data.splits import SPLITS, assign_split
 
-    fractions = {
-        "validation": 0.0 if config.validation else config.validation_fraction,
-        "test": 0.0 if config.test else config.test_fraction,
-    }
-    split_of = partial(assign_split, seed=config.seed, **{f"{name}_fraction": value for name, value in fractions.items()})
+    split_of = partial(
+        assign_split,
+        seed=config.seed,
+        validation_fraction=0.0 if config.validation else config.validation_fraction,
+        test_fraction=0.0 if config.test else config.test_fraction,
+    )
     sources = [Source(config.data, config.split, split_of)]
     if config.validation:
         sources.append(Source(config.validation, "validation", lambda prompt: "validation"))

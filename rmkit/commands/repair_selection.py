@@ -32,7 +32,7 @@ class Candidate:
 
     def repair(self, strength: NDArray[np.float64], **settings: Any) -> Repair:
         """The labels under this recipe; `settings`: further arguments of `repair_labels`."""
-        fraction = {} if self.fraction is None else {"fraction": self.fraction}
+        fraction: dict[str, Any] = {} if self.fraction is None else {"fraction": self.fraction}
         return repair_labels(strength, recipe=self.recipe, **fraction, **settings)
 
 

@@ -145,7 +145,8 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str | InputErro
     if distinct:
         batch = tokenizer(distinct, return_attention_mask=False, return_token_type_ids=False, verbose=False)
         encodings = batch.encodings or ()
-    results: dict[str | InputError, Tokens | InputError] = {text: text for text in texts if isinstance(text, InputError)}
+    results: dict[str | InputError, Tokens | InputError] = {}
+    results |= {text: text for text in texts if isinstance(text, InputError)}
     for text, encoding in zip(distinct, encodings, strict=True):
         try:
             results[text] = Tokens(text, encoding, tokenizer)

@@ -38,7 +38,9 @@ def encode_pairs(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_lengt
     )
 
 
-def encode_pair_batch(batch: Mapping[str, list], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list]:
+def encode_pair_batch(
+    batch: Mapping[str, list], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> dict[str, list]:
     """Token ids of a batch of pairs."""
     ids = batch.get("id") or ["(without id)"] * len(batch["prompt"])
     pairs = list(zip(batch["prompt"], zip(batch["chosen"], batch["rejected"], strict=True), strict=True))

@@ -25,7 +25,8 @@ def read_completions(data: str, split: str, quarantine: RejectedRows) -> list[di
     rows = [{"prompt": prompt, COMPLETION: completion} for prompt, completion in pairs]
     if not rows:
         seen = Verbatim(f"none; rejected: {dict(quarantine.reasons)}")
-        raise_input_error(f"data {data}", "a row with prompt and completion, or messages", seen, f"See {quarantine.path}.")
+        expected = "a row with prompt and completion, or messages"
+        raise_input_error(f"data {data}", expected, seen, f"See {quarantine.path}.")
     return rows
 
 

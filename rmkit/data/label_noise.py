@@ -1,4 +1,4 @@
-"""Planting: label noise put into a file of pairs on purpose, its truth kept beside each pair."""
+"""Label flips injected into a file of pairs on purpose; the column `is_flipped` says where."""
 
 from array import array
 from pathlib import Path
@@ -12,10 +12,10 @@ from rmkit.preferences.noise import NoiseKind, sample_label_flips
 
 
 def inject_flips(path: Path, *, kind: NoiseKind, rate: float, seed: int) -> int:
-    """Flip the labels of a share of the pairs in the file at `path`, in place; how many were flipped.
+    """Flip the labels of a fraction of the pairs in the file at `path`, in place; returns how many.
 
-    A flipped pair has `chosen` and `rejected` swapped and its `gold_gap` negated; `planted` says so for every pair.
-    Which pairs: `rmkit.preferences.noise.sample_label_flips`. Raises `InputError` for kind "small_gap" without a gold gap.
+    A flipped pair has `chosen` and `rejected` swapped and its `gold_gap` negated; every pair gets `is_flipped`. Which
+    pairs: `rmkit.preferences.sample_label_flips`. Raises `InputError` for kind "small_gap" without a gold gap.
     """
     with pyarrow.parquet.ParquetFile(path) as table:
         names = table.schema_arrow.names

@@ -72,7 +72,7 @@ def read_pairs(
     tokenizer: PreTrainedTokenizerBase | None = None,
     max_length: int | None = None,
 ) -> ReadSummary:
-    """Stream the pairs in `sources` into `directory`/SPLIT.parquet and all other rows into `directory`/quarantine.jsonl.
+    """Stream the pairs in `sources` into `directory`/SPLIT.parquet, all other rows into `directory`/quarantine.jsonl.
 
     `columns` maps our columns to theirs. With a `tokenizer`, pairs with a response of more than `max_length` tokens are
     rejected, and pairs whose prompt would be truncated are counted. Memory is bounded by one row group and 16 bytes per

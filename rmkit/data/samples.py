@@ -191,8 +191,8 @@ def read_prompts(
     does not depend. Rows without a prompt to answer go into `quarantine`. Raises `InputError` where none has one.
     """
     rows: dict[str, tuple[str, int, dict[str, Any]]] = {}
-    for row, prompt in parse_rows(data, split, parse_prompt, quarantine):
-        others = {name: value for name, value in dict(row.content).items() if name not in RESPONSES}
+    for _, (content, prompt) in parse_rows(data, split, lambda row: (row, parse_prompt(row)), quarantine):
+        others = {name: value for name, value in content.items() if name not in RESPONSES}
         key = sha256_text(json.dumps([seed, prompt]))
         rows.setdefault(key, (key, len(rows), {**others, "prompt": prompt}))
     if not rows:

@@ -53,8 +53,8 @@ def encode_group_batch(
 def split_into_units(groups: Sequence[Sequence[TokenIds]], max_tokens_per_batch: int | None) -> dict[str, list]:
     """The sequences of all groups, in order, in units of one group each: `input_ids` [unit, sequence, token].
 
-    A unit has at most `max_tokens_per_batch` tokens, those that its sequences begin with counted once, or one sequence. With
-    None nothing is shared: every sequence is a unit. `tokens`, `sequences`: [unit], their numbers.
+    A unit has at most `max_tokens_per_batch` tokens, the shared prefix of its sequences counted once, or one sequence.
+    With None nothing is shared: every sequence is a unit. `tokens`, `sequences`: [unit], how many there are.
     """
     units: dict[str, list] = {name: [] for name in UNIT_SCHEMA}
     for group in groups:
@@ -74,9 +74,9 @@ def split_into_units(groups: Sequence[Sequence[TokenIds]], max_tokens_per_batch:
 
 
 def token_batches(sizes: NDArray[np.integer], tokens: int, *, padded: bool) -> Iterator[slice]:
-    """Where batches of at most `tokens` tokens begin and end, or of one unit; `sizes`: of each, the largest first.
+    """Slices of batches of at most `tokens` tokens, or of one unit; `sizes`: of each unit, in descending order.
 
-    Tokens are what the units have together or, where they are padded, their number times the largest.
+    A batch's tokens are the sum of its sizes or, where `padded`, their number times the largest.
     """
     start = 0
     while start < len(sizes):

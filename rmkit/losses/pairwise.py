@@ -2,8 +2,8 @@
 
 All share one vocabulary. `gap = chosen_rewards - rejected_rewards`; `target` is the probability that `chosen` is
 truly preferred (1 where not given), so that a flipped label is `1 - target`, a smoothed one `smooth_targets(target,
-label_smoothing)` and a soft one any number between; `margin` is subtracted from the gap, in reward units, with the gap's sign,
-so that flipping a pair negates its margin: loss(gap, target, margin) = loss(-gap, 1 - target, -margin).
+label_smoothing)` and a soft one any number between; `margin` is subtracted from the gap, in reward units, with the
+gap's sign, so that flipping a pair negates its margin: loss(gap, target, margin) = loss(-gap, 1 - target, -margin).
 
 Computed in float32 (float64 for float64 input) and returned in the dtype of the rewards, on their device. Half
 precision thus rounds the value that is logged, never the gradient's way to the rewards, and in float16 a sum over pairs
@@ -51,7 +51,8 @@ def bradley_terry_loss(
         InputError: on shapes other than [pair], an empty batch, a target outside [0, 1], a NaN or an infinity.
 
     Source: arXiv 2401.06080, Eqs. (2), (5) and (6). Differs from it: Eq. (6) prints the margin outside the sigmoid's
-    logarithm, where it could not change any gradient; here it is inside. Eq. (5)'s label_smoothing is a value of `target`.
+    logarithm, where it could not change any gradient; here it is inside. Eq. (5)'s alpha is a value of
+    `target`.
     """
     logit, target = _read_pairs(chosen_rewards, rejected_rewards, target, margin)
     return reduce(expected_loss(logistic, logit, target), reduction, _dtype(chosen_rewards, rejected_rewards))
@@ -116,7 +117,7 @@ def noise_corrected_loss(
 
 
 def smooth_targets(target: Tensor, label_smoothing: float) -> Tensor:
-    """Targets moved towards their opposite: target * (1 - label_smoothing) + (1 - target) * label_smoothing, elementwise.
+    """target * (1 - label_smoothing) + (1 - target) * label_smoothing, elementwise: targets moved to their opposite.
 
     Args:
         target: any shape, probabilities in [0, 1].
@@ -125,7 +126,7 @@ def smooth_targets(target: Tensor, label_smoothing: float) -> Tensor:
     Raises:
         InputError: on a target or an label_smoothing outside [0, 1].
 
-    Source: arXiv 2401.06080, Eq. (5), where label_smoothing is not given; 0.2 fits its Figure 6.
+    Source: arXiv 2401.06080, Eq. (5), whose alpha is not given; 0.2 fits its Figure 6.
     """
     check_unit_interval("target", target)
     if not 0 <= label_smoothing <= 1:

@@ -1,8 +1,6 @@
 import gzip
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -73,7 +71,8 @@ def test_validation_and_test_data_of_their_own(tmp_path, data):
 def test_noise_is_planted_in_training_pairs_only(tmp_path):
     data = write_pairs(tmp_path / "pairs.jsonl.gz", gold_gap=2.0)
     plain = read(ReadConfig(data=data, output_dir=str(tmp_path / "plain")))
-    noisy = read(ReadConfig(data=data, output_dir=str(tmp_path / "noisy"), label_noise=LabelNoise(kind="uniform", rate=0.3)))
+    noise = LabelNoise(kind="uniform", rate=0.3)
+    noisy = read(ReadConfig(data=data, output_dir=str(tmp_path / "noisy"), label_noise=noise))
     for split in ("validation", "test"):
         assert load(plain, split) == load(noisy, split)
     train = load(noisy, "train")
@@ -90,7 +89,8 @@ def test_lengths_by_the_models_tokenizer(tmp_path, tiny_base, capsys):
     rows = [{"prompt": f"{number} " * 60, "chosen": "blue", "rejected": "red " * (60 if number == 3 else 1)}
             for number in range(40)]
     file.write_text("\n".join(json.dumps(row) for row in rows))
-    folder = read(ReadConfig(data=str(file), output_dir=str(tmp_path / "out"), model_name_or_path=str(tiny_base), max_length=40))
+    lengths = {"model_name_or_path": str(tiny_base), "max_length": 40}
+    folder = read(ReadConfig(data=str(file), output_dir=str(tmp_path / "out"), **lengths))
     record = read_record(folder)
     assert record["quarantined"] == {"over-long response": 1}
     assert record["prompts_truncated"] == 39
@@ -146,13 +146,3 @@ def test_a_full_disk_is_one_line(tmp_path, data, capsys, monkeypatch):
     monkeypatch.setattr("pyarrow.parquet.ParquetWriter", fail)
     assert main(["read", "--data", data, "--output_dir", str(tmp_path / "out")]) == 2
     assert "No space left on device" in capsys.readouterr().err
-
-
-def test_the_command_itself(tmp_path, data):
-    command = [sys.executable, "-m", "rmkit", "read", "--output_dir", str(tmp_path / "out"), "--data"]
-    done = subprocess.run([*command, data], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout.startswith("rows in 200 = rows out 200 + quarantined 0\n")
-    refused = subprocess.run([*command, str(tmp_path / "no.jsonl")], capture_output=True, text=True, check=False,
-                             timeout=120)
-    assert refused.returncode == 2
-    assert refused.stderr.count("\n") == 1 and "Traceback" not in refused.stderr

@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import pytest
-from datasets import Dataset
 
 from rmkit.core.checks import InputError
 from rmkit.data.chat_template import encode
@@ -43,14 +42,6 @@ def test_rows_are_kept_or_set_aside_with_their_place(tmp_path):
     assert quarantine[0]["row"] == "oops"
     assert json.loads(quarantine[1]["row"]) == {**GOOD, "chosen": ""}
     assert reading.list_reasons() == [f"bad JSON: 1 (first at {data}:2)", f"empty chosen: 1 (first at {data}:4)"]
-
-
-def test_the_written_file_is_a_dataset_of_messages(tmp_path):
-    data = write_lines(tmp_path / "in.jsonl", [GOOD])
-    read(tmp_path / "out", data)
-    dataset = Dataset.from_parquet(str(tmp_path / "out" / "train.parquet"), cache_dir=str(tmp_path))
-    assert dataset.column_names == ["id", "prompt", "chosen", "rejected", "source"]
-    assert dataset[0]["chosen"] == [{"role": "assistant", "content": "A"}]
 
 
 def test_what_was_written_reads_back_the_same(tmp_path):
@@ -127,11 +118,6 @@ def test_no_usable_row_is_refused_and_leaves_its_quarantine(tmp_path):
     with pytest.raises(InputError, match="at least one usable row"):
         read(tmp_path / "out", good, data)
     assert sorted(os.listdir(tmp_path / "out")) == ["quarantine.jsonl"]
-
-
-def test_an_empty_file_is_refused(tmp_path):
-    with pytest.raises(InputError, match="rows in 0"):
-        read(tmp_path / "out", write_lines(tmp_path / "in.jsonl", ["", " "]))
 
 
 @pytest.mark.parametrize("columns", [{"source": "sorce"}, {"chosen": "chosn"}])

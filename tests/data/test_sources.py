@@ -65,24 +65,33 @@ def test_faults_stand_in_their_place(tmp_path):
     assert rows[3].raw == '{"chosen": "\\xff"}'
 
 
-def test_a_truncated_gzip_gives_its_whole_rows_and_one_fault(tmp_path):
+@pytest.mark.parametrize("damage", [lambda whole: whole[:-12], lambda whole: whole[:-6] + b"\xff" + whole[-5:]],
+                         ids=["truncated", "wrong checksum"])
+def test_a_damaged_gzip_gives_its_whole_rows_and_one_fault(tmp_path, damage):
     file = tmp_path / "rows.jsonl.gz"
-    file.write_bytes(gzip.compress(TEXT)[:-12])
-    rows = list(read_rows(str(file)))
-    kept = len(rows) - 1
-    assert [row.content for row in rows[:-1]] == ROWS[:kept]
-    assert rows[-1].content.reason == "damaged file"
-    assert rows[-1].line == kept + 1
-
-
-def test_a_gzip_with_a_wrong_checksum_is_told(tmp_path):
-    whole = bytearray(gzip.compress(TEXT))
-    whole[-6] ^= 0xFF
-    file = tmp_path / "rows.jsonl.gz"
-    file.write_bytes(whole)
+    file.write_bytes(damage(gzip.compress(TEXT)))
     *rows, last = read_rows(str(file))
-    assert [row.content for row in rows] == ROWS
-    assert last.content.reason == "damaged file"
+    assert [row.content for row in rows] == ROWS[:len(rows)]
+    assert (last.content.reason, last.line) == ("damaged file", len(rows) + 1)
+
+
+def test_a_json_list(tmp_path):
+    file = tmp_path / "rows.json"
+    file.write_bytes(b"\xef\xbb\xbf \n" + json.dumps(ROWS, indent=2).encode())
+    assert contents(file) == ROWS and places(file)[-1] == ("rows.json", 5)
+    file.write_bytes(TEXT)  # JSON lines of that name
+    assert contents(file) == ROWS
+
+
+@pytest.mark.parametrize("text, reasons", [
+    (b'[{"a": 1}, 3, "x"]', [None, "not an object", "not an object"]),
+    (b'[{"a": 1}, {"b"', ["damaged file"]),
+    (b'[{"a": "\xff"}]', ["damaged file"]),
+])
+def test_faults_of_a_json_list(tmp_path, text, reasons):
+    (tmp_path / "rows.json").write_bytes(text)
+    found = contents(tmp_path / "rows.json")
+    assert [content.reason if isinstance(content, RowError) else None for content in found] == reasons
 
 
 def test_parquet(tmp_path):
@@ -104,13 +113,6 @@ def test_a_damaged_row_group_loses_its_own_rows_only(tmp_path):
     assert [row.line for row in rows] == [1, 2, 3, 4, 5]
     assert [row.content for row in rows if not isinstance(row.content, RowError)] == [ROWS[0], ROWS[1], ROWS[4]]
     assert rows[2].content.reason == "damaged file"
-
-
-def test_a_file_that_is_no_parquet_is_refused(tmp_path):
-    file = tmp_path / "rows.parquet"
-    file.write_bytes(TEXT)
-    with pytest.raises(InputError, match="a Parquet file"):
-        contents(file)
 
 
 def test_a_saved_dataset(tmp_path):

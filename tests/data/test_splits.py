@@ -1,11 +1,9 @@
 import math
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmkit.core.checks import InputError
-from rmkit.data.splits import assign_split, check_fractions
+from rmkit.data.splits import assign_split
 
 
 def prompt(text):
@@ -38,9 +36,3 @@ def test_a_fraction_of_zero_leaves_the_split_out():
     splits = {assign_split(prompt(f"p{number}"), seed=0, validation_fraction=0.0, test_fraction=0.0)
               for number in range(1000)}
     assert splits == {"train"}
-
-
-@pytest.mark.parametrize("fractions", [(-0.1, 0.1), (0.1, 1.0), (0.5, 0.5), (float("nan"), 0.1)])
-def test_fractions_that_leave_nothing_are_refused(fractions):
-    with pytest.raises(InputError):
-        check_fractions(*fractions)

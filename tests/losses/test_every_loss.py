@@ -220,7 +220,7 @@ def test_get_pair_loss_sets_the_arguments_of_a_loss():
 
 @pytest.mark.parametrize(("name", "kwargs", "message"), [
     ("symetric", {}, "loss: expected one of .*Did you mean symmetric"),
-    ("noise_corrected", {}, "loss_kwargs: expected the arguments of loss noise_corrected: flip_rate.*Add or remove flip"),
+    ("noise_corrected", {}, "loss_kwargs: expected the arguments of loss noise_corrected: flip_rate.*Add or remove"),
     ("symmetric", {"flip_rate": 0.1}, "loss symmetric: none, got {'flip_rate': 0.1}. Add or remove flip_rate"),
     ("bradley_terry", {"margin": 0.1}, "Add or remove margin"),
     ("noise_corrected", {"flip_rate": 0.5}, "flip_rate: expected a number in"),
