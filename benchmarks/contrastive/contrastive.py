@@ -23,15 +23,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy.stats import t as student
 from tqdm import tqdm
 
 from benchmarks.contrastive.geometry import describe, embed
 from benchmarks.contrastive.tasks import Task, make_gold_task, make_ukp_task, read_arguments
-from benchmarks.label_repair.preference_strength import FAST
+from benchmarks.label_repair.data import FAST_WORLD
 from benchmarks.shared.cli import make_parser
 from benchmarks.shared.results import keep, summarise, write_results
+from benchmarks.shared.statistics import estimate_mean
 from rmkit.commands.train import TrainConfig, train
 from rmkit.core.stage import sha256_text
 from rmkit.data.parquet import write_table
@@ -44,7 +43,6 @@ ARMS: dict[str, dict[str, Any]] = {
     **{f"BT + {name}": {"contrastive": name} for name in VARIANTS},
 }
 RATES = {"ukp": (3e-5, 1e-4, 3e-4, 1e-3), "gold": (5e-4, 1e-3, 2e-3, 4e-3)}
-CONFIDENCE = 0.95
 LOOKED_AT = 1  # seeds whose embeddings are described
 
 
@@ -79,16 +77,6 @@ def compare(accuracies: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str
     }
 
 
-def estimate_mean(differences: Sequence[float]) -> dict[str, Any]:
-    """Mean of paired differences over seeds with its 95 % t-interval; one seed has none."""
-    summary = summarise(differences)
-    if summary["std"] is None:
-        return {**summary, "low": None, "high": None}
-    count = len(differences)
-    half = float(student.ppf((1 + CONFIDENCE) / 2, count - 1)) * summary["std"] / np.sqrt(count)
-    return {**summary, "low": summary["mean"] - half, "high": summary["mean"] + half}
-
-
 def main() -> None:
     """Compute what is missing and write benchmarks/results/contrastive.json."""
     parser = make_parser(__doc__, "contrastive", seeds=5, worlds=True)
@@ -107,7 +95,7 @@ def main() -> None:
 def study_fast(folder: Path) -> dict[str, Any]:
     """The study in miniature: one seed of a small gold world at one learning rate."""
     def make(seed: int) -> Task:
-        return make_gold_task(folder / f"seed-{seed}", 0, pairs=80, **FAST)
+        return make_gold_task(folder / f"seed-{seed}", 0, pairs=80, **FAST_WORLD)
 
     return study(folder / "work", {"gold": make}, {"gold": (1e-3,)}, [0])
 

@@ -10,8 +10,8 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from benchmarks.label_repair.synthetic import MAX_LENGTH, find_gaps, list_tests, make_world
-from benchmarks.label_repair.ukp import BACKBONE, read_pairs, split_topics
+from benchmarks.label_repair.data import BACKBONE, MAX_LENGTH, list_tests, make_world, read_pairs, split_topics
+from benchmarks.label_repair.synthetic import measure_model, score_gaps
 from rmkit.core.checks import InputError
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import sha256_text
@@ -145,24 +145,14 @@ def couple_arguments(world: Arguments, places: set[int]) -> list[tuple[int, int]
 
 
 def make_gold_task(folder: Path, seed: int, pairs: int = GOLD_PAIRS, **size: Any) -> Task:
-    """Train on clean labels of the seed's own world; its four tests, and `gold` over all; `size` makes it smaller."""
+    """Train on clean labels of the seed's world, test on all its tests; `size` makes the world smaller."""
     world = make_world(folder, seed, **size)
-    tests = list_tests(world)
-
-    def test(model: Path) -> dict[str, float]:
-        gaps = find_gaps(model, world.pairs["test"])
-        oriented = np.where(world.gaps["test"] < 0, -gaps, gaps)
-        return {
-            name: pair_accuracy((oriented if name == "gold" else gaps)[rows]).accuracy
-            for name, rows in tests.items()
-        }
-
     return Task(
         base=str(world.base),
         pairs=world.pairs["train"].select(range(pairs)),
         probe=world.pairs["test"].select(range(min(PROBE, pairs))),
-        sizes={name: len(rows) for name, rows in tests.items()},
+        sizes={name: len(rows) for name, rows in list_tests(world).items()},
         settings=GOLD_SETTINGS,
-        validate=lambda model: pair_accuracy(find_gaps(model, world.pairs["validation"])).accuracy,
-        test=test,
+        validate=lambda model: pair_accuracy(score_gaps(model, world.pairs["validation"])).accuracy,
+        test=lambda model: measure_model(model, world),
     )

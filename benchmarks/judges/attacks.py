@@ -16,7 +16,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from benchmarks.label_repair.ukp import BACKBONE, read_pairs, split_topics
+from benchmarks.label_repair.data import BACKBONE, read_pairs, split_topics
 from benchmarks.shared.cli import make_parser
 from benchmarks.shared.results import summarise, write_results
 from rmkit.core.seeds import derive_seed

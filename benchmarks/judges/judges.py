@@ -27,7 +27,7 @@ from tqdm import tqdm
 from transformers import AutoTokenizer
 
 from benchmarks.judges.agreement import Rows, compare_judges
-from benchmarks.label_repair.ukp import split_topics
+from benchmarks.label_repair.data import split_topics
 from benchmarks.shared.cli import make_parser
 from benchmarks.shared.results import keep, summarise, write_results
 from rmkit.core.seeds import derive_seed

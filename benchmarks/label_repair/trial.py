@@ -26,6 +26,7 @@ SCALES = (1.0, 0.25)  # of the margin: voters and final model need not share the
 VOTERS: dict[str, Any] = {"members": 10, "loss": "symmetric"}
 # Three runs of one reward model, never averaged.
 FINAL: dict[str, Any] = {"members": 3, "loss": "bradley_terry", "epochs": 5}
+REPAIR_KEYS = ("recipe", "fraction", "label_smoothing", "margin", "margin_scale")  # arguments of `repair_labels`
 BASELINES = ("plain BT", "BT, early stopped", "symmetric loss", "cleanlab, dropped")
 
 Sides = NDArray[np.float32]  # [side, pair, feature]
@@ -35,15 +36,15 @@ Sides = NDArray[np.float32]  # [side, pair, feature]
 class Trial:
     """Features [side, pair, feature] of train and validation pairs as labelled, noise included, and of clean tests.
 
-    `groups` [pair] names what must not be torn apart in cross-fitting, `planted` [pair] the train labels flipped on
-    purpose.
+    `groups` [pair] names what must not be torn apart in cross-fitting, `is_flipped` [pair] the train labels
+    flipped on purpose.
     """
 
     train: Sides
     validation: Sides
     tests: Mapping[str, Sides]
     groups: NDArray[Any]
-    planted: NDArray[np.bool_]
+    is_flipped: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def swap(sides: Sides, flips: NDArray[np.bool_]) -> Sides:
 def run_trial(trial: Trial, seed: int) -> Outcome:
     """Vote, estimate the noise, train on every repair and on the baselines, and test."""
     strength = take_votes(trial, seed)
-    voting = {way: auroc(-mean, trial.planted) if trial.planted.any() else None for way, mean in strength.items()}
+    voting = {way: auroc(-mean, trial.is_flipped) if trial.is_flipped.any() else None for way, mean in strength.items()}
     estimate = estimate_noise_rate(strength["symmetric, cross-fitted"], groups=trial.groups, seed=seed)
 
     def measure(sides: Sides, config: dict[str, Any] = FINAL, **labels: Any) -> dict[str, Any]:
@@ -185,26 +186,3 @@ def gather(trials: Sequence[Mapping[str, Any]], clean: Sequence[Mapping[str, Any
             end: summarise([trial["estimated_rate"][end] for trial in trials]) for end in ("rate", "low", "high")
         },
     }
-
-
-def show(entry: Mapping[str, Any] | None, factor: float = 100, digits: int = 1) -> str:
-    """Mean ± standard deviation, of one seed the figure alone; a dash for nothing."""
-    if entry is None:
-        return "-"
-    spread = "" if entry["std"] is None else f" ± {factor * entry['std']:.{digits}f}"
-    return f"{factor * entry['mean']:.{digits}f}{spread}"
-
-
-def format_table(by_rate: Mapping[str, Mapping[str, Any]], test: str) -> str:
-    """The figures on one test set as a Markdown table: percent, mean over seeds and standard deviation."""
-    columns = list(by_rate.values())
-    rows = [(line, [show(column["accuracy"][line][test]) for column in columns]) for line in columns[0]["accuracy"]]
-    best = [show(column["share_of_clean"]["best recipe"][test]) for column in columns]
-    rows.append(("best recipe / plain BT on clean labels", best))
-    for end in ("rate", "low", "high"):
-        rows.append((f"estimated noise: {end}", [show(column["estimated_rate"][end]) for column in columns]))
-    for way in columns[-1]["auroc"]:
-        rows.append((f"AUROC of flips: {way}", [show(column["auroc"].get(way), 1, 3) for column in columns]))
-    header = f"| planted flips | {' | '.join(f'{100 * float(rate):g} %' for rate in by_rate)} |"
-    return "\n".join([header, "|---" * (len(columns) + 1) + "|",
-                      *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows)])

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks.contrastive.tasks import GOLD_PAIRS, GOLD_SETTINGS
-from benchmarks.label_repair.preference_strength import FAST as FAST_WORLD
-from benchmarks.label_repair.synthetic import MAX_LENGTH, SIZES
+from benchmarks.label_repair.data import FAST_WORLD, MAX_LENGTH, SIZES
 from benchmarks.metarm.iterative_rlhf import START
 
 VARIANTS = {"full": (1, 1), "quarter": (4, 1), "full, each 4th step": (1, 4)}  # share of the pairs' number, every

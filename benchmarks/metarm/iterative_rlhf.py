@@ -17,7 +17,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.label_repair.synthetic import DEMONSTRATIONS, MAX_LENGTH, SIZES
+from benchmarks.label_repair.data import DEMONSTRATIONS, MAX_LENGTH, SIZES
 from benchmarks.shared.cli import make_parser
 from benchmarks.shared.results import write_results
 from benchmarks.shared.statistics import Cells, estimate_lead, format_arms, summarise_arms

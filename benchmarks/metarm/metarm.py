@@ -26,12 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from benchmarks.contrastive.contrastive import estimate_mean
 from benchmarks.contrastive.tasks import Task, make_gold_task
 from benchmarks.metarm.designs import FAST, FAST_DESIGN, SCRATCH, TRAINED, VARIANTS, Design, Scale
 from benchmarks.metarm.policies import SAMPLES, Pool, draw, draw_pool, find_policy, measure_kl, score
 from benchmarks.shared.cli import make_parser
 from benchmarks.shared.results import keep, summarise, write_results
+from benchmarks.shared.statistics import estimate_mean
 from rmkit.commands.train import TrainConfig, train
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import sha256_text

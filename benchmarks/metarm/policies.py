@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from benchmarks.contrastive.tasks import speak
-from benchmarks.label_repair.synthetic import MAX_LENGTH
+from benchmarks.label_repair.data import MAX_LENGTH
 from rmkit.core.seeds import derive_seed
 from rmkit.data.synthetic.gold_reward import gold_reward
 from rmkit.data.synthetic.prompts import draw_request, write_prompt

@@ -28,14 +28,14 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from benchmarks.contrastive.contrastive import estimate_mean
-from benchmarks.label_repair import synthetic as gold
-from benchmarks.label_repair.preference_strength import FAST as FAST_WORLD
-from benchmarks.label_repair.trial import FINAL, VOTERS, Trial, mean_accuracy, swap
+from benchmarks.label_repair.data import FAST_WORLD, MAX_LENGTH, World, make_gold_source, make_world
+from benchmarks.label_repair.synthetic import RATE, run_heads
+from benchmarks.label_repair.trial import FINAL, REPAIR_KEYS, VOTERS, Trial, mean_accuracy, swap
 from benchmarks.metarm.policies import SAMPLES
 from benchmarks.overoptimization.metarm_heads import STEP_SIZES, find_best, gather_steps, train_metas
 from benchmarks.shared.cli import make_parser
 from benchmarks.shared.results import keep, summarise, write_results
+from benchmarks.shared.statistics import estimate_mean
 from rmkit.core.seeds import derive_seed
 from rmkit.data.synthetic.dataset import draw_prompts, read_request
 from rmkit.data.synthetic.gold_reward import gold_reward
@@ -50,7 +50,6 @@ POLICIES = {"in_distribution": 0, "another_policy": 1}
 PENALTIES = (0.03, 0.1, 0.3, 1.0)  # of the variance, in units of the ensemble's standardised rewards
 ENSEMBLE = {"members": VOTERS["members"], "loss": "bradley_terry"}
 BASE = "one"  # what the others are compared with
-RECIPE_KEYS = ("recipe", "fraction", "label_smoothing", "margin", "margin_scale")
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Pool(NamedTuple):
     gold: NDArray[np.float64]
 
 
-def draw_pool(world: gold.World, split: str, scale: Scale, seed: int) -> Pool:
+def draw_pool(world: World, split: str, scale: Scale, seed: int) -> Pool:
     """Prompts, and responses of uniform quality to each."""
     rng = random.Random(derive_seed(seed, "pool", split))
     rows, worth = [], []
@@ -97,7 +96,7 @@ def draw_pool(world: gold.World, split: str, scale: Scale, seed: int) -> Pool:
                 "chosen": [{"role": "assistant", "content": one}],
                 "rejected": [{"role": "assistant", "content": other}],
             })
-    sides = extract_features(Dataset.from_list(rows), world.base, max_length=gold.MAX_LENGTH)
+    sides = extract_features(Dataset.from_list(rows), world.base, max_length=MAX_LENGTH)
     features = np.stack([np.asarray(side) for side in sides], axis=1)
     features = features.reshape(scale.prompts, -1, features.shape[-1])[:, :scale.responses]
     return Pool(features, np.array(worth))
@@ -111,9 +110,9 @@ def score(heads: Heads, features: NDArray[np.float32]) -> Rewards:
 
 def run_seed(worlds: Path, scale: Scale, seed: int) -> dict[str, Any]:
     """Gold reward [size] by policy and by reward model, means over prompts."""
-    world = gold.make_world(worlds / f"seed-{seed}", seed, **scale.world)
-    trial = gold.make_trial(world, gold.RATE, "uniform", seed)
-    clean = gold.make_trial(world, 0.0, "uniform", seed)
+    world = make_world(worlds / f"seed-{seed}", seed, **scale.world)
+    source = make_gold_source(world)
+    trial, clean = (source.make_trial(source.sample_flips("uniform", rate, seed, "uniform")) for rate in (RATE, 0.0))
     best = scale.recipe or choose_recipe(world, seed)
     ensemble = train_heads(*trial.train, **ENSEMBLE, seed=derive_seed(seed, "ensemble"))
     penalty = choose_penalty(ensemble, trial)
@@ -148,10 +147,10 @@ def run_seed(worlds: Path, scale: Scale, seed: int) -> dict[str, Any]:
     return {"curves": curves, "penalty": penalty, "recipe": best["line"], "meta": {"plain": plain, "tried": tried}}
 
 
-def choose_recipe(world: gold.World, seed: int) -> Mapping[str, Any]:
+def choose_recipe(world: World, seed: int) -> Mapping[str, Any]:
     """The recipe that was best on noisy validation pairs, of the gold study."""
-    cell = keep(world.folder / "heads.json", lambda: gold.run_heads(world, seed))
-    best: dict[str, Any] = cell["by_rate"][f"{gold.RATE:g}"]["lines"]["best recipe"]
+    cell = keep(world.folder / "heads.json", lambda: run_heads(world, seed))
+    best: dict[str, Any] = cell["by_rate"][f"{RATE:g}"]["lines"]["best recipe"]
     return best
 
 
@@ -162,7 +161,7 @@ def train_robust(trial: Trial, best: Mapping[str, Any], seed: int) -> Heads:
     else:
         voters = train_heads(*trial.train, **VOTERS, seed=seed)
         sides = voters.score(trial.train[0]), voters.score(trial.train[1])
-    arguments = {key: best[key] for key in RECIPE_KEYS if key in best}
+    arguments = {key: best[key] for key in REPAIR_KEYS if key in best}
     fixed = repair_labels(preference_strength(*sides).mean, **arguments)
     return train_heads(*swap(trial.train, fixed.swapped), **FINAL, seed=derive_seed(seed, "final"), target=fixed.target,
                        margin=fixed.margin, keep=fixed.keep)
@@ -222,7 +221,7 @@ def study(work: Path, worlds: Path, seeds: Sequence[int], scale: Scale) -> dict[
         "sizes": scale.sizes,
         "prompts": scale.prompts * len(seeds),
         "responses": scale.responses,
-        "rate": gold.RATE,
+        "rate": RATE,
         "curves": gather(cells, scale.sizes),
         "penalties": [cell["penalty"] for cell in cells],
         "recipes": [cell["recipe"] for cell in cells],

@@ -1,34 +1,57 @@
-"""A study's arms over seeds: figures at every place (a round, or a policy of a loop), and how far one arm is ahead."""
+"""Statistics over seeds: intervals of paired differences, and the arms of a study by round."""
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.contrastive.contrastive import estimate_mean
+from scipy.stats import t as student
+
 from benchmarks.shared.results import summarise
 
-Cells = Sequence[Mapping[str, Sequence[Mapping[str, Any]]]]  # figures by name, [seed][arm][place]
+CONFIDENCE = 0.95
+Cells = Sequence[Mapping[str, Sequence[Mapping[str, Any]]]]  # figures by name, [seed][arm][round]
+
+
+def estimate_mean(differences: Sequence[float]) -> dict[str, Any]:
+    """Mean of paired differences over seeds with its 95 % t-interval; None for the ends if there is one seed."""
+    summary = summarise(differences)
+    if summary["std"] is None:
+        return {**summary, "low": None, "high": None}
+    count = len(differences)
+    half = float(student.ppf((1 + CONFIDENCE) / 2, count - 1)) * summary["std"] / math.sqrt(count)
+    return {**summary, "low": summary["mean"] - half, "high": summary["mean"] + half}
+
+
+def summarise_nested(cells: Sequence[Any]) -> Any:
+    """Dicts and lists of the same shape from several seeds as one, in which each number is summarised over seeds."""
+    first = cells[0]
+    if isinstance(first, dict):
+        return {key: summarise_nested([cell[key] for cell in cells]) for key in first}
+    if isinstance(first, list):
+        return [summarise_nested(list(items)) for items in zip(*cells, strict=True)]
+    return summarise(cells)
 
 
 def summarise_arms(cells: Cells, names: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
-    """[arm][place]: the figures `names` over seeds; left out where the first seed has none."""
+    """[arm][round]: the figures `names` over seeds, without those that the first seed lacks."""
     return {
         arm: [{name: summarise([cell[arm][place][name] for cell in cells]) for name in names
-               if figures.get(name) is not None} for place, figures in enumerate(places)]
-        for arm, places in cells[0].items()
+               if figures.get(name) is not None} for place, figures in enumerate(rounds)]
+        for arm, rounds in cells[0].items()
     }
 
 
 def estimate_lead(cells: Cells, arm: str, other: str, place: int, name: str) -> dict[str, Any]:
-    """By how much `arm` is ahead of `other` in a figure, with its interval, in pairs of one seed."""
+    """How far `arm` is ahead of `other` in a figure of one round, with the interval of differences within seeds."""
     return estimate_mean([cell[arm][place][name] - cell[other][place][name] for cell in cells])
 
 
 def format_arms(by_arm: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Means by arm and place, of what `summarise_arms` gives."""
+    """Means by arm and round of what `summarise_arms` returns, one line each."""
     lines = []
-    for arm, places in by_arm.items():
-        for place, entries in enumerate(places):
+    for arm, rounds in by_arm.items():
+        for place, entries in enumerate(rounds):
             shown = " ".join(f"{name} {statistics.fmean(entry['values']):.3f}" for name, entry in entries.items())
             lines.append(f"{arm} {place}: {shown}")
     return "\n".join(lines)

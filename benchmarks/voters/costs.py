@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from benchmarks.label_repair.data import BACKBONE
 from benchmarks.label_repair.trial import VOTERS
-from benchmarks.label_repair.ukp import BACKBONE
 from benchmarks.shared.timing import Cells, Record, clock, compare, fit_line, fit_power, run_apart, take_median
 from benchmarks.voters.members import MAX_LENGTH, World, read_short_pairs, vote_heads
 from rmkit.ensembles.features import Features, extract_features

