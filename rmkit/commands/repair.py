@@ -1,19 +1,13 @@
 """`rmkit repair`: from votes to the pairs that a robust reward model is trained on."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.config import configuration, option, output_settings
 from rmkit.core.stage import open_stage, read_record
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-    from rmkit.commands.repair_selection import Candidate
-    from rmkit.preferences import Repair
 
 SMALLEST_SCALE = 1e-6
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -69,14 +63,25 @@ def repair(config: RepairConfig) -> Path:
 
     import numpy as np
 
-    from rmkit.commands.repair_selection import select_candidate
+    from rmkit.commands.repair_selection import list_candidates, select_candidate
     from rmkit.data.parquet import PAIR_SIDES, load_split, read_column
+    from rmkit.data.repaired import write_repaired
     from rmkit.preferences import RECIPES, calibrate_scale
 
     columns = (*PAIR_SIDES, "strength_mean")
     pairs = load_split(config.votes, "train", columns)
     record = read_record(config.votes) or {}
-    candidates = list_candidates(config, record)
+    noise_rate = (record.get("noise_rate") or {}).get("rate")
+    if config.fraction == "estimated" and noise_rate is None:
+        expected = "votes with an estimated noise rate"
+        hint = "Vote with folds of 2 or more, or set a fraction."
+        raise_input_error("fraction: estimated", expected, Verbatim("none in its record"), hint)
+    estimated = [] if noise_rate is None else [noise_rate]
+    fractions = {"estimated": estimated, "validation": [*config.fractions, *estimated]}
+    candidates = list_candidates(
+        (config.recipes or RECIPES) if config.recipe == "validation" else [config.recipe],
+        fractions[config.fraction] if isinstance(config.fraction, str) else [config.fraction],
+    )
     if config.strength_scale == "calibrated":
         validation = load_split(config.votes, "validation", columns)
         scale = calibrate_scale(read_column(validation, "strength_mean", np.float64))
@@ -110,54 +115,3 @@ def repair(config: RepairConfig) -> Path:
         actions = ", ".join(f"{action} {count}" for action, count in stage.record["actions"].items())
         print(f"repair {stage.record['recipe']} (chosen by {stage.record['chosen_by']}): {actions}")
     return stage.directory
-
-
-def list_candidates(config: RepairConfig, record: dict[str, Any]) -> "list[Candidate]":
-    """The recipes and fractions to choose from; a single one where the configuration leaves no choice."""
-    from rmkit.commands.repair_selection import Candidate
-    from rmkit.preferences.repair import RECIPES
-
-    recipes = (config.recipes or list(RECIPES)) if config.recipe == "validation" else [config.recipe]
-    noise_rate = record.get("noise_rate")
-    estimated = [] if noise_rate is None else [noise_rate["rate"]]
-    if config.fraction == "estimated" and not estimated:
-        expected = "votes with an estimated noise rate"
-        hint = "Vote with folds of 2 or more, or set a fraction."
-        raise_input_error("fraction: estimated", expected, Verbatim("none in its record"), hint)
-    fractions: list[float]
-    if isinstance(config.fraction, str):
-        fractions = estimated if config.fraction == "estimated" else [*config.fractions, *estimated]
-    else:
-        fractions = [config.fraction]
-    return [
-        Candidate(recipe, fraction)
-        for recipe in recipes
-        for fraction in (fractions if RECIPES[recipe].pairs == "lowest" else [None])
-    ]
-
-
-def write_repaired(pairs: "Dataset", labels: "Repair", directory: Path) -> int:
-    """Write the pairs with their new labels; returns how many were dropped."""
-    import numpy as np
-
-    from rmkit.data.parquet import PAIR_SIDES, write_table
-
-    def relabel(row: dict[str, Any], index: int) -> dict[str, Any]:
-        changes = {
-            "target": float(labels.target[index]),
-            "margin": float(labels.margin[index]),
-            "action": str(labels.action[index]),
-        }
-        if labels.swapped[index]:
-            changes |= {"chosen": row["rejected"], "rejected": row["chosen"]}
-        return changes
-
-    columns = [name for name in ("id", *PAIR_SIDES, "source") if name in pairs.column_names]
-    repaired = pairs.select_columns(columns).map(
-        relabel, with_indices=True, load_from_cache_file=False, desc="Repairing labels"
-    )
-    write_table(repaired.select(np.flatnonzero(labels.keep)), directory / "train.parquet")
-    dropped = np.flatnonzero(~labels.keep)
-    if len(dropped):
-        write_table(repaired.select(dropped), directory / "dropped.parquet")
-    return len(dropped)

@@ -1,6 +1,7 @@
 """The choice of a repair on noisy validation pairs, by small heads on the voters' frozen features."""
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from rmkit.data.parquet import load_split
 from rmkit.ensembles.features import Features, extract_features
 from rmkit.ensembles.heads import train_heads
 from rmkit.metrics.accuracy import pair_accuracy
-from rmkit.preferences import Repair, repair_labels
+from rmkit.preferences import RECIPES, Repair, repair_labels
 
 N_PROBES = 5  # heads per candidate; the mean of their accuracies is compared
 
@@ -34,6 +35,15 @@ class Candidate:
         """The labels under this recipe; `settings`: further arguments of `repair_labels`."""
         fraction: dict[str, Any] = {} if self.fraction is None else {"fraction": self.fraction}
         return repair_labels(strength, recipe=self.recipe, **fraction, **settings)
+
+
+def list_candidates(recipes: Iterable[str], fractions: Sequence[float]) -> list[Candidate]:
+    """Each recipe with each fraction, or once where it uses none."""
+    return [
+        Candidate(recipe, fraction)
+        for recipe in recipes
+        for fraction in (fractions if RECIPES[recipe].pairs == "lowest" else [None])
+    ]
 
 
 def select_candidate(

@@ -1,4 +1,4 @@
-"""Stage tables: the Parquet files that stages hand to each other, read and written a block of rows at a time."""
+"""The Parquet files that commands pass on, read and written a block of rows at a time."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +13,7 @@ from datasets import Dataset, Features, Value
 from numpy.typing import DTypeLike, NDArray
 
 from rmkit.core.checks import Verbatim, raise_input_error
+from rmkit.core.stage import PARTIAL_SUFFIX
 
 PAIR_SIDES = ("prompt", "chosen", "rejected")
 BLOCK = 4000  # rows held in memory at once, and written as one group
@@ -23,11 +24,11 @@ def split_path(data: str | Path, split: str) -> Path:
     path = Path(data)
     file = path / f"{split}.parquet" if path.is_dir() else path
     if not file.is_file() or file.suffix != ".parquet":
-        found = ", ".join(sorted(other.name for other in path.glob("*.parquet"))) or "no Parquet file"
+        existing = ", ".join(sorted(other.name for other in path.glob("*.parquet"))) or "no Parquet file"
         raise_input_error(
             f"data {data}",
             f"a stage's folder with {split}.parquet, or a Parquet file of pairs",
-            Verbatim(found),
+            Verbatim(existing),
             "Check the path; `rmkit read` makes one from other formats.",
         )
     return file
@@ -39,10 +40,9 @@ def load_split(data: str | Path, split: str, columns: Sequence[str] = PAIR_SIDES
     Raises `InputError` when there are none, and when one of `columns` is missing.
     """
     file = split_path(data, split)
-    if not pyarrow.parquet.read_metadata(file).num_rows:  # of which `datasets` makes nothing at all
+    if not pyarrow.parquet.read_metadata(file).num_rows:  # which `datasets` cannot load
         raise_input_error(str(file), "at least one row", Verbatim("none"), "Check what was dropped on the way.")
-    # By default all of a file that was read stays in memory until its end is reached. It is copied in blocks as large
-    # as its row groups: each costs a few pages when the copy is opened.
+    # Without pre_buffer=False, everything that was read of the file stays in memory until its end is reached.
     scanning = pyarrow.dataset.ParquetFragmentScanOptions(pre_buffer=False)
     pairs = Dataset.from_parquet(str(file), fragment_scan_options=scanning, writer_batch_size=BLOCK)
     pyarrow.default_memory_pool().release_unused()
@@ -65,7 +65,7 @@ def stream_blocks(rows: Dataset, columns: Sequence[str]) -> Iterator[pyarrow.Tab
 
 
 def stream_rows(rows: Dataset, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The same, row by row."""
+    """These columns of `rows` in order, row by row."""
     for block in stream_blocks(rows, columns):
         yield from block.to_pylist()
 
@@ -95,15 +95,15 @@ def prompt_ids(rows: Dataset) -> NDArray[np.int32]:
 
 
 def write_table(rows: Dataset, path: Path, columns: Mapping[str, NDArray[Any]] | None = None) -> None:
-    """Write rows as Parquet, `columns` [row] or [row, place] behind their own, in the place of those of that name.
+    """Write rows as Parquet, then `columns` [row] or [row, member], which replace columns of the same name.
 
-    The file has its name only once it is whole.
+    The file gets its name only when it is complete.
     """
     added = columns or {}
     kept = [name for name in rows.column_names if name not in added]
     fields = [*rows.select_columns(kept).features.arrow_schema, *(arrow_field(*column) for column in added.items())]
     schema = pyarrow.schema(fields)
-    draft = path.with_name(path.name + ".part")
+    draft = path.with_name(path.name + PARTIAL_SUFFIX)
     start = 0
     with pyarrow.parquet.ParquetWriter(draft, schema, write_statistics=False) as file:
         for block in stream_blocks(rows, kept):
@@ -115,6 +115,6 @@ def write_table(rows: Dataset, path: Path, columns: Mapping[str, NDArray[Any]] |
 
 
 def arrow_field(name: str, values: NDArray[Any]) -> pyarrow.Field:
-    """The Parquet column for an array [row] or [row, place]."""
+    """The Parquet column for an array [row] or [row, member]."""
     kind = pyarrow.from_numpy_dtype(values.dtype)
     return pyarrow.field(name, kind if values.ndim == 1 else pyarrow.list_(kind))
