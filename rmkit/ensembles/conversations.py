@@ -1,4 +1,4 @@
-"""Conversations: the distinct ones in a set of pairs, encoded once each, their token ids kept in a temporary file."""
+"""The distinct conversations in a set of pairs, each encoded once; token ids are kept in a temporary file."""
 
 import json
 import tempfile
@@ -20,9 +20,10 @@ from rmkit.data.parquet import PAIR_SIDES, stream_rows
 
 
 class UniqueConversations:
-    """The distinct conversations of a set of pairs, in the order in which they first come, chosen before rejected.
+    """The distinct conversations of a set of pairs, in the order of their first occurrence, chosen before rejected.
 
-    Tokens and places are read from unnamed temporary files. Raises what `rmkit.data.chat_template.encode` does, naming the pair.
+    Tokens are read from an unnamed temporary file. Raises the errors of `rmkit.data.chat_template.encode`, naming the
+    pair.
     """
 
     def __init__(self, pairs: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
@@ -32,7 +33,7 @@ class UniqueConversations:
                 text = json.dumps([row["prompt"], row[name]], sort_keys=True)
                 keys[index, side] = np.frombuffer(text_key(text), np.uint64)
         number = first_occurrences(keys.reshape(-1, 2)).reshape(-1, 2)  # [pair, side], of the conversation
-        sizes = array("i")  # in the file, where each conversation is one number and its tokens
+        sizes = array("i")  # in the file: the start of the response, then the tokens
         with tempfile.TemporaryFile() as file:
             rows = iter(tqdm(stream_rows(pairs, ("id", *PAIR_SIDES)), "Tokenising pairs", len(pairs), unit="pair"))
             count = 0
@@ -61,18 +62,18 @@ class UniqueConversations:
         self.tokens = to_memmap(numbers[order] - 1)  # their lengths
         by_side = number.T.ravel()  # [side * pair]
         self.by_number = to_memmap(np.argsort(by_side, kind="stable").astype(np.int32))
-        self.last_place = to_memmap(np.cumsum(np.bincount(by_side), dtype=np.int32))
+        self.last_position = to_memmap(np.cumsum(np.bincount(by_side), dtype=np.int32))
 
     def read(self, numbers: NDArray[np.int32]) -> list[tuple[NDArray[np.int32], int]]:
-        """Token ids of these conversations, each with the position where its response begins."""
-        parts = [np.array(self.file[find_slice(self.ends, number)]) for number in numbers]
+        """Token ids of these conversations, each with the index at which its response starts."""
+        parts = [np.array(self.file[slice_of_part(self.ends, number)]) for number in numbers]
         return [(tokens[1:], int(tokens[0])) for tokens in parts]
 
-    def find_places(self, number: int) -> NDArray[np.int32]:
-        """Where in [side * pair] a conversation stands."""
-        return self.by_number[find_slice(self.last_place, number)]
+    def positions(self, number: int) -> NDArray[np.int32]:
+        """The indices in [side * pair] of a conversation."""
+        return self.by_number[slice_of_part(self.last_position, number)]
 
 
-def find_slice(ends: NDArray[Any], number: int) -> slice:
-    """Where the part of this number lies, of parts that lie one behind the other and end at `ends`."""
+def slice_of_part(ends: NDArray[Any], number: int) -> slice:
+    """The slice of part `number` of consecutive parts that end at `ends`."""
     return slice(ends[number - 1] if number else 0, ends[number])

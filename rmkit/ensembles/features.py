@@ -1,4 +1,4 @@
-"""Frozen features: what a backbone says about each response, computed once and kept on disk."""
+"""Frozen features of responses: pooled hidden states of a backbone, computed once and cached on disk."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ from rmkit.data.token_batches import MAX_TOKENS, token_batches
 from rmkit.ensembles.conversations import UniqueConversations
 from rmkit.models.reward_model import check_positions, first_line, load_tokenizer, suppress_loading_report
 
-CAUSAL = ("ForCausalLM", "LMHeadModel")  # how the names of causal language models end
+CAUSAL = ("ForCausalLM", "LMHeadModel")  # suffixes of causal language models' class names
 
 
 class Features(NamedTuple):
@@ -43,19 +43,18 @@ def extract_features(
 ) -> Features:
     """Features of prompt + response from the frozen backbone at `model_path`, an encoder or a causal model.
 
-    See `rmkit.ensembles.features` for what a feature is: means of the response's states, and for a causal language model
-    what surprised it too. `pairs` has `id`, `prompt`, `chosen`, `rejected`; their order
-    is kept. Prompts are cut from the left to fit `max_length` tokens. Batches have at most `max_tokens_per_batch` tokens,
-    padding included, or one conversation. A conversation that several pairs share is
-    read once. With `cache_dir`, the result is kept there under a key of the backbone, the texts and `max_length`,
-    and a second call maps it from disk instead of computing it.
+    Features are the means of the response's hidden states in two layers (`pool_means`) and, for a causal language
+    model, states weighted by excess surprise (`pool_surprise`). `pairs` has `id`, `prompt`, `chosen`, `rejected`.
+    Prompts are cut from the left to fit `max_length` tokens. Batches have at most `max_tokens_per_batch` tokens,
+    padding included, or one conversation; one that several pairs share is read once. With `cache_dir`, the result is
+    cached there under a key of the backbone, the texts and `max_length`, and later calls map it from disk.
 
     Raises `InputError` when there is no such backbone, for an encoder-decoder, for a response that does not fit
-    (`OverLong`) or is longer than the backbone has positions, and for features that are not finite.
+    (`ResponseTooLong`) or is longer than the backbone has positions, and for features that are not finite.
     """
     if not len(pairs):
         raise_input_error("pairs", "at least one pair", Verbatim("none"), "Check what was read.")
-    path = None if cache_dir is None else Path(cache_dir) / f"features-{make_key(pairs, model_path, max_length)}.npy"
+    path = None if cache_dir is None else Path(cache_dir) / f"features-{cache_key(pairs, model_path, max_length)}.npy"
     if path is not None and path.exists():
         return split_sides(np.load(path, mmap_mode="r"))
     tokenizer = load_tokenizer(model_path, trust_remote_code=trust_remote_code)
@@ -64,18 +63,18 @@ def extract_features(
     check_positions(backbone, conversations.longest)
     batches = pool_batches(backbone, conversations, tokenizer.pad_token_id, max_tokens_per_batch)
     if path is None:
-        return split_sides(fill(None, len(pairs), conversations, batches))
+        return split_sides(fill_table(None, len(pairs), conversations, batches))
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".part")  # moved last: a run that was killed leaves no half-filled cache behind
-    fill(draft, len(pairs), conversations, batches)
+    partial = path.with_suffix(".part")
+    fill_table(partial, len(pairs), conversations, batches)
     facts = {"backbone": str(model_path), "pairs": len(pairs), "max_length": max_length, "pooling": POOLING}
     write_json(path.with_suffix(".json"), facts)
-    draft.replace(path)
+    partial.replace(path)
     return split_sides(np.load(path, mmap_mode="r"))
 
 
-def make_key(pairs: Dataset, model_path: str | Path, max_length: int) -> str:
-    """What the features depend on, as 16 hexadecimal digits."""
+def cache_key(pairs: Dataset, model_path: str | Path, max_length: int) -> str:
+    """Hash of everything that the features depend on, 16 hexadecimal digits."""
     names = ("id", *PAIR_SIDES)
     texts = hashlib.sha256()
     for number, row in enumerate(stream_rows(pairs, names)):
@@ -114,7 +113,7 @@ def load_backbone(
 def pool_batches(
     backbone: PreTrainedModel, conversations: UniqueConversations, pad: int, max_tokens_per_batch: int
 ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
-    """Which conversations, and their features [conversation, feature], longest first (it fails early)."""
+    """Indices of conversations and their features [conversation, feature], the longest first, to fail early."""
     order = conversations.longest_first
     with tqdm(total=len(order), desc="Extracting features", unit="response") as bar:
         for batch in token_batches(conversations.tokens, max_tokens_per_batch, padded=True):
@@ -140,13 +139,13 @@ def pool_batches(
             bar.update(len(rows))
 
 
-def fill(
+def fill_table(
     path: Path | None,
     pairs: int,
     conversations: UniqueConversations,
     batches: Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]],
 ) -> NDArray[np.float32]:
-    """Batches of features put into their places in an array [side * pair, feature], in memory or in a .npy file."""
+    """Batches of features as an array [side * pair, feature], in memory or in the .npy file `path`."""
     table: NDArray[np.float32] | None = None
     for rows, vectors in batches:
         if not np.isfinite(vectors).all():
@@ -157,7 +156,7 @@ def fill(
             shape = (2 * pairs, vectors.shape[1])
             table = np.empty(shape, np.float32) if path is None else map_table(path, shape)
         for row, vector in zip(rows, vectors, strict=True):
-            table[conversations.find_places(row)] = vector
+            table[conversations.positions(row)] = vector
     assert table is not None
     if isinstance(table, np.memmap):
         table.flush()
@@ -165,7 +164,7 @@ def fill(
 
 
 def map_table(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """A new .npy file, the disk's room for it taken, mapped."""
+    """A new .npy file, preallocated and mapped."""
     table = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
     with path.open("r+b") as file:
         preallocate(file.fileno(), path.stat().st_size)
@@ -185,7 +184,7 @@ def pool_means(states: Sequence[Tensor], response: Tensor) -> list[Tensor]:
     """Means over the response, [sequence, hidden] each.
 
     `states` are hidden states [sequence, token, hidden], the embeddings first; `response` [sequence, token] is 1
-    for the response's tokens. Where middle and last but one are the same layer, it is there once.
+    for the response's tokens. Where middle and last but one are the same layer, it is used once.
     """
     layers = sorted({len(states) // 2, len(states) - 2})
     count = response.sum(dim=1, keepdim=True)
@@ -195,14 +194,14 @@ def pool_means(states: Sequence[Tensor], response: Tensor) -> list[Tensor]:
 def pool_surprise(states: Sequence[Tensor], head: nn.Module, input_ids: Tensor, response: Tensor) -> list[Tensor]:
     """States that predicted the response, weighted by excess surprise and summed, [sequence, hidden] each.
 
-    `head` gives logits [.., token of the vocabulary] from the last state; it is asked for one sequence at a time and
-    for the response alone, since logits are the largest array there is.
+    Excess surprise is -log p(token) minus the entropy of the prediction. `head` gives logits [.., vocabulary] from the
+    last state, for one response at a time, since logits are the largest array.
     """
     excess = torch.zeros_like(response)
     for row, tokens in enumerate(input_ids):
-        places = response[row].nonzero()[:, 0]
-        places = places[places > 0]  # the first token of all was not predicted
-        scores = head(states[-1][row, places - 1]).float().log_softmax(dim=-1)
+        positions = response[row].nonzero()[:, 0]
+        positions = positions[positions > 0]  # the first token of a sequence is not predicted
+        scores = head(states[-1][row, positions - 1]).float().log_softmax(dim=-1)
         entropy = -(scores.exp() * scores).sum(dim=-1)
-        excess[row, places - 1] = -scores.gather(1, tokens[places, None])[:, 0] - entropy
+        excess[row, positions - 1] = -scores.gather(1, tokens[positions, None])[:, 0] - entropy
     return [torch.einsum("sth,st->sh", states[layer], excess) for layer in (0, -1)]

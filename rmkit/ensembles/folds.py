@@ -1,4 +1,4 @@
-"""Folds: parts of a set of pairs, one of which is held out at a time, a prompt's pairs never torn apart."""
+"""Folds of pairs for cross-fitting; all pairs of a prompt are in one fold."""
 
 import heapq
 
@@ -10,10 +10,10 @@ from rmkit.core.checks import Verbatim, raise_input_error
 
 
 def assign_folds(groups: ArrayLike, folds: int, *, seed: int) -> NDArray[np.int32]:
-    """The fold, 0 to `folds` - 1, of each pair; pairs with the same entry in `groups` [pair] share theirs.
+    """The fold, 0 to `folds` - 1, of each pair; pairs with the same entry in `groups` [pair] are in one fold.
 
-    Groups go, largest first and equals in an order drawn under `seed`, each into the fold that has the fewest pairs
-    so far. Raises `InputError` for fewer than two folds, and for more folds than groups.
+    Groups are assigned, largest first and equal sizes in an order drawn under `seed`, each to the fold with the fewest
+    pairs so far. Raises `InputError` for fewer than two folds, and for more folds than groups.
     """
     names = np.asarray(groups)
     if names.ndim != 1:

@@ -204,8 +204,7 @@ def read_answer(answer: Any, request: Request) -> GenerationResult:
     text = cut_at_stop(full_text, request.sampling.stop)
     tokens = None
     if request.sampling.top_logprobs:
-        found = choice.logprobs and (choice.logprobs.content if chat else choice.logprobs.tokens)
-        if not found:
+        if not (choice.logprobs and (choice.logprobs.content if chat else choice.logprobs.tokens)):
             return Failed("the server gave no log-probabilities")
         tokens = cut_tokens(read_chat_tokens(choice.logprobs) if chat else read_text_tokens(choice.logprobs), text)
     usage = answer.usage

@@ -1,8 +1,8 @@
-"""Packed rows through a causal reward model: the rewards and gradients of a padded batch, without its waste.
+"""Packed rows for causal reward models: the rewards and gradients of a padded batch without padding tokens.
 
-Only attention knows of the packing. Embeddings, projections, MLPs and norms see one row and cost what its tokens
-cost. Attention is a function registered with transformers, which goes segment by segment; the model's own code, its
-rotary positions and its key-value groups stay what they are, and so does the checkpoint.
+Only attention depends on the packing: a function registered with transformers computes it segment by segment.
+Embeddings, projections, MLPs and norms process the row as one sequence. The model's code and its checkpoint are
+unchanged.
 """
 
 import contextlib
@@ -32,25 +32,25 @@ except ImportError:  # an older torch
     VARLEN = False
 
 ATTENTION = "rmkit_packed"
-# Causal models with rotary positions and plain attention in every layer; each is compared with its padded batch.
+# Causal models with rotary positions and plain attention in every layer; tests compare each with a padded batch.
 PACKED_MODELS = ("gemma", "gemma3_text", "llama", "mistral", "mixtral", "olmo2", "phi3", "qwen2", "qwen3", "qwen3_moe",
                  "smollm3", "starcoder2")
 
 
 class PackingPlan:
-    """How attention goes over a packed row; made once a forward, for all layers and for their recomputation."""
+    """Attention over a packed row. One plan serves all layers of a forward, and their recomputation."""
 
     def __init__(self, segments: Segments) -> None:
         self.segments = segments
         self.masks: list[Tensor | None] = []
         self.varlen: tuple[Tensor, dict[str, Any]] | None = None
 
-    def attend_in_turn(self, query: Tensor, key: Tensor, value: Tensor, *, final: bool, **settings: Any) -> Tensor:
-        """[1, head, token, dim] each, to [1, token, head, dim]: one SDPA a segment, by torch's kernels for it.
+    def attend_sdpa(self, query: Tensor, key: Tensor, value: Tensor, *, final: bool, **settings: Any) -> Tensor:
+        """[1, head, token, dim] each, to [1, token, head, dim]: one call of SDPA per segment.
 
-        A segment's queries see the prefix of their group and themselves. The row is split, not sliced: the gradient
-        of a split is one concatenation, that of a slice as long as the row. In the `final` layer nothing but the
-        segments' last tokens is read any more: the others are left at 0.
+        A segment's queries attend to the prefix of their group and causally to their own segment. The row is split, not
+        sliced, because the gradient of a split is one concatenation, that of each slice as long as the row. Of the
+        `final` layer only the segments' last tokens are used; the outputs of the others are 0.
         """
         lengths, prefixes = self.segments.lengths, self.segments.prefixes
         if not self.masks:
@@ -68,22 +68,22 @@ class PackingPlan:
             else:
                 first = keys, values
             if final:
-                seen = scaled_dot_product_attention(queries[:, :, -1:], keys, values, **settings)
-                seen = pad(seen, (0, 0, queries.shape[2] - 1, 0))
+                output = scaled_dot_product_attention(queries[:, :, -1:], keys, values, **settings)
+                output = pad(output, (0, 0, queries.shape[2] - 1, 0))
             else:
-                seen = scaled_dot_product_attention(queries, keys, values, mask, is_causal=not prefix, **settings)
-            outputs.append(seen.transpose(1, 2))
+                output = scaled_dot_product_attention(queries, keys, values, mask, is_causal=not prefix, **settings)
+            outputs.append(output.transpose(1, 2))
         return torch.cat(outputs, dim=1)
 
-    def attend_at_once(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
-        """The same by one call of torch's variable-length attention, whose causal mask ends at the last key."""
+    def attend_varlen(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+        """The same by one call of torch's variable-length attention, whose causal mask is aligned at the last key."""
         if self.varlen is None:
-            self.varlen = find_keys(self.segments, query.device)
-        places, lengths = self.varlen
+            self.varlen = varlen_keys(self.segments, query.device)
+        positions, lengths = self.varlen
         query, key, value = (row[0].transpose(0, 1) for row in (query, key, value))
-        seen = varlen_attn(query, key[places], value[places], scale=scale, window_size=(-1, 0), **lengths)
-        assert isinstance(seen, Tensor)
-        return seen[None]
+        output = varlen_attn(query, key[positions], value[positions], scale=scale, window_size=(-1, 0), **lengths)
+        assert isinstance(output, Tensor)
+        return output[None]
 
 
 def build_branch_mask(length: int, prefix: int, query: Tensor) -> Tensor:
@@ -92,18 +92,18 @@ def build_branch_mask(length: int, prefix: int, query: Tensor) -> Tensor:
     return mask.triu(prefix + 1)
 
 
-def find_keys(segments: Segments, device: torch.device) -> tuple[Tensor, dict[str, Any]]:
-    """The places in the row of all segments' keys, one segment after the other, and their lengths for `varlen_attn`."""
-    places, start, first = [], 0, 0
+def varlen_keys(segments: Segments, device: torch.device) -> tuple[Tensor, dict[str, Any]]:
+    """The positions of the keys of all segments in order, and the arguments of `varlen_attn` with their lengths."""
+    positions, start, first = [], 0, 0
     for length, prefix in zip(segments.lengths, segments.prefixes, strict=True):
         first = first if prefix else start
-        places += [np.arange(first, first + prefix), np.arange(start, start + length)]
+        positions += [np.arange(first, first + prefix), np.arange(start, start + length)]
         start += length
     counts = np.add(segments.lengths, segments.prefixes)
     bounds = [np.concatenate([[0], np.cumsum(lengths)]) for lengths in (segments.lengths, counts)]
     cu_q, cu_k = (torch.as_tensor(bound, dtype=torch.int32, device=device) for bound in bounds)
     lengths = {"cu_seq_q": cu_q, "cu_seq_k": cu_k, "max_q": max(segments.lengths), "max_k": int(counts.max())}
-    return torch.as_tensor(np.concatenate(places), device=device), lengths
+    return torch.as_tensor(np.concatenate(positions), device=device), lengths
 
 
 def attend(
@@ -115,18 +115,18 @@ def attend(
     dropout: float = 0.0,
     scaling: float | None = None,
     plan: PackingPlan | None = None,
-    **others: Any,
+    **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """What a model's layers call: attention by `plan`, and transformers' own SDPA where there is none.
+    """The attention function of a model's layers: by `plan`, or transformers' SDPA without one.
 
-    In half precision on CUDA by `varlen_attn`, where torch has it; else segment by segment.
+    In half precision on CUDA by `varlen_attn`, where torch has it; otherwise segment by segment.
     """
     if plan is None:
         return sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
     for name in ("softcap", "s_aux", "position_bias"):
-        if others.get(name) is not None:
+        if kwargs.get(name) is not None:
             raise_input_error(
                 "packed attention", f"plain attention, without {name}", Verbatim(type(module).__name__), "Pad instead."
             )
@@ -136,15 +136,15 @@ def attend(
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     if VARLEN and query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and not dropout:
-        return plan.attend_at_once(query, key, value, scaling), None
+        return plan.attend_varlen(query, key, value, scaling), None
     final = module.layer_idx == module.config.num_hidden_layers - 1  # type: ignore[operator, union-attr]
     if query.is_cpu and query.dtype is torch.bfloat16:
-        # torch's gradient of attention on a CPU takes half the time in float32.
+        # On a CPU, torch's gradient of attention takes half the time in float32.
         with torch.autocast("cpu", enabled=False):
-            exact = (row.float() for row in (query, key, value))
-            seen = plan.attend_in_turn(*exact, final=final, scale=scaling, dropout_p=dropout)
-        return seen.to(query.dtype), None
-    return plan.attend_in_turn(query, key, value, final=final, scale=scaling, dropout_p=dropout), None
+            rows = (row.float() for row in (query, key, value))
+            output = plan.attend_sdpa(*rows, final=final, scale=scaling, dropout_p=dropout)
+        return output.to(query.dtype), None
+    return plan.attend_sdpa(query, key, value, final=final, scale=scaling, dropout_p=dropout), None
 
 
 AttentionInterface.register(ATTENTION, attend)
@@ -159,17 +159,17 @@ def forward(
     *,
     segments: Segments | None = None,
     last: Tensor | None = None,
-    **others: Any,
+    **kwargs: Any,
 ) -> Any:
-    """A reward model's forward that takes what `pack` gives too: `logits` [sequence, 1], in the order of `last`."""
+    """A reward model's forward that also takes the output of `pack`: `logits` [sequence, 1], in the order of `last`."""
     if segments is None:
-        return type(self).forward(self, input_ids, attention_mask, position_ids, **others)
+        return type(self).forward(self, input_ids, attention_mask, position_ids, **kwargs)
     assert input_ids is not None
     body = getattr(self, self.base_model_prefix)
     with last_tokens_only(body.layers[-1].mlp, last, input_ids.shape[1]):
         states = body(
             input_ids,
-            attention_mask=input_ids.new_ones(1, 1, 1, 1),  # one of four axes is taken as it is: no other is built
+            attention_mask=input_ids.new_ones(1, 1, 1, 1),  # a 4-D mask is used as is, so none is built
             position_ids=position_ids,
             use_cache=False,
             plan=PackingPlan(segments),
@@ -179,9 +179,9 @@ def forward(
 
 @contextlib.contextmanager
 def last_tokens_only(block: nn.Module, last: Tensor | None, length: int) -> Iterator[None]:
-    """Let the final layer's MLP read the places `last` of a row of `length`: of the others nothing is read any more.
+    """Apply the final layer's MLP to the positions `last` of a row of `length` alone: no other output is used.
 
-    Not where gradients are wanted: a layer that is recomputed for them would read the whole row.
+    Not while gradients are recorded, since a layer recomputed for them would process the whole row.
     """
     if torch.is_grad_enabled():
         yield
@@ -198,15 +198,15 @@ def last_tokens_only(block: nn.Module, last: Tensor | None, length: int) -> Iter
 
 
 def enable_packing(model: PreTrainedModel) -> None:
-    """Let `model` (or the one that its adapters are on) take packed rows, and padded batches as before."""
-    plain = unwrap(model)
+    """Make `model`, or the model inside its adapters, accept packed rows besides padded batches."""
+    plain = without_adapters(model)
     plain.set_attn_implementation(ATTENTION)
-    plain.forward = MethodType(forward, plain)  # of this object: its class is the one that its checkpoint names
+    plain.forward = MethodType(forward, plain)  # not of the class, whose name is in the checkpoint
 
 
 def packing_unsupported_reason(model: PreTrainedModel, max_length: int) -> str | None:
     """Why `model` cannot take packed sequences of up to `max_length` tokens, or None where it can."""
-    plain = unwrap(model)
+    plain = without_adapters(model)
     config = plain.config
     if config.model_type not in PACKED_MODELS or not isinstance(plain, GenericForSequenceClassification):
         return f"packing is not known to be exact for {type(plain).__name__}"
@@ -218,6 +218,6 @@ def packing_unsupported_reason(model: PreTrainedModel, max_length: int) -> str |
     return None
 
 
-def unwrap(model: PreTrainedModel) -> PreTrainedModel:
-    """The reward model itself, without the adapters around it."""
+def without_adapters(model: PreTrainedModel) -> PreTrainedModel:
+    """The reward model without the adapters around it."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]

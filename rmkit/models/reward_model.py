@@ -14,15 +14,15 @@ from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.seeds import derive_seed
 from rmkit.data.chat_template import set_default_template
 
-# Tokens that model families keep aside for padding; one in the vocabulary is taken before a new one is added.
+# Padding tokens of model families; one that is in the vocabulary is used before a new one is added.
 PAD_TOKENS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]")
 
 
 def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """The fast tokenizer at `path` with a chat template, right padding and a pad token of its own.
+    """The fast tokenizer at `path` with a chat template, right padding and a distinct pad token.
 
-    The pad token is never one that ends or fills a text (EOS, BOS, unknown): a reward is read at the last token
-    that is not padding, so with pad == eos it would be read one token too early, or anywhere in a run of them.
+    The pad token is never EOS, BOS or the unknown token: a reward is read at the last token that is not padding, so
+    with pad == eos it would be read at a wrong token.
     Raises `InputError` when there is no fast tokenizer at `path`.
     """
     try:
@@ -55,10 +55,9 @@ def load_reward_model(
 ) -> PreTrainedModel:
     """The model at `path` (causal LM, encoder or reward model) with a scalar head, ready for `tokenizer`.
 
-    A head that the checkpoint lacks is initialised under `seed`, by itself: two seeds differ in the head alone, and
-    the global random state is left as it was. `dtype` defaults to float32, whatever the checkpoint was stored in.
-    The embedding grows when the tokenizer has tokens (a pad token) that the checkpoint does not know. Raises
-    `InputError` when there is no such model at `path`, or when its head gives more than one number.
+    A head that the checkpoint lacks is initialised under `seed`, without changing the global random state. `dtype`
+    defaults to float32, whatever the checkpoint's. The embedding is enlarged for tokens (a pad token) that the
+    checkpoint lacks. Raises `InputError` when there is no such model at `path`, or when its head has several outputs.
     """
     with fork_seed(seed):
         try:
@@ -66,7 +65,7 @@ def load_reward_model(
                 model, report = AutoModelForSequenceClassification.from_pretrained(
                     path,
                     num_labels=1,
-                    problem_type="regression",  # or pipelines would put a sigmoid on the reward
+                    problem_type="regression",  # otherwise pipelines apply a sigmoid to the reward
                     dtype=torch.float32 if dtype is None else dtype,
                     use_safetensors=True,
                     trust_remote_code=trust_remote_code,
@@ -82,21 +81,21 @@ def load_reward_model(
         if model.get_input_embeddings().num_embeddings < len(tokenizer):
             model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     body = [key for key in report["missing_keys"] if key.startswith(f"{model.base_model_prefix}.")]
-    lacking = [key for key in body if "pooler" not in key]  # a pooler belongs to the head
-    if lacking:
+    missing = [key for key in body if "pooler" not in key]  # a pooler belongs to the head
+    if missing:
         raise_input_error(
             f"model {path}",
             "weights for every layer but the head",
-            Verbatim(f"none for {', '.join(lacking[:3])}"),
+            Verbatim(f"none for {', '.join(missing[:3])}"),
             "Check that the weights belong to this architecture.",
         )
-    for config in (model.config, model.config.get_text_config()):  # the latter is read where configurations nest
+    for config in (model.config, model.config.get_text_config()):  # the latter is used in nested configurations
         config.pad_token_id = tokenizer.pad_token_id
     return model
 
 
 def check_positions(model: PreTrainedModel, longest: int) -> None:
-    """Refuse sequences of `longest` tokens where the model has positions for fewer."""
+    """Raise `InputError` when the model has fewer positions than `longest` tokens."""
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if positions is not None and longest > positions:
         raise_input_error(
@@ -123,7 +122,7 @@ def find_head(model: nn.Module) -> nn.Linear:
 
 @contextlib.contextmanager
 def fork_seed(seed: int | None) -> Iterator[None]:
-    """Draw a head's weights under `seed` and leave the random state as it was; with None, draw from that state."""
+    """Seed torch for the block and restore the random state afterwards; None leaves the state in use."""
     if seed is None:
         yield
         return
@@ -134,7 +133,7 @@ def fork_seed(seed: int | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def suppress_loading_report() -> Iterator[None]:
-    """Without the loading report, which sounds the alarm about every new head; what it says is checked instead."""
+    """Silence the loading report, which warns about every new head; `load_reward_model` checks missing keys itself."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
@@ -144,5 +143,5 @@ def suppress_loading_report() -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """An error's first line; the libraries' messages go on for pages."""
+    """The first line of an error's message."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

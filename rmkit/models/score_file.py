@@ -1,4 +1,4 @@
-"""Reward models on files of responses: rows in, rows with their rewards out, resumable."""
+"""Rewards of the responses in a file, written to a file; an interrupted run is resumed."""
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -22,7 +22,7 @@ from rmkit.data.token_batches import MAX_TOKENS, UNIT_SCHEMA, split_into_units
 from rmkit.models.scoring import load_scorer, prefix_sharing_budget, score_units
 
 SCORED = "scored"
-BLOCK = 512  # rows that are scored together, and lost when the run is killed
+BLOCK = 512  # rows scored and written together
 
 
 def score_file(
@@ -38,19 +38,19 @@ def score_file(
 ) -> Path:
     """Write `scored.jsonl`, the rows with their `rewards` [response], and `quarantine.jsonl`; the stage's folder.
 
-    A row that cannot be read, or of which one response does not fit into `max_length` tokens, is set aside whole. The
-    record says rows in, rows out and rows quarantined by reason. A run that was killed goes on where it was.
+    A row that cannot be read, or with a response that exceeds `max_length` tokens, is quarantined whole. The record
+    counts rows in, rows out and rows quarantined by reason. An interrupted run is resumed.
     """
     settings = {
         "data": data, "model_name_or_path": model_name_or_path, "split": split, "max_length": max_length,
         "max_tokens_per_batch": max_tokens_per_batch, "dtype": dtype, "trust_remote_code": trust_remote_code,
     }
-    find_files(data)  # an unreadable one is refused before the output folder is touched
+    find_files(data)  # refuses unreadable data before the output folder is changed
     with open_stage(output_dir, "score", settings, {"data": data, "model_name_or_path": model_name_or_path}) as stage:
         if not stage.done:
             try:
                 model, tokenizer = load_scorer(model_name_or_path, dtype=dtype, trust_remote_code=trust_remote_code)
-                fill(stage, data, split, model, tokenizer, max_length=max_length, max_tokens_per_batch=max_tokens_per_batch)
+                score_missing_rows(stage, data, split, model, tokenizer, max_length, max_tokens_per_batch)
             except OSError as error:
                 raise_input_error(
                     f"score: output_dir {output_dir}", "a disk that can be written", Verbatim(error), "Free it."
@@ -60,11 +60,16 @@ def score_file(
     return stage.directory
 
 
-def fill(
-    stage: Stage, data: str, split: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
-    *, max_length: int, max_tokens_per_batch: int,
+def score_missing_rows(
+    stage: Stage,
+    data: str,
+    split: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    max_tokens_per_batch: int,
 ) -> None:
-    """Score what is not scored yet."""
+    """Score the rows that are not scored yet."""
     with ResumableJsonlWriter(stage.directory, SCORED) as writer:
         summary = writer.summary
         rows = iter(tqdm(read_rows(data, split), f"Scoring {data}", unit=" rows", disable=None))
@@ -94,9 +99,13 @@ def fill(
 
 
 def score_block(
-    block: list[Row], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int, max_tokens_per_batch: int
+    block: list[Row],
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    max_tokens_per_batch: int,
 ) -> Iterator[tuple[Row, Mapping[str, Any] | RowError]]:
-    """Each row of a block with its `rewards`, or its fault."""
+    """Each row of a block with its `rewards`, or its error."""
     encoded = encode_block([parse_responses(row) for row in block], tokenizer, max_length)
     groups = [group for group in encoded if not isinstance(group, RowError)]
     units = split_into_units(groups, prefix_sharing_budget(model, max_length, max_tokens_per_batch))

@@ -1,7 +1,7 @@
-"""Scoring: the rewards of responses, in batches within a budget of tokens, the longest first.
+"""Rewards of responses, in batches of at most `max_tokens_per_batch` tokens, the longest first.
 
-A causal model reads packed rows, without padding, in which the responses to a prompt share one copy of it; any other
-model reads padded batches of sequences of like length. The rewards are the same either way.
+A causal model reads packed rows without padding, in which the responses to a prompt share one copy of it; other models
+read padded batches of sequences of similar length. The rewards are the same.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from rmkit.data.collators import pack, pad_right
 from rmkit.data.memmap import memmap_zeros, to_memmap
 from rmkit.data.parquet import PAIR_SIDES, read_column
 from rmkit.data.token_batches import MAX_TOKENS, encode_groups, token_batches
-from rmkit.models.packed_attention import ATTENTION, enable_packing, packing_unsupported_reason, unwrap
+from rmkit.models.packed_attention import ATTENTION, enable_packing, packing_unsupported_reason, without_adapters
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
 
 
@@ -57,9 +57,9 @@ def score_pairs(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rewards of the chosen and of the rejected responses, each float64 [pair], in the order of `pairs`.
 
-    Prompts are cut from the left to fit `max_length` tokens. A reward does not depend on what it is batched with (to
-    rounding). Raises `InputError` when a reward is not finite, and `OverLong` when a response alone exceeds
-    `max_length`, naming the pair.
+    Prompts are cut from the left to fit `max_length` tokens. Batching changes rewards by rounding only. Raises
+    `InputError` when a reward is not finite, and `ResponseTooLong`, naming the pair, when a response alone exceeds
+    `max_length`.
     """
     columns = [name for name in ("id", *PAIR_SIDES) if name in pairs.column_names]
     rewards = score_rows(model, tokenizer, pairs.select_columns(columns), max_length, max_tokens_per_batch)
@@ -76,7 +76,7 @@ def score_responses(
 ) -> list[NDArray[np.float64]]:
     """Rewards of every row's `responses` (messages each) to its `prompt`: float64 [response] for each row.
 
-    The rest is as for `score_pairs`.
+    Otherwise as `score_pairs`.
     """
     rewards = score_rows(
         model, tokenizer, rows.select_columns(["prompt", "responses"]), max_length, max_tokens_per_batch
@@ -85,16 +85,20 @@ def score_responses(
 
 
 def score_rows(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Dataset, max_length: int, max_tokens_per_batch: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Dataset,
+    max_length: int,
+    max_tokens_per_batch: int,
 ) -> NDArray[np.float64]:
-    """Rewards of all responses to all rows' prompts, one behind the other."""
+    """Rewards of all responses to all rows' prompts, concatenated."""
     shared = prefix_sharing_budget(model, max_length, max_tokens_per_batch)
     units = encode_groups(rows, tokenizer, max_length, max_tokens_per_batch=shared)
     return score_units(model, tokenizer, units, max_length=max_length, max_tokens_per_batch=max_tokens_per_batch)
 
 
 def prefix_sharing_budget(model: PreTrainedModel, max_length: int, max_tokens_per_batch: int) -> int | None:
-    """The `max_tokens_per_batch` of `cut_units` for this model."""
+    """The `max_tokens_per_batch` of `split_into_units` for this model; None where it cannot share prefixes."""
     return None if packing_unsupported_reason(model, max_length) else max_tokens_per_batch
 
 
@@ -107,7 +111,7 @@ def score_units(
     max_length: int,
     max_tokens_per_batch: int = MAX_TOKENS,
 ) -> NDArray[np.float64]:
-    """Rewards of all sequences in units of `cut_units`, float64 [sequence]; the model is left as it was.
+    """Rewards of all sequences in the units of `split_into_units`, float64 [sequence]; the model is left unchanged.
 
     Raises `InputError` when a reward is not finite.
     """
@@ -118,32 +122,27 @@ def score_units(
     rewards = memmap_zeros((int(ends[-1]) if len(ends) else 0,), np.float64)
     with eval_mode(model, packed=not padded), tqdm(total=len(rewards), desc="Scoring", unit="response") as bar:
         for batch in token_batches(sizes[order], max_tokens_per_batch, padded=padded):
-            numbers = order[batch]
-            groups = units[numbers]["input_ids"]
+            indices = order[batch]
+            groups = units[indices]["input_ids"]
             sequences = [sequence for group in groups for sequence in group]
             tokens = pad_right(sequences, tokenizer) if padded else pack(groups)
             on_device = {name: part.to(model.device) if isinstance(part, torch.Tensor) else part
                          for name, part in tokens.items()}
-            found = model(**on_device).logits[:, 0].double().cpu().numpy()
-            if not np.isfinite(found).all():
-                broken = int(np.count_nonzero(~np.isfinite(found)))
-                raise_input_error(
-                    "rewards",
-                    "finite numbers",
-                    Verbatim(f"{broken} of {len(found)} responses without"),
-                    "Check the weights.",
-                )
-            starts = [ends[number] - len(group) for number, group in zip(numbers, groups, strict=True)]
-            for start, group in zip(starts, groups, strict=True):
-                rewards[start:start + len(group)], found = found[:len(group)], found[len(group):]
+            values = model(**on_device).logits[:, 0].double().cpu().numpy()
+            broken = int(np.count_nonzero(~np.isfinite(values)))
+            if broken:
+                got = Verbatim(f"{broken} of {len(values)} responses without")
+                raise_input_error("rewards", "finite numbers", got, "Check the weights.")
+            for index, group in zip(indices, groups, strict=True):
+                rewards[ends[index] - len(group):ends[index]], values = values[:len(group)], values[len(group):]
             bar.update(len(sequences))
     return rewards
 
 
 @contextlib.contextmanager
 def eval_mode(model: PreTrainedModel, *, packed: bool) -> Iterator[None]:
-    """A model that scores, on packed rows or padded ones, and is as it was afterwards."""
-    plain = unwrap(model)
+    """The model in evaluation mode, for packed or padded rows; its mode and attention are restored afterwards."""
+    plain = without_adapters(model)
     training, attention, forward = model.training, plain.config._attn_implementation, vars(plain).get("forward")
     changes = packed and attention != ATTENTION
     model.eval()

@@ -29,7 +29,7 @@ def test_every_place_has_its_tokens_and_every_conversation_its_places(
     for number in found.longest_first:
         (tokens, response_start), = found.read(np.array([number]))
         lengths.append(len(tokens))
-        for place in found.find_places(number):
+        for place in found.positions(number):
             places.append(place)
             assert (tokens.tolist(), response_start) == (expected[place].input_ids, expected[place].response_start)
     assert sorted(places) == list(range(2 * len(rows)))

@@ -139,9 +139,9 @@ def test_in_turn_and_at_once_are_one_attention(monkeypatch):
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 1, 4, row["input_ids"].shape[1], 8, dtype=torch.float64)
     plan = PackingPlan(row["segments"])
-    in_turn = plan.attend_in_turn(query, key, value, final=False, scale=0.3)
-    torch.testing.assert_close(plan.attend_at_once(query, key, value, 0.3), in_turn, rtol=1e-12, atol=1e-12)
-    final = plan.attend_in_turn(query, key, value, final=True, scale=0.3)
+    in_turn = plan.attend_sdpa(query, key, value, final=False, scale=0.3)
+    torch.testing.assert_close(plan.attend_varlen(query, key, value, 0.3), in_turn, rtol=1e-12, atol=1e-12)
+    final = plan.attend_sdpa(query, key, value, final=True, scale=0.3)
     torch.testing.assert_close(final[:, row["last"]], in_turn[:, row["last"]], rtol=1e-12, atol=1e-12)
     assert final.count_nonzero() == len(row["last"]) * 4 * 8
 
@@ -152,8 +152,8 @@ def test_at_once_on_cuda():
     torch.manual_seed(0)
     rows = torch.randn(3, 1, 4, row["input_ids"].shape[1], 64, device="cuda", dtype=torch.bfloat16)
     plan = PackingPlan(row["segments"])
-    exact = PackingPlan(row["segments"]).attend_in_turn(*rows.double(), final=False, scale=0.125)
-    torch.testing.assert_close(plan.attend_at_once(*rows, 0.125).double(), exact, rtol=0, atol=2e-2)
+    exact = PackingPlan(row["segments"]).attend_sdpa(*rows.double(), final=False, scale=0.125)
+    torch.testing.assert_close(plan.attend_varlen(*rows, 0.125).double(), exact, rtol=0, atol=2e-2)
 
 
 def test_who_is_padded():
