@@ -13,7 +13,8 @@ from rmkit.commands.synthetic import BASE_MODEL, SYNTHETIC, SyntheticConfig, syn
 from rmkit.commands.train import TrainConfig, train
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.config import as_dict, build_section, configuration, option, section
-from rmkit.core.stage import Steps, run_steps, write_json
+from rmkit.core.stage import write_json
+from rmkit.core.steps import Steps, make_step, run_steps
 
 PLAIN, METARM = "plain", "metarm"
 ROUNDS = "rounds.json"
@@ -132,10 +133,9 @@ class IteratePlanner:
         steps: Steps = {}
         folder = self.folder / SYNTHETIC
         if self.makes_data:
-            steps["synthetic"] = partial(synthetic, build_section(
-                SyntheticConfig, {"evaluation_prompts": 200, **self.config.synthetic}, {"seed": self.config.seed},
-                "synthetic", output_dir=str(folder),
-            ))
+            sizes = {"evaluation_prompts": 200, **self.config.synthetic}
+            steps["synthetic"] = make_step(synthetic, SyntheticConfig, sizes, {"seed": self.config.seed}, "synthetic",
+                                           output_dir=str(folder))
         if self.config.data == SYNTHETIC:
             files = {"data": "train", "validation": "validation", "test": "test"}
             steps["read"] = partial(read, ReadConfig(
@@ -179,16 +179,16 @@ class IteratePlanner:
         steps: Steps = {}
         reward_model, meta = str(folder.parent / "reward_model"), {"meta_data": None}
         if metarm:
-            steps["sample"] = partial(sample, build_section(
-                SampleConfig, config.sample, shared, "sample", data=self.prompts, model_name_or_path=policy,
+            steps["sample"] = make_step(
+                sample, SampleConfig, config.sample, shared, "sample", data=self.prompts, model_name_or_path=policy,
                 output_dir=str(folder / "samples"),
-            ))
+            )
             reward_model = str(folder / "reward_model")
             meta = plan_metarm(config.metarm, str(folder / "samples" / SAMPLES))
-        steps["train"] = partial(train, build_section(
-            TrainConfig, config.train, self.shared, "train",  # the same seed, and so order of pairs, in every round
+        steps["train"] = make_step(
+            train, TrainConfig, config.train, self.shared, "train",  # with the same seed, and so order, in every round
             data=self.pairs, model_name_or_path=config.reward_model or self.policy, output_dir=reward_model, **meta,
-        ))
+        )
         before, after = (
             partial(
                 measure_policy, drawn.output_dir, self.sft_responses.output_dir, policy=drawn.model_name_or_path,

@@ -1,6 +1,5 @@
 """`rmkit run`: from preference pairs to a robust reward model and a report, in one go."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ from rmkit.commands.synthetic import BASE_MODEL, SYNTHETIC, SyntheticConfig, syn
 from rmkit.commands.train import TrainConfig, train
 from rmkit.commands.vote import VoteConfig, vote
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.core.config import build_section, configuration, option, section
-from rmkit.core.stage import Steps, run_steps
+from rmkit.core.config import configuration, option, section
+from rmkit.core.steps import Steps, get_config, make_step, run_steps
 
 SPLITS = ("train", "validation", "test")
 
@@ -71,30 +70,28 @@ def plan_run(config: RunConfig) -> Steps:
     models = {name: str(folder / name) for name in ("plain", "robust")}
     shared = {"seed": config.seed, "max_length": config.max_length}
     steps: Steps = {}
-
-    def add(name: str, function: Any, cls: type, settings: dict[str, Any], key: str = "", **fixed: Any) -> None:
-        steps[name] = partial(function, build_section(cls, settings, shared, key or name, **fixed))
-
     source, model = {"data": config.data}, config.model_name_or_path
     if SYNTHETIC in (config.data, model):
-        add("synthetic", synthetic, SyntheticConfig, config.synthetic, output_dir=str(folder / SYNTHETIC))
+        steps["synthetic"] = make_step(synthetic, SyntheticConfig, config.synthetic, shared, "synthetic",
+                                       output_dir=str(folder / SYNTHETIC))
     if config.data == SYNTHETIC:
         files = {"data": "train", "validation": "validation", "test": "test"}
         source = {key: str(folder / SYNTHETIC / f"{split}.jsonl") for key, split in files.items()}
     if model == SYNTHETIC:
         model = str(folder / SYNTHETIC / BASE_MODEL)
     base = {"model_name_or_path": model}
-    add("read", read, ReadConfig, config.read, output_dir=pairs, **base, **source)
-    add("vote", vote, VoteConfig, config.vote, output_dir=votes, data=pairs, **base)
-    add("repair", repair, RepairConfig, config.repair, output_dir=repaired, votes=votes)
+    steps["read"] = make_step(read, ReadConfig, config.read, shared, "read", output_dir=pairs, **base, **source)
+    steps["vote"] = make_step(vote, VoteConfig, config.vote, shared, "vote", output_dir=votes, data=pairs, **base)
+    steps["repair"] = make_step(repair, RepairConfig, config.repair, shared, "repair", output_dir=repaired, votes=votes)
     for name, data in (("plain", pairs), ("robust", repaired)):
-        add(name, train, TrainConfig, config.train, "train", output_dir=models[name], data=data, evaluation_data=pairs,
-            **base)
-    add("evaluate", evaluate, EvaluateConfig, config.evaluate, output_dir=evaluation, data=pairs, models=models,
-        votes=votes)
-    add("report", report, ReportConfig, config.report, output_dir=str(folder / "report"), pairs=pairs, votes=votes,
-        repaired=repaired, models=models, evaluation=evaluation)
-    check_plan({name: step.args[0] for name, step in steps.items()})
+        steps[name] = make_step(train, TrainConfig, config.train, shared, "train", output_dir=models[name], data=data,
+                                evaluation_data=pairs, **base)
+    steps["evaluate"] = make_step(evaluate, EvaluateConfig, config.evaluate, shared, "evaluate", output_dir=evaluation,
+                                  data=pairs, models=models, votes=votes)
+    steps["report"] = make_step(report, ReportConfig, config.report, shared, "report", pairs=pairs, votes=votes,
+                                output_dir=str(folder / "report"), repaired=repaired, models=models,
+                                evaluation=evaluation)
+    check_plan({name: get_config(step) for name, step in steps.items()})
     return steps
 
 

@@ -14,7 +14,6 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ STAGE_FILE = "stage.json"
 UNFINISHED_FILE = "stage.unfinished.json"
 PARTIAL_SUFFIX = ".part"  # behind the name of a file that is not whole yet
 PACKAGES = ("rmkit", "torch", "transformers", "deepspeed", "datasets", "scikit-learn", "numpy")
-Steps = dict[str, partial[Any]]  # by name, each a function with its configuration
 LARGE_FILE = 64 * 2**20  # bytes; above it a file is known by name, size and time instead of by content
 
 
@@ -192,8 +190,3 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     return found
-
-
-def run_steps(steps: Steps) -> dict[str, Any]:
-    """Call the steps in order; returns their results by name."""
-    return {name: step() for name, step in steps.items()}

@@ -17,8 +17,8 @@ class Server:
 
     base_url: str = option(help="Its address, ending in /v1.")
     command: str | None = option(
-        None, "Starts the server for the model {model}, a folder or hub name, such as `vllm serve {model} --port 8000`, "
-        "until training begins; null: the server runs, and serves whichever model is asked for."
+        None, "Starts the server for a model until training begins, such as `vllm serve {model} --port 8000`; null: it "
+        "already runs, and serves every model that is asked for."
     )
     startup_timeout: float = option(1800.0, "Seconds until a started server must answer.", gt=0, affects_output=False)
     api_key_env: str = option("OPENAI_API_KEY", "Environment variable with the API key.", affects_output=False)

@@ -9,7 +9,8 @@ from typing import Any
 
 from rmkit.commands.compare import CompareConfig, compare
 from rmkit.core.config import as_dict
-from rmkit.core.stage import Steps, read_record, run_steps
+from rmkit.core.stage import read_record
+from rmkit.core.steps import Steps, get_config, run_steps
 from rmkit.generation import managed_server
 from rmkit.meta_rewarding.config import MetaRewardConfig
 from rmkit.meta_rewarding.drift import DriftMetrics, check_drift
@@ -42,7 +43,7 @@ def meta_reward(config: MetaRewardConfig) -> Path:
             agreement = evaluated.get("agreement_llm" if "judge_llm" in steps else "agreement_reward_model")
             history.append(dataclasses.replace(results["drift"], kl=evaluated.get("kl"), agreement=agreement))
             alerts = check_drift(history, config.drift)
-        record = read_record(training["dpo"].args[0].data) or {}
+        record = read_record(get_config(training["dpo"]).data) or {}
         iterations.append({
             "iteration": number, "rho": record.get("rho"),
             "pairs": {role: record[role] for role in ("actor", "judge") if role in record},
@@ -57,7 +58,7 @@ def meta_reward(config: MetaRewardConfig) -> Path:
         metrics += [run_with_server(config, steps)["metrics"] for steps in plan.evaluations[number:number + 1]]
     if plan.compare is not None and len(metrics) > 1:
         metrics = add_win_rates(plan.compare, metrics)
-    responses = [steps["responses"].args[0].output_dir for steps in plan.evaluations[:len(metrics)]]
+    responses = [get_config(steps["responses"]).output_dir for steps in plan.evaluations[:len(metrics)]]
     return write_report(Path(config.output_dir) / "report", as_dict(config), metrics, iterations, responses)
 
 

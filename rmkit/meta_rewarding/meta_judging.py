@@ -89,7 +89,7 @@ def compare_batch(
     if failures:
         raise_input_error(
             "meta_judge", "an answer to every question",
-            Verbatim(f"{len(failures)} failures, the first: {failures[0]}"), "The same command asks again for these alone.",
+            Verbatim(f"{len(failures)} failures, the first: {failures[0]}"), "The same command repeats these alone.",
         )
     return [{
         **row,

@@ -16,9 +16,9 @@ from rmkit.commands.repair import RepairConfig, repair
 from rmkit.commands.train import TrainConfig, train
 from rmkit.commands.vote import VoteConfig, vote
 from rmkit.core.checks import raise_input_error
-from rmkit.core.config import build_section
 from rmkit.core.seeds import derive_seed
-from rmkit.core.stage import Steps, open_stage
+from rmkit.core.stage import open_stage
+from rmkit.core.steps import Steps, make_step
 from rmkit.data.parquet import PAIR_SIDES, load_split, write_table
 from rmkit.judges.meta_judge import compare_ensemble_members, highest_variance_response
 from rmkit.judges.results import JudgedSamples, read_judged
@@ -44,12 +44,10 @@ def plan_reward_models(
     steps: Steps = {"pool": partial(pool_pairs, [data, *policy_pairs], pool)}
     if config.vote is not None:
         votes, repaired = str(output_dir / "votes"), output_dir / "repaired"
-        steps["vote"] = partial(vote, build_section(
-            VoteConfig, config.vote, shared, "judge_rm.vote", data=str(pool), model_name_or_path=model, output_dir=votes
-        ))
-        steps["repair"] = partial(repair, build_section(
-            RepairConfig, config.repair, shared, "judge_rm.repair", votes=votes, output_dir=str(repaired)
-        ))
+        steps["vote"] = make_step(vote, VoteConfig, config.vote, shared, "judge_rm.vote", data=str(pool),
+                                  model_name_or_path=model, output_dir=votes)
+        steps["repair"] = make_step(repair, RepairConfig, config.repair, shared, "judge_rm.repair", votes=votes,
+                                    output_dir=str(repaired))
         pool = repaired
     metarm: dict[str, Any] = {"meta_data": None}
     if config.metarm is not None:
@@ -59,12 +57,12 @@ def plan_reward_models(
         settings, models = {**config.train, **config.continue_training}, list_members(config, previous[-1])
         seed_name = output_dir.name  # another order of the pairs than in the previous iteration
     for member, (name, folder) in enumerate(list_members(config, output_dir).items()):
-        steps[name] = partial(train, build_section(
-            TrainConfig, settings, {**shared, "seed": derive_seed(shared["seed"], seed_name, member)}, "judge_rm.train",
-            data=str(pool), model_name_or_path=models[name], output_dir=folder, **metarm,
-        ))
+        steps[name] = make_step(
+            train, TrainConfig, settings, {**shared, "seed": derive_seed(shared["seed"], seed_name, member)},
+            "judge_rm.train", data=str(pool), model_name_or_path=models[name], output_dir=folder, **metarm,
+        )
     rewards = output_dir / "rewards"
-    steps["judge_rm"] = partial(judge, plan_ensemble_judge(config, output_dir, samples, rewards, shared))
+    steps["judge_rm"] = plan_ensemble_judge(config, output_dir, samples, rewards, shared)
     if config.add_policy_pairs:
         steps[POLICY_PAIRS] = partial(write_policy_pairs, rewards, output_dir / POLICY_PAIRS, seed=shared["seed"])
     return steps
@@ -77,13 +75,12 @@ def list_members(config: RewardEnsembleConfig, folder: Path) -> dict[str, str]:
 
 def plan_ensemble_judge(
     config: RewardEnsembleConfig, folder: Path, samples: str, output_dir: Path, shared: dict[str, Any]
-) -> JudgeConfig:
+) -> partial[Path]:
     """Judgments of `samples` by the reward models in an iteration's `folder`."""
-    judge = {"kind": "reward_model", "models": list_members(config, folder), "score_min": config.score_min,
-             "score_max": config.score_max, "max_length": shared["max_length"]}
-    return build_section(
-        JudgeConfig, {"n_bootstrap": 100}, shared, "judge_rm", data=samples, output_dir=str(output_dir), judge=judge,
-    )
+    ensemble = {"kind": "reward_model", "models": list_members(config, folder), "score_min": config.score_min,
+                "score_max": config.score_max, "max_length": shared["max_length"]}
+    return make_step(judge, JudgeConfig, {"n_bootstrap": 100}, shared, "judge_rm", data=samples,
+                     output_dir=str(output_dir), judge=ensemble)
 
 
 def pool_pairs(folders: Sequence[str], output_dir: Path) -> None:
@@ -116,7 +113,7 @@ def make_policy_pairs(judged: JudgedSamples, name: str, *, seed: int) -> tuple[l
     """New pairs with ids that begin with `name`, and the number of prompts with a pair and without, by reason.
 
     A pair is the two responses of a prompt on whose gap the members differ most (`most_disputed_pair`). Each member's
-    gap is its verdict; the verdict that agrees best with the other members (`compare_ensemble_members` by strength,
+    gap is its verdict; the verdict that agrees best with the other members (`compare_ensemble_members`,
     then `select_judgments`) decides which response is chosen.
     """
     kept = [(prompt, pair) for prompt in range(len(judged.ids)) if (pair := most_disputed_pair(judged, prompt, seed))]

@@ -104,5 +104,5 @@ def test_invalid_settings(run, settings, match):
 
 
 def test_no_meta_judgments_to_stack():
-    with pytest.raises(InputError, match="meta-judgments: expected a prompt whose judgments were compared, got none"):
+    with pytest.raises(InputError, match="meta-judgments: expected a prompt whose judgments"):
         stack_verdicts([])

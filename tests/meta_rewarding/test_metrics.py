@@ -35,8 +35,9 @@ def test_win_rates_and_gold_rewards():
 
 
 def test_length_control_changes_nothing_at_equal_lengths():
-    metrics = compare_gold([sample_row("p", "aa"), sample_row("q", "bb")], [sample_row("p", "cc"), sample_row("q", "dd")],
-                           [np.array([1.0]), np.array([0.0])], [np.array([0.0]), np.array([0.0])], seed=0)
+    rows, reference = ([sample_row("p", texts[0]), sample_row("q", texts[1])] for texts in (("aa", "bb"), ("cc", "dd")))
+    zero = np.array([0.0])
+    metrics = compare_gold(rows, reference, [np.array([1.0]), zero], [zero, zero], seed=0)
     assert metrics["win_rate"] == metrics["win_rate_lc"] == 0.75
 
 
@@ -65,7 +66,8 @@ def test_the_report_as_text():
 
 
 def test_responses_side_by_side(tmp_path):
-    for name, rows in (("first", [sample_row("p", "a", "b")]), ("second", [sample_row("q", "c"), sample_row("p", "d")])):
+    policies = {"first": [sample_row("p", "a", "b")], "second": [sample_row("q", "c"), sample_row("p", "d")]}
+    for name, rows in policies.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     folders = [str(tmp_path / "first"), str(tmp_path / "second")]

@@ -1,4 +1,4 @@
-"""Recipes for `rmkit run`, `iterate` and `judge`: each is run as it stands, with less data, less training, tiny models."""
+"""Recipes for `rmkit run`, `iterate` and `judge`, each run as it stands with less data, less training, tiny models."""
 
 import json
 from pathlib import Path
