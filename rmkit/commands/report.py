@@ -33,13 +33,15 @@ def report(config: ReportConfig) -> Path:
     roles = ("votes", "pairs", "repaired", "evaluation")
     folders = {role: getattr(config, role) for role in roles if getattr(config, role) is not None}
     folders |= {f"models.{name}": folder for name, folder in config.models.items()}
-    records = {role: read_record(folder) for role, folder in folders.items()}
-    for role, record in records.items():
+    records = {}
+    for role, folder in folders.items():
+        record = read_record(folder)
         if record is None:
             raise_input_error(
-                f"{role} {folders[role]}", "the folder of a finished stage", Verbatim("no stage.json in it"),
+                f"{role} {folder}", "the folder of a finished stage", Verbatim("no stage.json in it"),
                 "Run that stage first, or leave it out.",
             )
+        records[role] = record
     with open_stage(config.output_dir, "report", output_settings(config), folders) as stage:
         if not stage.done:
             inputs = collect_inputs(

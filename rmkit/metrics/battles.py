@@ -96,7 +96,7 @@ def wins_from_list(
     shares = np.concatenate([(1 + outcomes) / 2, (1 - outcomes) / 2])[np.tile(judged, 2)]
     rows = weight.reshape(-1, len(outcomes))[:, judged]
     wins = np.stack([np.bincount(cells, np.tile(row, 2) * shares, n_items**2) for row in rows])
-    return wins.reshape(*weight.shape[:-1], n_items, n_items)
+    return np.asarray(wins, dtype=np.float64).reshape(*weight.shape[:-1], n_items, n_items)
 
 
 def square_verdicts(verdicts: ArrayLike) -> NDArray[np.float64]:

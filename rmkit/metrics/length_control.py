@@ -1,7 +1,7 @@
 """Length-controlled win rates: a policy's win rate if its responses were as long as the baseline's."""
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -129,7 +129,7 @@ def validate_pairs(
     if difficulty is not None:
         columns.append(finite_array("difficulty", difficulty, ("pair",)))
         same_shape("difficulty", columns[-1], "preferences", wins)
-    names = np.arange(len(wins)) if groups is None else np.asarray(groups)
+    names: NDArray[Any] = np.arange(len(wins)) if groups is None else np.asarray(groups)
     same_shape("groups", names, "preferences", wins)
     return wins, np.stack(columns, axis=1), names
 

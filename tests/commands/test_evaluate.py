@@ -37,16 +37,23 @@ def test_metrics_follow_from_the_written_rewards(gold_run):
     folder = gold_run / "evaluation"
     metrics = json.loads((folder / "metrics.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert set(metrics) == {"plain", "robust"} and check_finite(metrics)
-    assert read_record(folder)["metrics"] == metrics
+    record = read_record(folder)
+    assert record["metrics"] == metrics
     pairs = load_split(gold_run / "pairs", "test")
+    correct = {}
     for name, values in metrics.items():
         rewards = load_split(folder / f"{name}.parquet", "test", ("id", "rewards_chosen", "rewards_rejected"))
         gaps = np.array(rewards["rewards_chosen"][:]) - np.array(rewards["rewards_rejected"][:])
         assert rewards["id"][:] == pairs["id"][:]
         assert values["pairs"] == len(pairs) == 40
-        assert values["accuracy"] == pytest.approx(np.mean((gaps > 0) + 0.5 * (gaps == 0)))
+        correct[name] = (gaps > 0) + 0.5 * (gaps == 0)
+        assert values["accuracy"] == pytest.approx(np.mean(correct[name]))
         assert set(values["by_source"]) == {"in_distribution", "new_topics", "new_phrasings", "another_policy"}
         assert len(values["by_strength"]) == 10
+    comparison, = record["comparisons"]
+    better = correct[comparison["first"]] - correct[comparison["second"]]
+    assert comparison["difference"] == pytest.approx(better.mean())
+    assert (comparison["better"], comparison["worse"]) == (np.sum(better > 0), np.sum(better < 0))
 
 
 def test_votes_are_joined_by_id(configure, gold_run, tmp_path):

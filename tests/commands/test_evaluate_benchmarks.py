@@ -11,7 +11,6 @@ from rmkit.cli import main
 from rmkit.commands.evaluate import EvaluateConfig, evaluate
 from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
-from rmkit.data.parquet import load_split
 from rmkit.evaluation.benchmarks.reward_bench import REQUIRED
 from rmkit.evaluation.benchmarks.reward_bench_2 import BEST_OF
 from rmkit.evaluation.perturbations import PERTURBATIONS
@@ -103,10 +102,10 @@ def test_rewards_are_the_models(configure, tiny_pairs, tiny_reward_model):
              "scores": [2, 1, 0]} for row in tiny_pairs]
     folder = evaluate(configure("several.jsonl", rows, models={"a": str(tiny_reward_model)}))
     tokenizer = load_tokenizer(tiny_reward_model)
-    spoken = [{**row, "responses": [*row["responses"][:2], [{"role": "assistant", "content": "The red one."}]]}
-              for row in rows]
+    messages = [{**row, "responses": [*row["responses"][:2], [{"role": "assistant", "content": "The red one."}]]}
+                for row in rows]
     rewards = np.stack(score_responses(load_reward_model(tiny_reward_model, tokenizer), tokenizer,
-                                       Dataset.from_list(spoken), max_length=96))
+                                       Dataset.from_list(messages), max_length=96))
     scores = read_record(folder)["measured"]["models"]["a"]["scores"]
     assert scores["best"]["value"] == pytest.approx(np.mean(rewards.argmax(axis=1) == 0))
     ordered = [rewards[:, one] > rewards[:, other] for one, other in ((0, 1), (0, 2), (1, 2))]
@@ -121,7 +120,7 @@ def rm_bench_rows():
 
 
 def test_rm_bench_as_downloaded(configure, written_rewards, tmp_path, tiny_reward_model):
-    """One JSON list; two models, whose rewards are the same, and every perturbation of the responses."""
+    """One JSON list; two models with the same rewards, and every perturbation."""
     (tmp_path / "total_dataset.json").write_text(json.dumps(rm_bench_rows(), indent=1))
     models = {name: str(tiny_reward_model) for name in ("one", "other")}
     folder = evaluate(configure("total_dataset.json", models=models, perturbations=True, max_length=256))
@@ -137,7 +136,7 @@ def test_rm_bench_as_downloaded(configure, written_rewards, tmp_path, tiny_rewar
 
 
 def test_a_model_that_a_perturbation_misleads(configure, monkeypatch):
-    """Reworded with an ignored tag, responses get the reward of their length: the wrong one is longer."""
+    """With an ignored tag, the reward is the length, and the wrong response is longer."""
 
     def read(model, tokenizer, units, **_):
         texts = [tokenizer.decode(sequence) for unit in units["input_ids"] for sequence in unit]
@@ -148,7 +147,7 @@ def test_a_model_that_a_perturbation_misleads(configure, monkeypatch):
     config = configure("pairs.jsonl", rows, benchmark="best_of_n", perturbations=True, max_length=256)
     robustness = read_record(evaluate(config))["measured"]["models"]["mine"]["robustness"]
     lost = {name: entry["drop"] for name, entry in robustness["perturbations"].items() if entry["drop"]}
-    assert lost == {"ignore tag": 1, "typos": 0.5, "unicode": 0.5}  # the last two hide the word: both get nothing
+    assert lost == {"ignore tag": 1, "typos": 0.5, "unicode": 0.5}  # the last two hide the word
     assert robustness["worst_drop"] == 1 and robustness["mean_drop"] == pytest.approx(2 / 12)
 
 
@@ -159,9 +158,9 @@ def test_responses_that_do_not_fit_are_counted(configure, written_rewards, capsy
     result = read_record(folder)["measured"]["models"]["mine"]
     assert (result["scored"], result["unscored"]) == (1, 1)
     assert read_lines(folder / "scores/mine/quarantine.jsonl")[0]["reason"] == "over-long response"
+    long = [{**row, "chosen": "Red and grey. " * 60} if row["subset"] == "hep-go" else row
+            for row in reward_bench_rows([])]
     with pytest.raises(InputError, match="raise max_length"):
-        long = [{**row, "chosen": "Red and grey. " * 60} if row["subset"] == "hep-go" else row
-                for row in reward_bench_rows([])]
         evaluate(configure("rb.jsonl", long))
 
 
@@ -204,22 +203,6 @@ def test_results_are_written_to_the_model_card(configure, written_rewards, tmp_p
     assert (folder / "stage.json").stat().st_mtime_ns == written  # the card is no reason to score anew
     with pytest.raises(InputError, match="write_model_card: models.mine: expected a model's folder"):
         evaluate(configure("rm.jsonl", models={"mine": "someone/model"}, write_model_card=True))
-
-
-def test_models_are_compared_on_pairs(gold_run, tmp_path, capsys):
-    models = {name: str(gold_run / name) for name in ("plain", "robust")}
-    folder = evaluate(EvaluateConfig(data=str(gold_run / "pairs"), models=models, output_dir=str(tmp_path / "out"),
-                                     max_length=256, n_bootstrap=30))
-    record = read_record(folder)
-    comparison, = record["comparisons"]
-    accuracies = [record["metrics"][name]["accuracy"] for name in models]
-    assert comparison["difference"] == pytest.approx(accuracies[0] - accuracies[1])
-    gaps = {}
-    for name in models:
-        rewards = load_split(folder / f"{name}.parquet", "test", ("rewards_chosen", "rewards_rejected"))
-        gaps[name] = np.sign(np.subtract(rewards["rewards_chosen"][:], rewards["rewards_rejected"][:]))
-    assert comparison["better"] == np.sum(gaps["plain"] > gaps["robust"])
-    assert "plain - robust" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("settings, match", [

@@ -20,7 +20,7 @@ def bars_of(axes: figures.Axes) -> list[tuple[float, float, float]]:
     return [(bar.get_x(), bar.get_x() + bar.get_width(), bar.get_height()) for bar in axes.patches]  # type: ignore
 
 
-def test_histogram_counts_every_pair_and_splits_at_zero() -> None:
+def test_histogram_has_every_pair_and_an_edge_at_zero() -> None:
     bars = bars_of(figures.plot_strength(MEAN, STD).axes[0])
     assert sum(height for _, _, height in bars) == len(MEAN)
     assert sum(height for left, right, height in bars if right < 0) == np.sum(MEAN < 0)
@@ -43,12 +43,7 @@ def test_histogram_of_odd_strengths(mean: list[float]) -> None:
     assert axes.get_xlim()[0] <= 0 <= axes.get_xlim()[1]
 
 
-def test_title_states_the_share_below_zero() -> None:
-    axes = figures.plot_strength(np.array([-1.0, 0.0, 1.0, 2.0]), np.zeros(4)).axes[0]
-    assert axes.get_title(loc="left") == "25.0 % below zero"
-
-
-def test_spread_shows_a_sample_and_the_means_of_all() -> None:
+def test_std_panel_shows_a_sample_and_the_means_of_all() -> None:
     axes = figures.plot_strength(MEAN, STD, FLIPPED, ["std"]).axes[0]
     given, flips, groups = axes.lines[:3]
     assert len(given.get_xdata()) + len(flips.get_xdata()) == figures.MAX_POINTS
@@ -57,7 +52,7 @@ def test_spread_shows_a_sample_and_the_means_of_all() -> None:
     np.testing.assert_allclose(groups.get_ydata(), STD[order].mean(axis=1))
 
 
-def test_curves_keep_a_models_colour_when_another_has_nothing() -> None:
+def test_a_models_colour_does_not_depend_on_the_others() -> None:
     log = [{"step": 1, "loss": 0.7}, {"step": 2, "loss": 0.5}, {"step": 2, "eval_loss": 0.6}, {"train_loss": 0.6}]
     both = figures.plot_training_curves({"plain": log, "robust": log}, "loss", "loss").axes[0].lines
     alone = figures.plot_training_curves({"plain": [], "robust": log}, "loss", "loss").axes[0].lines
@@ -71,7 +66,7 @@ def test_only_the_baseline_is_grey() -> None:
     assert names.count("series0") == 1 and set(names) <= set(figures.PALETTE)
 
 
-def test_svg_follows_the_page_and_repeats_itself() -> None:
+def test_svg_uses_css_variables_and_is_deterministic() -> None:
     lines = {"<plain> & $x$": ([1, 2], [0.4, 0.6])}
     svgs = [figures.to_svg(figures.plot_accuracy(lines, "tenth"), "tenths", 'a "b" <c>') for _ in range(2)]
     assert svgs[0] == svgs[1]
@@ -85,7 +80,7 @@ def test_svg_follows_the_page_and_repeats_itself() -> None:
     assert set(re.findall(r'(?:href="|url\()#([^")]*)', svgs[0])) <= set(ids)
 
 
-def test_drawing_leaves_global_settings_alone() -> None:
+def test_global_settings_do_not_change() -> None:
     before = dict(matplotlib.rcParams)
     figures.to_svg(figures.plot_strength(MEAN, STD), "strength", "")
     assert dict(matplotlib.rcParams) == before

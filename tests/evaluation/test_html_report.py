@@ -149,7 +149,7 @@ class Page(html.parser.HTMLParser):
             self.value = ""
 
     def numbers(self) -> set[float]:
-        return {value for found in self.data.values() for value, _ in found}
+        return {value for section in self.data.values() for value, _ in section}
 
 
 def numbers_in(content: Any) -> set[float]:
@@ -203,7 +203,7 @@ def test_every_number_shown_comes_from_the_stages(run: Build) -> None:
 
 
 def test_text_of_every_number_is_its_rounded_value(run: Build) -> None:
-    for value, text in [pair for found in Page(report(run())).data.values() for pair in found]:
+    for value, text in [pair for section in Page(report(run())).data.values() for pair in section]:
         digits = text.replace("\N{MINUS SIGN}", "-").replace(",", "").replace("\N{NO-BREAK SPACE}%", "")
         scale = 100 if text.endswith("%") else 1
         places = len(digits.partition(".")[2])

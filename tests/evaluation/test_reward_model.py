@@ -28,10 +28,6 @@ def test_numbers_by_hand():
     assert metrics["accuracy_low"] <= 0.625 <= metrics["accuracy_high"]
 
 
-def test_standard_deviation_is_the_populations():
-    assert evaluate([0.0, 2.0])["rewards"]["gap"]["std"] == 1.0 != np.std([0.0, 2.0], ddof=1)
-
-
 def test_accuracy_by_source_and_by_strength():
     metrics = evaluate([1.0, -1.0, 0.0], sources=["b", "a", "a"], strength=[0.5, -3.0, 0.1])
     assert metrics["by_source"] == {
@@ -41,7 +37,7 @@ def test_accuracy_by_source_and_by_strength():
     assert [group["strength_low"] for group in metrics["by_strength"]] == [-3, 0.1, 0.5]
 
 
-def test_strength_groups_are_ten_and_weighted_back_give_the_whole():
+def test_ten_groups_by_strength():
     generator = np.random.default_rng(0)
     metrics = evaluate(generator.normal(0.3, 1, 997), strength=generator.normal(size=997))
     groups = metrics["by_strength"]
@@ -62,7 +58,7 @@ def test_length_bias_by_hand():
     assert length["gap_correlation"] == pytest.approx(np.corrcoef([4.5, 1.5, 3, 4.5, 1.5], [4, 1, 5, 3, 2])[0, 1])
 
 
-def test_a_length_scorer_is_caught():
+def test_length_bias_of_a_model_that_scores_length():
     generator = np.random.default_rng(0)
     chosen, rejected = generator.integers(1, 500, (2, 400))
     length = evaluate(chosen, rejected, chosen_lengths=chosen, rejected_lengths=rejected)["length"]
@@ -70,7 +66,7 @@ def test_a_length_scorer_is_caught():
     assert length["model_prefers_longer"] == 1
 
 
-def test_what_is_undefined_is_none_and_everything_survives_strict_json():
+def test_undefined_values_are_none():
     metrics = evaluate([1e4, 1e4], [-1e4, -1e4], prompts=["p", "p"], chosen_lengths=[10, 10], rejected_lengths=[90, 90])
     assert metrics["accuracy_low"] is None
     assert metrics["by_strength"] is None
@@ -89,16 +85,8 @@ def test_interval_widens_when_pairs_share_prompts():
     assert widths[1] > 2 * widths[0]
 
 
-def test_order_of_pairs_does_not_matter_to_the_numbers():
-    generator = np.random.default_rng(0)
-    gaps, order = generator.normal(size=50), generator.permutation(50)
-    first, second = evaluate(gaps), evaluate(gaps[order])
-    for name in ("accuracy", "log_loss", "brier", "ece"):
-        assert first[name] == pytest.approx(second[name])
-
-
 @pytest.mark.parametrize(
-    ("changes", "names"),
+    ("changes", "message"),
     [
         ({"prompts": ["p"]}, "prompts.*shape"),
         ({"sources": ["s"] * 3}, "sources"),
@@ -109,6 +97,6 @@ def test_order_of_pairs_does_not_matter_to_the_numbers():
         ({"rejected": [[0.0, 0.0]]}, "rewards_rejected"),
     ],
 )
-def test_refuses(changes, names):
-    with pytest.raises(InputError, match=names):
+def test_invalid_arguments(changes, message):
+    with pytest.raises(InputError, match=message):
         evaluate([1.0, 2.0], **changes)

@@ -10,7 +10,7 @@ def metrics_of(gaps, sources, strength=None):
                           chosen_lengths=np.full(count, 5), rejected_lengths=np.full(count, 5), n_bootstrap=20)
 
 
-def test_columns_line_up_and_short_rows_are_filled():
+def test_format_table():
     assert format_table(["model", "x"], [["a", "1"], ["longer"]]).split("\n") == [
         "model   x",
         "---------",
@@ -19,18 +19,18 @@ def test_columns_line_up_and_short_rows_are_filled():
     ]
 
 
-def test_comparison_shows_every_model_and_a_dash_for_the_undefined():
+def test_pair_metrics_of_two_models():
     models = {"plain": metrics_of([1.0, -1.0], ["s", "s"]), "repaired": metrics_of([1.0, 2.0], ["s", "s"])}
     text = format_pair_metrics(models)
     header, _, plain, repaired = text.split("\n")
     assert len(header) == len(plain) == len(repaired)
     assert "0.500" in plain.split()
     assert "1.000" in repaired.split()
-    assert "-" in plain.split()  # every length is equal: no pair in which the model could prefer the longer
+    assert "-" in plain.split()  # no pair of different length
     assert "source" not in text and "strength" not in text
 
 
-def test_sources_and_strength_follow_where_there_are_any():
+def test_tables_by_source_and_strength():
     models = {"plain": metrics_of([1.0, -1.0], ["s", "t"], [0.1, 0.2]), "other": metrics_of([1.0, -1.0], ["s", "u"])}
     _, sources, strength = format_pair_metrics(models).split("\n\n")
     assert sources.split("\n")[0].split() == ["accuracy", "by", "source", "s", "t", "u"]

@@ -67,6 +67,11 @@ def make_item(
     return BenchmarkItem(messages, responses, list(grades), part, str(messages) if group is None else group)
 
 
+def first_column(content: Mapping[str, Any], names: Iterable[str]) -> Any:
+    """The value of the first of these columns that the row has; None where it has none."""
+    return next((content[name] for name in names if content.get(name) is not None), None)
+
+
 def read_subset(content: Mapping[str, Any]) -> str:
     """The `subset` column; raises `InvalidRow` where it is missing."""
     subset = read_name(content.get("subset"), "subset")

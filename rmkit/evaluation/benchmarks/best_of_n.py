@@ -5,7 +5,14 @@ from typing import Any
 
 from rmkit.data.samples import NAMES
 from rmkit.data.schema import InvalidRow, read_name, read_number
-from rmkit.evaluation.benchmarks.base import BenchmarkItem, ScoredItem, best_of_n_correct, make_item, pairs_correct
+from rmkit.evaluation.benchmarks.base import (
+    BenchmarkItem,
+    ScoredItem,
+    best_of_n_correct,
+    first_column,
+    make_item,
+    pairs_correct,
+)
 from rmkit.evaluation.benchmarks.scores import BenchmarkResult, mean_by_part, mean_over
 
 GRADES = ("grades", "scores", "ratings")
@@ -20,8 +27,8 @@ def parse(content: Mapping[str, Any]) -> BenchmarkItem:
     number for each response; `best` the index of the best one, from 0. `subset`, `domain`, `category` or `source`
     names the part that the row belongs to.
     """
-    part = next((read_name(content[name], name) for name in PARTS if content.get(name) is not None), WHOLE)
-    responses = next((content[name] for name in NAMES if content.get(name) is not None), None)
+    part = read_name(first_column(content, PARTS), " or ".join(PARTS)) or WHOLE
+    responses = first_column(content, NAMES)
     if responses is None:
         sides = {side: read_side(content, side) for side in ("chosen", "rejected")}
         grades = [1.0] * len(sides["chosen"]) + [0.0] * len(sides["rejected"])

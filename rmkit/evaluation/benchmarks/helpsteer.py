@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from rmkit.data.schema import InvalidRow, read_name, read_number
-from rmkit.evaluation.benchmarks.base import BenchmarkItem, ScoredItem, make_item, pairs_correct
+from rmkit.evaluation.benchmarks.base import BenchmarkItem, ScoredItem, first_column, make_item, pairs_correct
 from rmkit.evaluation.benchmarks.scores import BenchmarkResult, mean_by_part, mean_over
 from rmkit.metrics.correlation import rank_correlation
 
 PREFERENCES = ("overall_preference", "preference_strength")
+COLUMNS = (("context", "prompt"), ("response1", "response_1"), ("response2", "response_2"), PREFERENCES)
 STRONGEST = 3
 STRENGTHS = {1: "slightly better", 2: "better", 3: "much better"}
 WHOLE = "all"
@@ -22,21 +23,16 @@ WHOLE = "all"
 
 def parse(content: Mapping[str, Any]) -> BenchmarkItem:
     """The item of a row with a prompt, two responses and a preference; `domain` names its part."""
-    prompt = first_column(content, ("context", "prompt"))
-    responses = [first_column(content, names) for names in (("response1", "response_1"), ("response2", "response_2"))]
-    preference = read_number(first_column(content, PREFERENCES), "preference")
+    values = [first_column(content, names) for names in COLUMNS]
+    for names, value in zip(COLUMNS, values, strict=True):
+        if value is None:
+            raise InvalidRow(f"missing {names[0]}")
+    prompt, *responses = values[:3]
+    preference = read_number(values[3], "preference")
     if abs(preference) > STRONGEST or preference != int(preference):
         raise InvalidRow("wrong preference", f"expected a whole number from -3 to 3, got {preference:g}")
     grades = [max(-preference, 0.0), max(preference, 0.0)]
     return make_item(prompt, responses, grades, read_name(content.get("domain"), "domain") or WHOLE)
-
-
-def first_column(content: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    """The first of these columns that the row has; raises `InvalidRow`."""
-    name = next((name for name in names if content.get(name) is not None), None)
-    if name is None:
-        raise InvalidRow(f"missing {names[0]}")
-    return content[name]
 
 
 def measure(items: Sequence[ScoredItem]) -> BenchmarkResult:

@@ -10,7 +10,7 @@ from rmkit.core.stage import read_record
 from rmkit.data.samples import NAMES
 from rmkit.data.sources import RowError, read_rows
 from rmkit.evaluation.benchmarks import best_of_n, helpsteer, reward_bench, reward_bench_2, rm_bench
-from rmkit.evaluation.benchmarks.base import BenchmarkItem, ScoredItem
+from rmkit.evaluation.benchmarks.base import BenchmarkItem, ScoredItem, first_column
 from rmkit.evaluation.benchmarks.scores import BenchmarkResult
 
 PROBED_ROWS = 100  # of which the first valid one decides the format
@@ -62,9 +62,9 @@ def find_benchmark(data: str, split: str) -> str | None:
 
 def detect_benchmark(row: Mapping[str, Any]) -> str | None:
     """The benchmark that a row's columns belong to; None for plain pairs."""
-    if any(row.get(name) is not None for name in helpsteer.PREFERENCES):
+    if first_column(row, helpsteer.PREFERENCES) is not None:
         return "helpsteer"
-    if any(row.get(name) is not None for name in NAMES):
+    if first_column(row, NAMES) is not None:
         return "best_of_n"
     chosen, rejected = row.get("chosen"), row.get("rejected")
     if not any(isinstance(side, list) and not any(isinstance(message, dict) for message in side)

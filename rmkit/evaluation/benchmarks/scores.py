@@ -147,7 +147,8 @@ def compare_models(
             raise_input_error(
                 f"models {first} and {second}", "items that both have scored", Verbatim("none"), "Raise max_length."
             )
-        result = compare_results(*map(measure, items), groups_of(items[0]), seed=seed, n_bootstrap=n_bootstrap)
+        left, right = map(measure, items)
+        result = compare_results(left, right, groups_of(items[0]), seed=seed, n_bootstrap=n_bootstrap)
         comparisons.append({"first": first, "second": second, **result})
     return comparisons
 
