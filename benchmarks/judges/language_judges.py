@@ -136,7 +136,8 @@ def describe(question: str, way: ScoreFrom, how: Round, rows: Dataset, journal: 
     spec = judge_spec(LLMJudgeConfig(model_name_or_path="", **settings))
     scores = Counter(str(round(one.score, 3)) for _, given in journal.read() for one in given
                      if isinstance(one, Judgment))
-    report = build_report(collect_results(rows, journal.read(), spec), seconds=journal.seconds, seed=SEED, n_bootstrap=1000)
+    results = collect_results(rows, journal.read(), spec, journal.seconds)
+    report = build_report(results, seed=SEED, n_bootstrap=1000)
     return report | {"values": scores.most_common(5)}
 
 

@@ -19,8 +19,8 @@ class CompareConfig:
     """
 
     policies: dict[str, str | list[str]] = option(
-        help="Samples of each policy, name -> folder of `rmkit sample`, a file with `prompt` and `responses`, or a list "
-        "of these.", min_length=2
+        help="Samples of each policy, name -> a folder of `rmkit sample`, a file with `prompt` and `responses`, or a "
+        "list of these.", min_length=2
     )
     output_dir: str = option(help="Output folder.")
     judge: dict[str, Any] = section(
@@ -57,7 +57,7 @@ def compare(config: CompareConfig) -> Path:
     paths = {name: [files] if isinstance(files, str) else files for name, files in config.policies.items()}
     samples = read_policies(paths, config.split)
     inputs = {f"policies.{name}.{number}": file for name, files in paths.items() for number, file in enumerate(files)}
-    with open_stage(config.output_dir, "compare", output_settings(config), inputs | spec.models) as stage:
+    with open_stage(config.output_dir, "compare", output_settings(config), {**inputs, **spec.models}) as stage:
         if not stage.done:
             stage.record["comparison"] = compare_policies(stage, config, samples, spec, build)
             write_json(stage.directory / "comparison.json", stage.record["comparison"])
@@ -71,18 +71,15 @@ def compare_policies(stage: Stage, config: CompareConfig, samples: Any, spec: An
     from rmkit.evaluation.policies import evaluate_policies
     from rmkit.evaluation.policy_samples import build_comparisons, pairwise_rows, pointwise_rows, score_preferences
     from rmkit.judges.metrics import average, to_verdicts
-    from rmkit.judges.report import write_judgments
-    from rmkit.judges.results import JUDGMENTS, aggregate_scores, collect_results
+    from rmkit.judges.results import aggregate_scores
     from rmkit.judges.runner import run_judge
     from rmkit.metrics import position_bias
 
     baseline = config.baseline or samples.policies[0]
     only = samples.policies.index(baseline) if config.matches == "baseline" else None
     rows = pointwise_rows(samples) if spec.responses == 1 else pairwise_rows(samples, only)
-    log = run_judge(rows, stage.directory, spec, build, batch_size=config.batch_size, seed=config.seed,
-                    allow_failures=config.allow_failures, trust_remote_code=config.trust_remote_code)
-    write_judgments(log.read(), stage.directory / JUDGMENTS, spec)
-    answers = collect_results(rows, log.read(), spec).answers
+    answers = run_judge(rows, stage.directory, spec, build, batch_size=config.batch_size, seed=config.seed,
+                        allow_failures=config.allow_failures, trust_remote_code=config.trust_remote_code).answers
     report: dict[str, Any] = {
         "baseline": baseline, "questions": len(samples.names), "left_out": samples.left_out,
         "answers": answers.counts() | {"prompt_tokens": answers.prompt_tokens, "answer_tokens": answers.answer_tokens},

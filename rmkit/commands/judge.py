@@ -61,21 +61,16 @@ def judge(config: JudgeConfig) -> Path:
 
 def write_outputs(stage: Stage, config: JudgeConfig, rows: Any, spec: Any, build: Any) -> None:
     """Judge the rows, or those that are yet to be read from `config.data`, and write answers and report."""
-    from rmkit.judges.report import build_report, write_ensemble, write_judgments
-    from rmkit.judges.results import JUDGMENTS, collect_results
+    from rmkit.judges.report import build_report
     from rmkit.judges.runner import run_judge
     from rmkit.judges.tasks import QUARANTINE, check_unique_ids, read_responses
 
     if rows is None:
         rows = read_responses(config.data, config.split, stage.directory)
     check_unique_ids(rows)
-    log = run_judge(rows, stage.directory, spec, build, batch_size=config.batch_size, seed=config.seed,
-                    allow_failures=config.allow_failures, trust_remote_code=config.trust_remote_code)
-    write_judgments(log.read(), stage.directory / JUDGMENTS, spec)
-    if spec.members:
-        write_ensemble(log.read(), stage.directory / "ensemble.parquet", spec.std_penalty)
-    report = build_report(collect_results(rows, log.read(), spec), seconds=log.seconds, seed=config.seed,
-                          n_bootstrap=config.n_bootstrap)
+    results = run_judge(rows, stage.directory, spec, build, batch_size=config.batch_size, seed=config.seed,
+                        allow_failures=config.allow_failures, trust_remote_code=config.trust_remote_code)
+    report = build_report(results, seed=config.seed, n_bootstrap=config.n_bootstrap)
     write_json(stage.directory / "report.json", report)
     rejected = stage.directory / QUARANTINE
     quarantined = len(rejected.read_bytes().splitlines()) if rejected.exists() else 0

@@ -32,6 +32,10 @@ TYPES = {
     "source": pyarrow.string(),
     "gold_gap": pyarrow.float64(),
     "is_flipped": pyarrow.bool_(),
+    "request": pyarrow.struct([  # of the synthetic data
+        ("themes", pyarrow.list_(pyarrow.string())), ("count", pyarrow.int64()), ("ordered", pyarrow.bool_()),
+        ("tone", pyarrow.string()), ("bound", pyarrow.string()), ("length", pyarrow.int64()),
+    ]),
 }
 
 

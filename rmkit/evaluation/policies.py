@@ -75,7 +75,7 @@ def select_pairs(comparisons: PolicyComparisons, policy: int, baseline: int) -> 
 def compare_to_baseline(comparisons: PolicyComparisons, seed: int, n_bootstrap: int) -> dict[str, Any]:
     """Win rates of one policy against the baseline."""
     known = ~np.isnan(comparisons.preferences)
-    judged = known.any(axis=1)
+    judged = known.sum(axis=1) > 0
     wins = np.where(known, comparisons.preferences, 0).sum(axis=1)[judged] / known.sum(axis=1)[judged]
     side = np.sign(np.round(wins - 0.5, 9))
     counts = {"pairs": len(judged), "wins": int((side > 0).sum()), "ties": int((side == 0).sum()),
@@ -181,7 +181,7 @@ def grade_turns(
     numbers = finite_array("turns", turns, ("answer",))
     for name, array in (("turns", numbers), ("questions", groups)):
         if array.shape != values.shape:
-            raise_input_error(name, f"the shape of scores, {values.shape}", Verbatim(f"shape {array.shape}"), "Pass all.")
+            raise_input_error(name, f"the scores' shape, {values.shape}", Verbatim(f"shape {array.shape}"), "Pass all.")
 
     def grade(selected: NDArray[np.bool_]) -> dict[str, Any]:
         """The mean of some answers."""

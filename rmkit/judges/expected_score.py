@@ -24,17 +24,17 @@ def expected_score(text: str, tokens: Sequence[Token], written: ParsedScore, pro
 
     Source: Liu et al. 2023, G-Eval (arXiv 2303.16634), Section 2, which sums over fixed score tokens.
     """
-    if written.index < 0:  # unparsed, or a declared tie
+    if written.position < 0:  # unparsed, or a declared tie
         return written
     if not tokens:
         return ParsedScore(None, "no probabilities")
     if not "".join(token.text for token in tokens).startswith(text):  # the last one may go on after a stop string
         return ParsedScore(None, "tokens that do not spell the answer")
-    spelled = re.compile("-?[0-9]+|[AB]").match(text, written.index)
+    spelled = re.compile("-?[0-9]+|[AB]").match(text, written.position)
     assert spelled is not None and written.value is not None
     start = 0
     for token in tokens:
-        if start + len(token.text) > written.index:
+        if start + len(token.text) > written.position:
             break
         start += len(token.text)
     if start + len(token.text) < spelled.end():
@@ -48,4 +48,4 @@ def expected_score(text: str, tokens: Sequence[Token], written: ParsedScore, pro
     highest = max(logprob for logprob, _ in scores)
     weights = [math.exp(logprob - highest) for logprob, _ in scores]
     mean = sum(weight * score for weight, (_, score) in zip(weights, scores, strict=True)) / sum(weights)
-    return ParsedScore(mean, index=written.index)
+    return ParsedScore(mean, position=written.position)

@@ -89,9 +89,9 @@ class MetaJudge:
 
 
 def mean_verdict(answers: Iterable[JudgeAnswer], order: Order) -> float:
-    """1 where the answers in this order prefer the first judgment on average, -1 the second, 0 neither; NaN for none."""
+    """1 if the answers in this order prefer the first judgment on average, -1 the second, 0 neither; NaN for none."""
     leads = [answer.score - 0.5 for answer in answers if isinstance(answer, Judgment) and answer.order == order]
-    return float(np.sign(round(sum(leads), 9))) if leads else math.nan  # the last digits depend on the order of addition
+    return float(np.sign(round(sum(leads), 9))) if leads else math.nan  # the last digits depend on the order
 
 
 def score_variance(scores: ArrayLike) -> NDArray[np.float64]:

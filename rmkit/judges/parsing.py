@@ -29,11 +29,11 @@ PREFERENCES = {"A": 1.0, "B": 0.0, "tie": 0.5}
 
 
 class ParsedScore(NamedTuple):
-    """A score and its index in the answer; None and the reason where the answer has none. A tie has no index."""
+    """A score and its position in the answer, -1 for a tie; None and the reason where the answer has no score."""
 
     value: float | None
     reason: str = ""
-    index: int = -1
+    position: int = -1
 
 
 def parse_score(text: str, scale: Scale, *, cut: bool = False) -> ParsedScore:
@@ -45,7 +45,7 @@ def parse_score(text: str, scale: Scale, *, cut: bool = False) -> ParsedScore:
     if not NUMBER.fullmatch(number):
         return ParsedScore(None, "not one number")
     value = float(number)
-    return ParsedScore(value, index=line.start(1)) if scale.holds(value) else ParsedScore(None, "off the scale")
+    return ParsedScore(value, position=line.start(1)) if scale.holds(value) else ParsedScore(None, "off the scale")
 
 
 def parse_winner(text: str, *, cut: bool = False) -> ParsedScore:
@@ -56,7 +56,7 @@ def parse_winner(text: str, *, cut: bool = False) -> ParsedScore:
     name = WINNER.fullmatch(line[1].rstrip(" \t\r*"))
     if not name:
         return ParsedScore(None, "not A, B or tie")
-    return ParsedScore(PREFERENCES[name[1]], index=-1 if name[1] == "tie" else line.start(1) + name.start(1))
+    return ParsedScore(PREFERENCES[name[1]], position=-1 if name[1] == "tie" else line.start(1) + name.start(1))
 
 
 def last_verdict(text: str, keyword: str, cut: bool) -> re.Match[str] | ParsedScore:

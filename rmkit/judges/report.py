@@ -66,7 +66,7 @@ def write_rows(rows: Iterator[dict[str, Any]], columns: pyarrow.Schema, path: Pa
     partial.replace(path)
 
 
-def build_report(results: PairwiseResults, *, seconds: float, seed: int, n_bootstrap: int) -> dict[str, Any]:
+def build_report(results: PairwiseResults, *, seed: int, n_bootstrap: int) -> dict[str, Any]:
     """`evaluate_judge` on all pairs of responses, with counts and costs, ready for JSON.
 
     Without pairs, where every prompt has one response, only `tasks`, `answers` and `cost`. `cost`: tokens of all
@@ -81,7 +81,7 @@ def build_report(results: PairwiseResults, *, seconds: float, seed: int, n_boots
         scores=results.scores if scored else None, top=spec.scale.high if scored else None,
         seed=seed, n_bootstrap=n_bootstrap,
     )
-    cost = {"prompt_tokens": answers.prompt_tokens, "answer_tokens": answers.answer_tokens, "seconds": seconds}
+    cost = {name: getattr(answers, name) for name in ("prompt_tokens", "answer_tokens", "seconds")}
     per_pair = {f"{name}_per_pair": None if total is None else total / pairs for name, total in cost.items() if pairs}
     report |= {"cost": cost | per_pair, "answers": answers.counts(), "tasks": len(answers.scores)}
     if spec.members and pairs and not np.isnan(results.labels).any():

@@ -31,7 +31,7 @@ class AnswerArrays:
     """Scores and rewards [task, answer], NaN for none, and counts of what has none.
 
     failed: [task, answer], true where no answer came. unparsed_reasons, failed_reasons: how often each occurred.
-    prompt_tokens, answer_tokens: sums; None if a part of them is unknown.
+    prompt_tokens, answer_tokens: sums; None if a part of them is unknown. seconds: of finished batches.
     """
 
     scores: NDArray[np.float64]
@@ -41,6 +41,7 @@ class AnswerArrays:
     failed_reasons: Counter[str] = field(default_factory=Counter)
     prompt_tokens: int | None = 0
     answer_tokens: int | None = 0
+    seconds: float = 0.0
 
     def add(self, task: int, answers: list[JudgeAnswer]) -> None:
         """Enter a task's answers, those in the original order before the swapped ones."""
@@ -123,7 +124,7 @@ class PairwiseResults:
 
 
 def collect_results(
-    rows: Dataset, answers: Iterable[tuple[str, list[JudgeAnswer]]], spec: JudgeSpec
+    rows: Dataset, answers: Iterable[tuple[str, list[JudgeAnswer]]], spec: JudgeSpec, seconds: float
 ) -> PairwiseResults:
     """The results on `rows` from the answers by task id."""
     indices: dict[str, int] = {}
@@ -139,7 +140,7 @@ def collect_results(
             tasks.append([start + first, start + second] if spec.responses == 1 else [start + pair])
             row_of_pair.append(row_index)
     shape = (len(indices), spec.answers)
-    arrays = AnswerArrays(np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape, np.bool_))
+    arrays = AnswerArrays(np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape, np.bool_), seconds=seconds)
     for name, answers_of_task in answers:
         arrays.add(indices[name], answers_of_task)
     labels = np.full(len(tasks), 1.0 if "chosen" in rows.column_names else np.nan)

@@ -18,6 +18,8 @@ from rmkit.core.seeds import derive_seed
 from rmkit.generation import Failed
 from rmkit.judges.base import Judge, JudgeAnswer, JudgeSpec, JudgeTask, Judgment, Unparsed
 from rmkit.judges.language_model import PENDING
+from rmkit.judges.report import write_ensemble, write_judgments
+from rmkit.judges.results import JUDGMENTS, PairwiseResults, collect_results
 from rmkit.judges.tasks import iterate_rows, list_tasks
 
 ANSWERS = "answers.jsonl"
@@ -25,16 +27,29 @@ CALIBRATION_ROWS = 128  # rows on whose responses a reward model's scale is fitt
 CLASSES = {"judgment": Judgment, "unparsed": Unparsed, "failed": Failed}
 
 
-def run_judge(
-    rows: Dataset, folder: Path, spec: JudgeSpec, build: Callable[..., Judge], *,
-    batch_size: int, allow_failures: bool, seed: int, trust_remote_code: bool,
-) -> "AnswerLog":
-    """Ask the judge about every task of `rows` that `folder` has no answers to yet; returns the log of all answers.
+def run_judge(rows: Dataset, folder: Path, spec: JudgeSpec, build: Callable[..., Judge], **run: Any) -> PairwiseResults:
+    """Judge all rows and write `judgments.parquet` and, of an ensemble, `ensemble.parquet` into `folder`.
 
-    `spec` and `build` are those of `load_judge`; the judge is built only if a task is left. Raises `InputError` if
-    `rows` have no task for the judge, and, unless `allow_failures`, after all others are answered, if answers failed.
+    `spec` and `build` are those of `load_judge`; `run` as for `answer_tasks`.
     """
     log = AnswerLog(folder / ANSWERS)
+    answer_tasks(rows, log, spec, build, **run)
+    write_judgments(log.read(), folder / JUDGMENTS, spec)
+    if spec.members:
+        write_ensemble(log.read(), folder / "ensemble.parquet", spec.std_penalty)
+    return collect_results(rows, log.read(), spec, log.seconds)
+
+
+def answer_tasks(
+    rows: Dataset, log: "AnswerLog", spec: JudgeSpec, build: Callable[..., Judge], *,
+    batch_size: int, allow_failures: bool, seed: int, trust_remote_code: bool,
+) -> None:
+    """Ask the judge about every task of `rows` that the log has no answers to, `batch_size` rows at a time.
+
+    The judge is built only if a task is left. Raises `InputError` if `rows` have no task for the judge and, after all
+    others are answered, if answers failed, unless `allow_failures`.
+    """
+    folder = log.path.parent
     answered = log.offsets.keys() - (() if allow_failures else log.failed)
     missing = (tasks for row in tqdm(iterate_rows(rows), "Judging", len(rows), unit="row")
                if (tasks := [task for task in list_tasks(row, spec.responses) if task.id not in answered]))
@@ -69,7 +84,6 @@ def run_judge(
             "The same command repeats these alone; --allow_failures goes on without them.",
         )
     pending.unlink(missing_ok=True)
-    return log
 
 
 def run_batch(judge: Judge, tasks: Sequence[JudgeTask], log: "AnswerLog", allow_failures: bool) -> list[str]:

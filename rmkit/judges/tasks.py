@@ -62,11 +62,11 @@ def read_responses(data: str, split: str, folder: Path) -> Dataset:
         with RejectedRows(folder / QUARANTINE) as rejected, PairWriter(path, (*COLUMNS, REQUEST)) as out:
             for row in tqdm(read_rows(data, split), f"Reading {data}", unit=" rows", disable=None):
                 parsed = parse_responses(row)
-                if isinstance(parsed, RowError) or isinstance(row.content, RowError):
+                if isinstance(parsed, RowError):
                     rejected.add(row, parsed)
                     continue
                 count += 1
-                request = row.content.get(REQUEST)
+                request = row.content.get(REQUEST) if isinstance(row.content, dict) else None
                 out.write({**dict(zip(COLUMNS, (f"{Path(row.file).name}:{row.line}", *parsed), strict=True)),
                            REQUEST: request if isinstance(request, dict) else None})
             if not count:

@@ -28,7 +28,7 @@ FIVE, HUNDRED = Scale(0, 5), Scale(0, 100)
 ])
 def test_score(text, scale, value):
     parsed = parse_score(text, scale)
-    assert parsed.value == value and text[parsed.index:].startswith(f"{value:g}")
+    assert parsed.value == value and text[parsed.position:].startswith(f"{value:g}")
 
 
 @pytest.mark.parametrize("text, reason", [
@@ -60,7 +60,7 @@ def test_no_score(text, reason):
 def test_winner(text, value):
     parsed = parse_winner(text)
     assert parsed.value == value and bool(parsed.reason) == (value is None)
-    assert parsed.index == -1 if value in (None, 0.5) else text[parsed.index] in "AB"
+    assert parsed.position == -1 if value in (None, 0.5) else text[parsed.position] in "AB"
 
 
 @pytest.mark.parametrize("text, cut", [

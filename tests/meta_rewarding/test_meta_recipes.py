@@ -81,7 +81,7 @@ def test_llama_has_the_papers_settings(tmp_path):
     sample, judge, dpo = (iterations[0][name].args[0] for name in ("sample", "judge_llm", "dpo"))
     assert (sample.samples, sample.temperature, sample.top_p) == (7, 0.8, 0.95)
     assert [judge.judge[key] for key in ("samples", "temperature", "top_p", "prompt")] == [11, 0.8, 0.95, "additive_5"]
-    assert judge.base_url == sample.base_url
+    assert judge.judge["base_url"] == sample.base_url
     assert (dpo.learning_rate, dpo.beta, dpo.num_train_epochs) == (5e-6, 0.1, 10)
     assert dpo.per_device_train_batch_size * dpo.gradient_accumulation_steps * dpo.processes == 32
     assert dpo.reference is None and dpo.lr_scheduler_type == "cosine" and dpo.deepspeed.endswith("zero3.json")

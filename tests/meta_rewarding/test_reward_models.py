@@ -22,7 +22,7 @@ iterations: 2
 judge_pairs: 1
 judge: both
 prompts_per_iteration: 4
-judge_prompt: gold
+judge_prompt: synthetic
 evaluation_prompts: null
 rho: [0.0]
 max_length: 256

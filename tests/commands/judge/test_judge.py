@@ -1,4 +1,4 @@
-"""`rmkit judge`: what it writes, biases that were planted, kills and failures, both kinds of judge."""
+"""`rmkit judge`: reports of language models with planted biases, of reward models and of gold rewards."""
 
 import json
 
@@ -9,6 +9,8 @@ from datasets import Dataset
 from rmkit.commands.judge import judge
 from rmkit.core.checks import InputError
 from rmkit.core.seeds import derive_seed
+from rmkit.data.synthetic import gold_reward
+from rmkit.data.synthetic.dataset import draw_prompts, read_request
 from rmkit.judges.base import JudgeTask
 from rmkit.judges.reward_model import ModelScorer
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
@@ -39,23 +41,7 @@ def test_planted_biases_are_measured(scripted_judge, write_pairs, tmp_path):
     assert report["cost"]["prompt_tokens"] == 800 * 50 and report["cost"]["answer_tokens"] == 800 * 5
 
 
-@pytest.mark.parametrize("bias", [0.7, 0.5])
-def test_a_judge_whose_first_wins(bias, scripted_judge, write_pairs, tmp_path):
-    """Of six 95 % intervals four or more hold the planted bias, the mean of the six is right, and 70 % is no chance."""
-    scripted_judge(lambda parts, luck: f"Winner: Response {'A' if luck < bias else 'B'}")
-    data = write_pairs([(f"Question {number}?", f"red {number}", f"blue {number}") for number in range(200)])
-    words = (*LLM, "--judge.prompt", "pairwise")
-    reports = [run(configure(data, tmp_path, *words, seed=seed))[0] for seed in range(6)]
-    position, agreement = ([report[part] for report in reports] for part in ("position", "agreement"))
-    assert sum(found["low"] < bias < found["high"] for found in position) >= 4
-    assert sum(found["low"] < 0.5 < found["high"] for found in agreement) >= 4
-    error = np.sqrt(bias * (1 - bias) / 2400)
-    assert np.mean([found["first"] for found in position]) == pytest.approx(bias, abs=1.96 * error)
-    assert np.mean([found["first_twice"] for found in position]) == pytest.approx(bias**2, abs=0.04)
-    assert bias == 0.5 or all(found["low"] > 0.5 for found in position)
-
-
-def test_scores_ties_and_what_cannot_be_read(scripted_judge, write_pairs, tmp_path, capsys):
+def test_scores_ties_and_unparsed_answers(scripted_judge, write_pairs, tmp_path, capsys):
     told = {"a": "4", "b": "3", "c": "3.0", "d": "5", "e": "nine", "f": "5"}
 
     def script(parts, luck):
@@ -81,21 +67,12 @@ def test_scores_ties_and_what_cannot_be_read(scripted_judge, write_pairs, tmp_pa
 
 
 @pytest.mark.parametrize("prompt", ["additive_5", "pairwise"])
-def test_a_judge_that_nobody_can_read_has_its_report(prompt, scripted_judge, write_pairs, tmp_path, capsys):
+def test_a_judge_without_a_parsed_answer(prompt, scripted_judge, write_pairs, tmp_path, capsys):
     scripted_judge(lambda parts, luck: "I like it.")
     report, judgments = run(configure(write_pairs([("1", "a", "b"), ("2", "b", "c")]), tmp_path, *LLM,
                                       "--judge.prompt", prompt))
     assert report["answers"]["unparsed_share"] == 1 and report["agreement"]["unjudged"] == 2 and len(judgments) == 4
     assert report["agreement"]["with_ties"] is None and "4 unparsed (100.0%)" in capsys.readouterr().out
-
-
-def test_means_of_the_same_scores_tie(scripted_judge, write_pairs, tmp_path):
-    """Sums of floats differ by their order, the means of these are a tie."""
-    scores = {"a": iter(["4.9", "4.9", "4.8"]), "b": iter(["4.8", "4.9", "4.9"])}
-    assert 4.9 + 4.9 + 4.8 != 4.8 + 4.9 + 4.9
-    scripted_judge(lambda parts, luck: f"Score: {next(scores[parts['response']])}")
-    report, _ = run(configure(write_pairs([("1", "a", "b")]), tmp_path, *LLM, "--judge.samples", "3"))
-    assert report["agreement"]["ties"] == 1 and report["agreement"]["low"] is None
 
 
 def test_samples_without_labels(scripted_judge, tmp_path):
@@ -115,7 +92,7 @@ def test_samples_without_labels(scripted_judge, tmp_path):
     assert report["tasks"] == 3 + 6 and report["position"]["first"] == 1 and report["position"]["consistent"] == 0
 
 
-def test_responses_as_they_come(scripted_judge, tmp_path, capsys):
+def test_responses_of_other_files(scripted_judge, tmp_path, capsys):
     """Single responses, text or messages; what cannot be read is set aside, and without pairs none is measured."""
     data = tmp_path / "responses.jsonl"
     rows = [{"prompt": "1?", "response": "xx"}, {"prompt": "2?"},
@@ -134,13 +111,32 @@ def test_responses_as_they_come(scripted_judge, tmp_path, capsys):
         judge(configure(data, tmp_path, *LLM, output_dir=tmp_path / "none"))
 
 
-def test_other_tables_are_refused(scripted_judge, tmp_path):
-    scripted_judge(lambda parts, luck: "")
-    for row, match in (({"id": "1", "prompt": "text", "responses": ["a"]}, "as messages, got text"),
-                       ({"id": "1", "prompt": [{"role": "user", "content": "?"}]}, "got no chosen, rejected")):
-        Dataset.from_list([row]).to_parquet(tmp_path / "rows.parquet")
-        with pytest.raises(InputError, match=match):
-            judge(configure(tmp_path / "rows.parquet", tmp_path, *LLM))
+ROW = {"id": "1", "prompt": [{"role": "user", "content": "?"}]}
+
+
+@pytest.mark.parametrize("rows, match", [
+    ([{"id": "1", "prompt": "text", "responses": ["a"]}], "as messages, got text"),
+    ([ROW], "got no chosen, rejected"),
+    ([{**ROW, "responses": [[{"role": "assistant", "content": "a"}]]}], "expected a row with 2 responses or more, got none"),
+    ([{**ROW, "responses": []}] * 2, "different ids, got 1 repeated ones"),
+])
+def test_tables_that_are_refused(rows, match, scripted_judge, tmp_path):
+    scripted_judge(lambda parts, luck: "Winner: A")
+    Dataset.from_list(rows).to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(InputError, match=match):
+        judge(configure(tmp_path / "rows.parquet", tmp_path, *LLM, "--judge.prompt", "pairwise"))
+
+
+def test_gold_rewards_judge(tmp_path):
+    rows = [{**row, "responses": ["red.", "a blue lamp."]} for row in draw_prompts("train", 3)]
+    (tmp_path / "samples.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    report, judgments = run(configure(tmp_path / "samples.jsonl", tmp_path, "--judge.kind", "gold"))
+    assert [row["score"] for row in judgments] == [
+        gold_reward(read_request(row["request"]), text) for row in rows for text in row["responses"]]
+    assert report["tasks"] == 6 and report["cost"]["answer_tokens"] == 0
+    (tmp_path / "plain.jsonl").write_text(json.dumps({"prompt": "?", "response": "a"}))
+    with pytest.raises(InputError, match="rows with the `request` of the synthetic data, got none in plain.jsonl:1/0"):
+        judge(configure(tmp_path / "plain.jsonl", tmp_path, "--judge.kind", "gold"))
 
 
 @pytest.fixture(scope="module")
@@ -209,11 +205,3 @@ def test_special_tokens_in_a_response_stay_text(reward_models):
 def test_settings_are_checked_before_anything_starts(words, match, tmp_path):
     with pytest.raises(InputError, match=match):
         configure("nowhere", tmp_path, *words)
-
-
-def test_ids_that_come_again_are_refused(write_pairs, tmp_path):
-    folder = write_pairs([("1", "a", "b")])
-    rows = Dataset.from_parquet(str(folder / "test.parquet")).to_list()
-    Dataset.from_list(rows * 2).to_parquet(folder / "test.parquet")
-    with pytest.raises(InputError, match="different ids, got 1 repeated ones"):
-        judge(configure(folder, tmp_path, *LLM))

@@ -1,10 +1,8 @@
-"""What is put to a judge: nothing twice, whatever was killed or failed, and nothing that failed is taken for heard."""
+"""Runs that are killed or fail ask for nothing twice; settings of generators; a judge of one's own."""
 
-import json
 from typing import Literal
 
 import pytest
-from datasets import Dataset
 
 from rmkit.commands.judge import JudgeConfig, judge
 from rmkit.core.checks import InputError
@@ -19,8 +17,8 @@ pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarni
 
 
 @pytest.mark.parametrize("prompt", ["additive_5", "pairwise"])
-def test_a_killed_run_goes_on(prompt, scripted_judge, write_pairs, tmp_path):
-    """Killed within every block, and while it was writing: nothing is asked twice, and the outcome is the same."""
+def test_a_killed_run_continues(prompt, scripted_judge, write_pairs, tmp_path):
+    """Killed within every batch and while writing: nothing is asked twice, and the results are the same."""
     rows = [(f"Question {number}?", f"red {number}", f"blue {number}") for number in range(10)]
     data = write_pairs(rows)
     words = (*LLM, "--judge.prompt", prompt, "--batch_size", "3")
@@ -42,9 +40,9 @@ def test_a_killed_run_goes_on(prompt, scripted_judge, write_pairs, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             judge(config)
         left[0] = 5
-        journal = tmp_path / "out/answers.jsonl"
-        if journal.exists():
-            journal.write_bytes(journal.read_bytes() + b'{"task": "p9/chosen", "ans')
+        log = tmp_path / "out/answers.jsonl"
+        if log.exists():
+            log.write_bytes(log.read_bytes() + b'{"task": "p9/chosen", "ans')
     report, judgments = run(config)
     assert len(generator.asked) == 20 + 3  # the one in whose middle it was killed is asked again
     assert not list((tmp_path / "out").glob("*.jsonl")) and len(judgments) == 20
@@ -53,7 +51,7 @@ def test_a_killed_run_goes_on(prompt, scripted_judge, write_pairs, tmp_path):
     assert same == judgments and {**whole, "cost": None} == {**report, "cost": None}
 
 
-def test_a_finished_run_asks_nothing_and_another_pace_is_the_same_run(scripted_judge, write_pairs, tmp_path, capsys):
+def test_a_finished_run_is_reused_at_another_speed(scripted_judge, write_pairs, tmp_path, capsys):
     generator = scripted_judge(lambda parts, luck: "Score: 3")
     data = write_pairs([("1", "a", "b"), ("2", "a", "b")])
     run(configure(data, tmp_path, *LLM))
@@ -62,13 +60,8 @@ def test_a_finished_run_asks_nothing_and_another_pace_is_the_same_run(scripted_j
     assert len(generator.asked) == 4 and capsys.readouterr().out == first
 
 
-def test_failures_are_asked_again_or_accepted(scripted_judge, write_pairs, tmp_path):
-    broken = [True]
-
-    def script(parts, luck):
-        return Failed("status 500") if broken[0] and parts["response"] in "bd" else "Score: 3"
-
-    generator = scripted_judge(script)
+def test_failures_end_the_run_unless_allowed(scripted_judge, write_pairs, tmp_path):
+    generator = scripted_judge(lambda parts, luck: Failed("status 500") if parts["response"] in "bd" else "Score: 3")
     data = write_pairs([("1", "a", "b"), ("2", "c", "d"), ("3", "e", "f")])
     config = configure(data, tmp_path, *LLM)
     with pytest.raises(InputError, match="got 2 failures, the first: status 500.*--allow_failures"):
@@ -78,12 +71,6 @@ def test_failures_are_asked_again_or_accepted(scripted_judge, write_pairs, tmp_p
     assert len(generator.asked) == 8 and report["answers"]["failed"] == 2
     assert report["answers"]["failed_reasons"] == {"status 500": 2} and report["answers"]["unparsed"] == 0
     assert report["agreement"]["unjudged"] == 2 and [row["kind"] for row in judgments].count("failed") == 2
-    config = configure(data, tmp_path, *LLM, output_dir=tmp_path / "again")
-    with pytest.raises(InputError):
-        judge(config)
-    broken[0] = False
-    report, _ = run(config)
-    assert len(generator.asked) == 8 + 6 + 2 and report["answers"]["failed"] == 0
 
 
 def fail_first(asked):
@@ -94,8 +81,8 @@ def fail_first(asked):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4])
 @pytest.mark.parametrize("asked", [1, 12])
-def test_what_a_failed_block_has_had_answered_is_not_asked_again(asked, batch_size, scripted_judge, write_pairs, tmp_path):
-    """One answer of five to one of six responses fails: it alone is asked for again, in whichever block it was."""
+def test_only_failed_requests_are_repeated(asked, batch_size, scripted_judge, write_pairs, tmp_path):
+    """One answer of five to one of six responses fails: it alone is asked for again, in whichever batch it was."""
     data = write_pairs([(str(number), f"red {number}", f"blue {number}") for number in range(3)])
     config = configure(data, tmp_path, *LLM, "--judge.samples", "5", batch_size=batch_size)
     first = scripted_judge(fail_first(asked))
@@ -107,8 +94,8 @@ def test_what_a_failed_block_has_had_answered_is_not_asked_again(asked, batch_si
     assert not list((tmp_path / "out").glob("*.jsonl"))
 
 
-def test_answers_on_their_way_take_the_room_of_one_block(scripted_judge, write_pairs, tmp_path):
-    """What is in the journal is not kept twice, nor read again for every block."""
+def test_pending_answers_are_those_of_one_batch(scripted_judge, write_pairs, tmp_path):
+    """Logged answers are not kept twice."""
     sizes = []
 
     def script(parts, luck):
@@ -124,7 +111,7 @@ def test_answers_on_their_way_take_the_room_of_one_block(scripted_judge, write_p
     assert line > 0 and sizes[2::2] == [line] * 5 and max(sizes) < 2.2 * line
 
 
-def test_failures_that_were_accepted_are_asked_again_by_who_does_not(scripted_judge, write_pairs, tmp_path):
+def test_allowed_failures_are_repeated_by_a_run_that_does_not_allow_them(scripted_judge, write_pairs, tmp_path):
     data = write_pairs([(str(number), f"red {number}", f"blue {number}") for number in range(4)])
     left = [6]
 
@@ -146,7 +133,7 @@ def test_failures_that_were_accepted_are_asked_again_by_who_does_not(scripted_ju
     assert len(last.asked) == 1 and report["answers"]["failed"] == 0 and len(judgments) == 8
 
 
-def test_what_a_run_killed_behind_its_journal_left_goes(scripted_judge, write_pairs, tmp_path, monkeypatch):
+def test_pending_answers_of_a_run_killed_after_logging_are_deleted(scripted_judge, write_pairs, tmp_path, monkeypatch):
     data = write_pairs([("1", "a", "b")])
     scripted_judge(lambda parts, luck: "Score: 3")
 
@@ -159,22 +146,6 @@ def test_what_a_run_killed_behind_its_journal_left_goes(scripted_judge, write_pa
     assert (tmp_path / "out/pending.jsonl").exists()
     run(configure(data, tmp_path, *LLM))
     assert not list((tmp_path / "out").glob("*.jsonl"))
-
-
-def test_a_comparison_of_single_responses_is_refused(scripted_judge, tmp_path):
-    data = tmp_path / "responses.jsonl"
-    data.write_text("".join(json.dumps({"prompt": f"{number}?", "response": "x"}) + "\n" for number in range(3)))
-    scripted_judge(lambda parts, luck: "Winner: Response A")
-    with pytest.raises(InputError, match="data: expected a row with 2 responses or more, got none"):
-        judge(configure(data, tmp_path, *LLM, "--judge.prompt", "pairwise"))
-
-
-def test_a_table_without_rows_is_refused(scripted_judge, write_pairs, tmp_path):
-    scripted_judge(lambda parts, luck: "Score: 3")
-    rows = Dataset.from_parquet(str(write_pairs([("1", "a", "b")]) / "test.parquet"))
-    rows.select([]).to_parquet(tmp_path / "none.parquet")
-    with pytest.raises(InputError, match="none.parquet: expected at least one row, got none"):
-        judge(configure(tmp_path / "none.parquet", tmp_path, *LLM))
 
 
 def test_a_generator_gets_its_settings(tiny_base):
