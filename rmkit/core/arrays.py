@@ -1,4 +1,4 @@
-"""What a function over arrays asks of an array before it computes with it."""
+"""Checks of arrays before anything is computed with them, and numbering of groups and keys."""
 
 import hashlib
 
@@ -17,7 +17,7 @@ def finite_array(name: str, values: ArrayLike, axes: tuple[str, ...]) -> NDArray
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise_input_error(
-            name, f"numbers over [{', '.join(axes)}]", Verbatim(error), "Pass one number per place, none missing."
+            name, f"numbers over [{', '.join(axes)}]", Verbatim(error), "Pass one number per element, none missing."
         )
     if array.ndim != len(axes) or 0 in array.shape:
         raise_input_error(
@@ -32,7 +32,7 @@ def finite_array(name: str, values: ArrayLike, axes: tuple[str, ...]) -> NDArray
 
 
 def same_shape(name: str, array: NDArray[np.float64], other_name: str, other: NDArray[np.float64]) -> None:
-    """Refuse two arrays that do not describe the same places; nothing is broadcast."""
+    """Refuse two arrays of different shapes; nothing is broadcast."""
     if array.shape != other.shape:
         raise_input_error(
             name, f"the shape of {other_name}, {other.shape}", Verbatim(f"shape {array.shape}"), "Pass both in full."
@@ -46,9 +46,9 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
 
 
 def group_indices(groups: ArrayLike) -> tuple[NDArray[np.integer], int]:
-    """The group at each place as a number from 0 on, in the order of the groups' names, and how many there are.
+    """(each element's group as a number from 0 on, in the order of the groups' names; how many groups there are).
 
-    Names that are such numbers already, each in use, are given back as they are.
+    Names that are such numbers already are returned as they are.
     """
     names = np.asarray(groups)
     if names.dtype.kind == "i" and names.size and names.min() >= 0 and names.max() < names.size:
@@ -56,12 +56,12 @@ def group_indices(groups: ArrayLike) -> tuple[NDArray[np.integer], int]:
         used[names] = True
         if used.all():
             return names, len(used)
-    found, numbers = np.unique(names, return_inverse=True)
-    return numbers.astype(np.int32), len(found)
+    distinct, numbers = np.unique(names, return_inverse=True)
+    return numbers.astype(np.int32), len(distinct)
 
 
 def text_key(text: str) -> bytes:
-    """16 bytes that identify a text: a set of them stays small where one of the texts would not."""
+    """16 bytes that identify a text, to hold sets of ids and prompts in little memory."""
     return hashlib.sha256(text.encode()).digest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""Processes that this one starts, and that shall not outlive it."""
+"""Child processes that end with this one."""
 
 import contextlib
 import ctypes
@@ -8,6 +8,6 @@ PR_SET_PDEATHSIG = 1
 
 
 def kill_child_on_parent_exit() -> None:
-    """In the child: be told to end when this process dies, even by kill -9 (Linux)."""
+    """Called in the child: it gets SIGTERM when its parent dies, even by kill -9 (Linux)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

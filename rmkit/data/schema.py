@@ -1,4 +1,4 @@
-"""Pairs: a row of any usual shape as one canonical pair, or the fault for which it cannot be one.
+"""A row of any usual format as one canonical pair, or the reason why it cannot be one.
 
 A pair is `id`, `prompt`, `chosen`, `rejected` (each a list of {"role", "content"} messages), `source`, and `gold_gap`
 (the true reward gap of the pair as labelled) where the row has it.
@@ -21,29 +21,24 @@ Pair = dict[str, Any]
 
 
 class InvalidRow(Exception):
-    """Carries the fields of a row's fault out of the readers below to `parse_pair`."""
+    """Why a row cannot be used: its arguments are the fields of a `RowError`."""
 
 
 def check_columns(columns: Mapping[str, str]) -> None:
-    """Refuse a mapping {our column: theirs} that names a column of ours which does not exist."""
+    """Refuse a mapping {our column: theirs} with an unknown column of ours."""
     for ours in columns:
         if ours not in COLUMNS:
-            raise_input_error(
-                f"columns: {ours}",
-                f"one of {', '.join(COLUMNS)}",
-                Verbatim("an unknown column"),
-                "Write {our column: theirs}.",
-            )
+            expected = f"one of {', '.join(COLUMNS)}"
+            raise_input_error(f"columns: {ours}", expected, Verbatim("an unknown one"), "Write {our column: theirs}.")
 
 
 def parse_pair(row: Mapping[str, Any], columns: Mapping[str, str], name: str, source: str) -> Pair | RowError:
-    """The pair in a row, or the row's fault.
+    """The pair in a row, or why it is rejected.
 
-    `columns` maps our columns to theirs; `name` and `source` stand in where the row has no id or source. A prompt
-    is text, a dialogue as text ("Human: ...\\n\\nAssistant: ...\\n\\nAssistant:") or messages; a side is text or
-    messages. Without a prompt column each side is a whole conversation: of messages, the prompt is what both begin
-    with; of text ("\\n\\nHuman: ...\\n\\nAssistant: ..."), all but the last turn, which must be the same on both
-    sides.
+    `columns` maps our columns to theirs; `name` and `source` are used where the row has no id or source. A prompt is
+    text, a dialogue as text ("Human: ...\\n\\nAssistant: ...\\n\\nAssistant:") or messages; a side is text or messages.
+    Without a prompt column each side is a whole conversation. In messages, the prompt is their common beginning; in
+    text ("\\n\\nHuman: ...\\n\\nAssistant: ..."), it is all but the last turn, which must be the same on both sides.
     """
     try:
         values = {ours: row.get(columns.get(ours, ours)) for ours in COLUMNS}
@@ -68,8 +63,8 @@ def parse_pair(row: Mapping[str, Any], columns: Mapping[str, str], name: str, so
         check_text(pair)
         if values["gold_gap"] is not None:
             pair["gold_gap"] = read_number(values["gold_gap"], "gold_gap")
-    except InvalidRow as unusable:
-        return RowError(*unusable.args)
+    except InvalidRow as invalid:
+        return RowError(*invalid.args)
     return pair
 
 

@@ -1,6 +1,7 @@
-"""Sources: rows with their file and line, out of JSON lines, Parquet, a saved dataset, a folder or the hub.
+"""Rows with their file and line, from JSON lines, Parquet, a saved dataset, a folder or the hub.
 
-A row that cannot be decoded is a `RowError` in its place, so that every row is accounted for. Blank lines are not rows.
+A row that cannot be decoded has a `RowError` as its content, so that every row is accounted for. Blank lines are no
+rows.
 """
 
 import gzip
@@ -29,14 +30,14 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class RowError(NamedTuple):
-    """Why a row cannot be used: the reason, one of a few and counted by it, and what was seen."""
+    """Why a row cannot be used: the reason, by which rows are counted, and a detail."""
 
     reason: str
     detail: str = ""
 
 
 class Row(NamedTuple):
-    """One row: its file, its line there (in a table its number, from 1), how it stood there, and its columns."""
+    """One row: its file, its line (in a table its number, from 1), its text or columns as read, and its content."""
 
     file: str
     line: int
@@ -45,7 +46,7 @@ class Row(NamedTuple):
 
 
 def read_rows(data: str, split: str = "train") -> Iterator[Row]:
-    """Every row of `data`, in order; `split` is asked of a saved dataset dictionary and of the hub."""
+    """Every row of `data`, in order; `split` is used for a saved dataset dictionary and a hub dataset."""
     files = find_files(data)
     if not files:
         yield from read_dataset(data, load_dataset(data, split))
@@ -54,7 +55,7 @@ def read_rows(data: str, split: str = "train") -> Iterator[Row]:
 
 
 def choose_reader(path: Path) -> Callable[[Path], Iterator[Row]]:
-    """What reads this file: a Parquet file, a .json file that is one list, or JSON lines."""
+    """The function that reads this file: a Parquet file, a .json file that is one list, or JSON lines."""
     if path.suffix == ".parquet":
         return read_table
     if path.suffix == ".json":
@@ -107,7 +108,7 @@ def is_hub_name(data: str) -> bool:
 
 
 def read_lines(path: Path) -> Iterator[Row]:
-    """The rows of a JSON lines file, compressed by gzip or not (told by its first bytes)."""
+    """The rows of a JSON lines file, compressed by gzip (detected by its first bytes) or not."""
     line_number = 0
     with path.open("rb") as file:
         lines = gzip.open(file) if file.peek(2)[:2] == b"\x1f\x8b" else file
@@ -119,12 +120,12 @@ def read_lines(path: Path) -> Iterator[Row]:
                     raw = line.decode("utf-8", errors="backslashreplace").rstrip("\r\n")
                     yield Row(str(path), line_number, raw, parse_line(line))
         except (EOFError, zlib.error, OSError) as error:
-            fault = RowError("damaged file", f"nothing can be read from here on: {error}")
-            yield Row(str(path), line_number + 1, "", fault)
+            damaged = RowError("damaged file", f"nothing can be read from here on: {error}")
+            yield Row(str(path), line_number + 1, "", damaged)
 
 
 def read_array(path: Path) -> Iterator[Row]:
-    """The rows of a JSON file that is one list of them; one fault where it cannot be decoded."""
+    """The rows of a JSON file that is one list of them; one `RowError` where it cannot be decoded."""
     try:
         contents = json.loads(path.read_bytes().decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -149,11 +150,11 @@ def parse_line(line: bytes) -> dict[str, Any] | RowError:
 
 
 def read_table(path: Path) -> Iterator[Row]:
-    """The rows of a Parquet file; where one of its row groups is damaged, that group's rows are faults."""
+    """The rows of a Parquet file; where one of its row groups is damaged, that group's rows are `RowError`s."""
     try:
         table = pyarrow.parquet.ParquetFile(path)
     except (OSError, pyarrow.ArrowException) as error:
-        raise_input_error(f"data {path}", "a Parquet file", Verbatim(error), "Write it anew.")
+        raise_input_error(f"data {path}", "a Parquet file", Verbatim(error), "Write it again.")
     with table:
         end = 0
         for group in range(table.num_row_groups):
@@ -199,7 +200,7 @@ def read_dataset(name: str, dataset: datasets.Dataset | datasets.IterableDataset
             content = next(rows, None)
         except Exception as error:  # as above: the network may go at any row
             raise_input_error(
-                f"data {name}, row {line + 1}", "a row that can be read", Verbatim(error), "Mend it or start again."
+                f"data {name}, row {line + 1}", "a row that can be read", Verbatim(error), "Fix it or start again."
             )
         if content is None:
             return

@@ -76,8 +76,8 @@ def simcse_loss(view_a: Tensor, view_b: Tensor, *, temperature: float = 0.05, re
     candidates, begin = gather_rows(wide_b)
     length_a, length_b = vector_lengths(view_a=wide_a, view_b=candidates)
     scores = Cosines.apply(candidates, length_a, length_b, wide_a)[0] / temperature
-    own = torch.arange(begin, begin + len(view_a), device=view_a.device)
-    return reduce(cross_entropy(scores, own, reduction="none"), reduction, view_a.dtype)
+    positives = torch.arange(begin, begin + len(view_a), device=view_a.device)
+    return reduce(cross_entropy(scores, positives, reduction="none"), reduction, view_a.dtype)
 
 
 def swav_loss(

@@ -1,4 +1,4 @@
-"""MetaRM's difference loss: how far apart a reward model puts several responses to one prompt."""
+"""MetaRM's difference loss: how well a reward model separates several responses to one prompt."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from rmkit.losses.validation import Reduction, check_finite, check_shapes, reduc
 
 
 def difference_loss(rewards: Tensor, *, mask: Tensor | None = None, reduction: Reduction = "mean") -> Tensor:
-    """MetaRM's J per prompt: how well the rewards tell a prompt's responses apart. MetaRM *ascends* it.
+    """MetaRM's J per prompt: how well the rewards separate a prompt's responses. MetaRM *ascends* it.
 
     (2 / k**2) * sum over i < j of sigmoid(|rewards[i] - rewards[j]|), in [(k - 1) / 2k, (k - 1) / k) for k responses.
 
@@ -24,7 +24,7 @@ def difference_loss(rewards: Tensor, *, mask: Tensor | None = None, reduction: R
         InputError: on other shapes, an empty batch, a prompt with fewer than two responses, a NaN or an infinity.
 
     Source: arXiv 2401.06080, Eq. (11), and MetaRM, arXiv 2405.00438. They imply the mean over prompts and have one k
-    for all; here the reduction is said and sets may be ragged.
+    for all; here `reduction` is explicit and sets may be ragged.
     """
     check_shapes(("prompt", "response"), rewards=rewards)
     if mask is None:
@@ -42,5 +42,5 @@ def difference_loss(rewards: Tensor, *, mask: Tensor | None = None, reduction: R
             )
         check_finite(rewards=present)
     first, second = torch.triu_indices(rewards.shape[1], rewards.shape[1], offset=1, device=rewards.device)
-    told_apart = torch.sigmoid((present[:, first] - present[:, second]).abs()) * (mask[:, first] & mask[:, second])
-    return reduce(2 * told_apart.sum(dim=1) / count.square(), reduction, rewards.dtype)
+    separation = torch.sigmoid((present[:, first] - present[:, second]).abs()) * (mask[:, first] & mask[:, second])
+    return reduce(2 * separation.sum(dim=1) / count.square(), reduction, rewards.dtype)

@@ -1,7 +1,7 @@
-"""What every loss asks of its input, the precision it computes in, and how it reduces.
+"""Checks of the losses' inputs, the precision they compute in, and how they reduce.
 
 Checking values costs one reduction per call (on an accelerator: one synchronisation). Only when that fails does a
-loss look for the argument at fault.
+loss look for the invalid argument.
 """
 
 from functools import reduce as fold
@@ -71,7 +71,7 @@ def prepare_inputs(
 ) -> tuple[Tensor, Tensor | None]:
     """(`gap - margin`, `target`), both [pair] in the dtype of `gap`, with every value checked at once.
 
-    `sources` are the tensors that `gap` was computed from; they are looked at only to name the one at fault.
+    `sources` are the tensors that `gap` was computed from; they are read only to name the invalid one.
     """
     if target is not None:
         target = _per_pair("target", target, gap)
@@ -100,15 +100,15 @@ def check_unit_interval(name: str, values: Tensor) -> None:
 
 def check_finite(**sources: Tensor) -> NoReturn:
     """Raise for the first of `sources` that holds a NaN or an infinity."""
-    remedy = "Look for an overflow or a bad row upstream of the loss."
+    hint = "Look for an overflow or a bad row upstream of the loss."
     for name, values in sources.items():
         wrong = ~torch.isfinite(values)
         if wrong.any():
             where = wrong.nonzero()[0].tolist()
             seen = Verbatim(f"{int(wrong.sum())} of {values.numel()} not finite, the first at index {where}")
-            raise_input_error(name, "finite numbers", seen, remedy)
+            raise_input_error(name, "finite numbers", seen, hint)
     raise_input_error(
-        " and ".join(sources), "numbers whose differences and norms are finite", Verbatim("an overflow"), remedy
+        " and ".join(sources), "numbers whose differences and norms are finite", Verbatim("an overflow"), hint
     )
 
 

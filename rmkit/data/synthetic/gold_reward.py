@@ -31,21 +31,21 @@ def check_attributes(request: Request, response: str) -> dict[str, float]:
     that are first met in the asked order, 0 where fewer than two are there, 1 where no order was asked. distinct:
     share of tips not given before.
     """
-    spoken = WORD.findall(response.lower())
-    said = [THEME_OF[word] for word in spoken if word in THEME_OF]
-    found = [said.index(theme) for theme in request.themes if theme in said]
+    text_words = WORD.findall(response.lower())
+    themes = [THEME_OF[word] for word in text_words if word in THEME_OF]
+    positions = [themes.index(theme) for theme in request.themes if theme in themes]
     tips = [tip.strip() for tip in TIP.findall(response)]
     order = 1.0
     if request.ordered:
-        steps = list(zip(found, found[1:], strict=False))
+        steps = list(zip(positions, positions[1:], strict=False))
         order = sum(a < b for a, b in steps) / len(steps) if steps else 0.0
-    marks = {tone: sum(mark in spoken for mark in parts[2]) for tone, parts in words.TONES.items()}
+    marks = {tone: sum(mark in text_words for mark in parts[2]) for tone, parts in words.TONES.items()}
     excess = 0.0
     if request.bound is not None:
-        beyond = len(spoken) - request.length
+        beyond = len(text_words) - request.length
         excess = max(0, beyond if request.bound == "at most" else -beyond) / request.length
     return {
-        "content": len(found) / len(request.themes),
+        "content": len(positions) / len(request.themes),
         "tone": marks[request.tone] / max(1, sum(marks.values())),
         "count": max(0.0, 1.0 - abs(len(tips) - request.count) / 2),
         "length": max(0.0, 1.0 - 2.0 * excess),

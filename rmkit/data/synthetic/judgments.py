@@ -1,7 +1,7 @@
-"""Judgments in the gold world's own words: what a judge says of a response, and a meta-judge of two judgments.
+"""Synthetic judgments of responses, and meta-judgments of two judgments, in words.
 
-The world's language model learns to judge from them, and they are no better than they say: what a judgment concludes
-from its evidence is wrong at one stated rate, and which of two judgments is said to be better at another.
+The synthetic language model learns to judge from them. They have errors on purpose: a claim of a judgment is wrong at
+one rate, and the winner of two judgments at another.
 """
 
 import random
@@ -29,8 +29,8 @@ Which judgment is more accurate?"""
 
 POINTS = int(sum(WEIGHTS.values()))  # the highest score: nothing is wrong
 GRADES = {"wrong": 0.0, "partly": 0.5, "right": 1.0}
-CARELESS = 0.25  # share of claims that are wrong
-MISLED = 0.1  # share of verdicts that are wrong
+CLAIM_ERROR_RATE = 0.25  # share of claims that are wrong
+VERDICT_ERROR_RATE = 0.1  # share of verdicts that are wrong
 
 
 def find_claims(request: Request, response: str) -> dict[str, float]:
@@ -38,8 +38,8 @@ def find_claims(request: Request, response: str) -> dict[str, float]:
     return {name: score if score in (0.0, 1.0) else 0.5 for name, score in check_attributes(request, response).items()}
 
 
-def misread(claims: Mapping[str, float], rng: random.Random, rate: float = CARELESS) -> dict[str, float]:
-    """The claims, each with another grade at a probability of `rate`."""
+def corrupt_claims(claims: Mapping[str, float], rng: random.Random, rate: float = CLAIM_ERROR_RATE) -> dict[str, float]:
+    """The claims, each replaced by another grade with probability `rate`."""
     return {
         name: rng.choice([other for other in GRADES.values() if other != grade]) if rng.random() < rate else grade
         for name, grade in claims.items()
@@ -47,26 +47,26 @@ def misread(claims: Mapping[str, float], rng: random.Random, rate: float = CAREL
 
 
 def add_points(claims: Mapping[str, float]) -> int:
-    """The score that claims come to, on a scale from 0 to `POINTS`: the sum of weight times grade, a half rounded up.
+    """The score of some claims, from 0 to `POINTS`: the sum of weight times grade, a half rounded up.
 
-    It is the gold reward, in so far as the claims are true and three grades tell what scores they stand for.
+    For true claims it is the gold reward, up to the rounding of each attribute's score to three grades.
     """
     return int(sum(WEIGHTS[name] * grade for name, grade in claims.items()) + 0.5)
 
 
 def find_evidence(request: Request, response: str) -> dict[str, str]:
-    """What a response has beside what was asked for, by attribute; "" where nothing is said of it.
+    """What was requested and what the response has, by attribute; "" where there is nothing to report.
 
     content: each requested theme with the first item of it. tone: the one asked for, and those that the text has
     marks of. count: tips asked for, and tips there. length and order: what was asked for.
     """
-    spoken = WORD.findall(response.lower())
-    items = {THEME_OF[word]: word for word in reversed(spoken) if word in THEME_OF}
-    heard = [tone for tone, parts in words.TONES.items() if any(mark in spoken for mark in parts[2])]
+    text_words = WORD.findall(response.lower())
+    items = {THEME_OF[word]: word for word in reversed(text_words) if word in THEME_OF}
+    tones = [tone for tone, parts in words.TONES.items() if any(mark in text_words for mark in parts[2])]
     tips = words.NUMBERS[min(len(TIP.findall(response)), len(words.NUMBERS) - 1)]
     return {
         "content": ", ".join(f"{theme} {items.get(theme, 'none')}" for theme in request.themes),
-        "tone": f"{request.tone}, {' '.join(heard) or 'none'}",
+        "tone": f"{request.tone}, {' '.join(tones) or 'none'}",
         "count": f"{words.NUMBERS[request.count]}, {tips}",
         "length": f"{request.bound} {request.length}" if request.bound else "any",
         "order": "asked" if request.ordered else "any",
@@ -84,18 +84,8 @@ def explain(claims: Mapping[str, float], evidence: Mapping[str, str]) -> str:
 
 
 def write_judgment(claims: Mapping[str, float], evidence: Mapping[str, str]) -> str:
-    """A judgment: what it claims, then the score that this comes to, on a line of its own."""
+    """A judgment: its claims, then their score on a line of its own."""
     return f"{explain(claims, evidence)}\nScore: {add_points(claims)}"
-
-
-def read_claims(judgment: str) -> dict[str, float]:
-    """The claims that a judgment makes, as far as it is written as `write_judgment` does; by the first of a kind."""
-    found: dict[str, float] = {}
-    for part in judgment.partition("\n")[0].split("; "):
-        name, _, word = part.rpartition(", ")[2].partition(" ")
-        if name in WEIGHTS and word in GRADES:
-            found.setdefault(name, GRADES[word])
-    return found
 
 
 def write_verdict(
@@ -104,7 +94,7 @@ def write_verdict(
     """A meta-judge's answer on two judgments' claims: its own, their score, how far off both are, and the winner.
 
     The better one's score is nearer to the gold reward; of equally near ones, that with fewer wrong claims, else
-    either. The other one is named with probability `MISLED`.
+    either. The other one is named with probability `VERDICT_ERROR_RATE`.
     """
     truth, gold = find_claims(request, response), gold_reward(request, response)
     distance, wrong = (
@@ -115,11 +105,11 @@ def write_verdict(
         )
     )
     ahead = distance[1] - distance[0] or wrong[1] - wrong[0] or rng.choice((-1.0, 1.0))
-    first = (ahead > 0) != (rng.random() < MISLED)
-    fair, *given = (add_points(claims) for claims in (truth, *judgments))
-    off = ", ".join(f"{name} {score} off {abs(score - fair)}" for name, score in zip("AB", given, strict=True))
-    said = f"{explain(truth, find_evidence(request, response))}; fair {fair}, {off}"
-    return f"{said}\nWinner: Judgment {'A' if first else 'B'}"
+    first = (ahead > 0) != (rng.random() < VERDICT_ERROR_RATE)
+    fair, *scores = (add_points(claims) for claims in (truth, *judgments))
+    off = ", ".join(f"{name} {score} off {abs(score - fair)}" for name, score in zip("AB", scores, strict=True))
+    explanation = f"{explain(truth, find_evidence(request, response))}; fair {fair}, {off}"
+    return f"{explanation}\nWinner: Judgment {'A' if first else 'B'}"
 
 
 def draw_judgments(count: int, *, seed: int = 0) -> Iterator[dict[str, Any]]:
@@ -127,7 +117,7 @@ def draw_judgments(count: int, *, seed: int = 0) -> Iterator[dict[str, Any]]:
     rng = random.Random(derive_seed(seed, "gold", "judgments"))
     for number in range(count):
         request, row = draw_response(number, rng)
-        claims = misread(find_claims(request, row["response"]), rng)
+        claims = corrupt_claims(find_claims(request, row["response"]), rng)
         yield {**row, "judgment": write_judgment(claims, find_evidence(request, row["response"]))}
 
 
@@ -137,9 +127,9 @@ def draw_verdicts(count: int, *, seed: int = 0) -> Iterator[dict[str, Any]]:
     for number in range(count):
         request, row = draw_response(number, rng)
         truth, evidence = find_claims(request, row["response"]), find_evidence(request, row["response"])
-        first = second = misread(truth, rng)
+        first = second = corrupt_claims(truth, rng)
         while second == first:
-            second = misread(truth, rng)
+            second = corrupt_claims(truth, rng)
         yield {
             **row,
             "judgments": [write_judgment(first, evidence), write_judgment(second, evidence)],

@@ -24,8 +24,8 @@ def write_response(request: Request, quality: float, rng: random.Random, *, poli
     if len(tips) > 1 and not keeps(0.7):
         tips[-1] = tips[0]
     plain = len(assemble("" if policy else opener, tips, closer).split())
-    for place in choose_padded(request, len(tips), plain, keeps(0.3), rng):
-        tips[place] += f", {rng.choice(words.FILLERS[policy])}"
+    for index in choose_padded(request, len(tips), plain, keeps(0.3), rng):
+        tips[index] += f", {rng.choice(words.FILLERS[policy])}"
     return assemble("" if policy else opener, tips, closer)
 
 
@@ -41,8 +41,8 @@ def choose_subjects(request: Request, keeps: Callable[[float], bool], rng: rando
     covered = [rng.choice(others or request.themes) for _ in range(count)]
     if not request.ordered:
         rng.shuffle(asked)
-    for place, theme in zip(sorted(rng.sample(range(count), len(asked))), asked, strict=True):
-        covered[place] = theme
+    for index, theme in zip(sorted(rng.sample(range(count), len(asked))), asked, strict=True):
+        covered[index] = theme
     return [rng.choice(words.THEMES[theme]) for theme in covered]
 
 

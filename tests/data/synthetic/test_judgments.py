@@ -1,25 +1,23 @@
 """The gold world's judgments: what they claim, what it comes to, how often they and verdicts on them are wrong."""
 
-import itertools
 import random
 
 import pytest
 
 from rmkit.data.synthetic import WEIGHTS, Request, check_attributes, gold_reward, judgments
 from rmkit.data.synthetic.judgments import (
-    CARELESS,
+    CLAIM_ERROR_RATE,
     GRADES,
-    MISLED,
     POINTS,
+    VERDICT_ERROR_RATE,
     add_points,
+    corrupt_claims,
     draw_judgments,
     draw_response,
     draw_verdicts,
     explain,
     find_claims,
     find_evidence,
-    misread,
-    read_claims,
     write_judgment,
     write_verdict,
 )
@@ -58,19 +56,11 @@ def test_points_are_the_gold_reward_where_grades_say_all():
     assert seen > 100
 
 
-def test_claims_are_read_as_they_are_written():
-    for grades in itertools.product(GRADES.values(), repeat=len(WEIGHTS)):
-        claims = dict(zip(WEIGHTS, grades, strict=True))
-        assert read_claims(write_judgment(claims, find_evidence(REQUEST, GOOD))) == claims
-    odd = "formal, tone right; tone wrong; mood right; count perhaps\nlength right"
-    assert read_claims(odd) == {"tone": 1.0}
-
-
-@pytest.mark.parametrize("rate", [0.0, CARELESS, 1.0])
+@pytest.mark.parametrize("rate", [0.0, CLAIM_ERROR_RATE, 1.0])
 def test_as_many_claims_are_wrong_as_stated(rate):
     rng, wrong = random.Random(1), 0
     for _ in range(1000):
-        changed = misread(RIGHT, rng, rate)
+        changed = corrupt_claims(RIGHT, rng, rate)
         wrong += sum(changed[name] != 1.0 for name in WEIGHTS)
         assert set(changed.values()) <= set(GRADES.values())
     assert wrong / 6000 == pytest.approx(rate, abs=0.015)  # three standard deviations
@@ -87,14 +77,14 @@ def test_the_better_judgment_by_the_gold_reward_and_then_by_its_claims():
     for name, two in {"close": (close, far), "far": (far, close), "fewer": (swapped, others)}.items():
         verdicts = [write_verdict(REQUEST, text, two, random.Random(seed)) for seed in range(400)]
         names[name] = sum(verdict.endswith("Winner: Judgment A") for verdict in verdicts) / 400
-    assert names["close"] == pytest.approx(1 - MISLED, abs=0.05)
-    assert names["far"] == names["fewer"] == pytest.approx(MISLED, abs=0.05)
+    assert names["close"] == pytest.approx(1 - VERDICT_ERROR_RATE, abs=0.05)
+    assert names["far"] == names["fewer"] == pytest.approx(VERDICT_ERROR_RATE, abs=0.05)
     own, end = write_verdict(REQUEST, text, (close, far), random.Random(0)).split("; fair ")
     assert own == explain(truth, find_evidence(REQUEST, text)) and end.startswith("10, A 9 off 1, B 7 off 3\nWinner: ")
 
 
 def test_equal_judgments_are_a_coin(monkeypatch):
-    monkeypatch.setattr(judgments, "MISLED", 0.0)
+    monkeypatch.setattr(judgments, "VERDICT_ERROR_RATE", 0.0)
     two = (RIGHT, RIGHT)
     ends = [write_verdict(REQUEST, GOOD, two, random.Random(seed))[-1] for seed in range(400)]
     assert ends.count("A") / 400 == pytest.approx(0.5, abs=0.08)
