@@ -20,7 +20,7 @@ from rmkit.core.stage import read_record
 from rmkit.models.tiny import build_language_model, build_tokenizer
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "hh.yaml"
-TRAINING = {"processes": 2, "learning_rate": "1e-3", "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2}
+TRAINING = {"num_processes": 2, "learning_rate": "1e-3", "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2}
 MAX_LENGTH = 512
 
 

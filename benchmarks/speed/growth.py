@@ -95,7 +95,7 @@ def train_processes(inputs: Path, processes: int, number: int) -> Record:
     with tempfile.TemporaryDirectory() as folder:
         arguments = {
             "data": inputs / "pairs.parquet", "model_name_or_path": inputs / "base", "output_dir": f"{folder}/model",
-            "use_cpu": True, "report_to": "none", "save_strategy": "no", "processes": processes, "seed": number,
+            "use_cpu": True, "report_to": "none", "save_strategy": "no", "num_processes": processes, "seed": number,
             "disable_tqdm": True, "per_device_train_batch_size": 8 // processes,
         }
         words = [str(word) for key, value in arguments.items() for word in (f"--{key}", value)]

@@ -124,7 +124,7 @@ def compare_states(work: Path, processes: int, cases: Sequence[Training] = CASES
     tokenizer = build_tokenizer([json.dumps(ROW)], vocabulary=300)
     tokenizer.save_pretrained(base)
     build_language_model(tokenizer, hidden=HIDDEN, layers=LAYERS, seed=SEED).save_pretrained(base)
-    launch([__name__, str(work), json.dumps(cases)], processes=processes)
+    launch([__name__, str(work), json.dumps(cases)], num_processes=processes)
     ranks = [json.loads((work / f"rank-{rank}.json").read_text()) for rank in range(processes)]
     config = AutoConfig.from_pretrained(base, num_labels=1)
     rows = []

@@ -72,7 +72,7 @@ def make_command(job: str, world: Path) -> list[str]:
     if job != "run":
         settings = {"data": world / "pairs", "model_name_or_path": world / "gold" / BASE_MODEL, **TRAINING}
     if job == "train_2_processes":
-        settings |= {"processes": 2, "per_device_train_batch_size": 4}
+        settings |= {"num_processes": 2, "per_device_train_batch_size": 4}
     arguments = [str(word) for key, value in settings.items() for word in (f"--{key}", value)]
     return [sys.executable, "-m", "rmkit", "run" if job == "run" else "train", *arguments]
 

@@ -1,45 +1,40 @@
-"""`rmkit dpo`: a policy optimised on pairs by direct preference optimisation, on DeepSpeed."""
+"""`rmkit dpo`: a language model optimised on pairs by direct preference optimisation, on DeepSpeed."""
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rmkit.core.checks import raise_input_error
-from rmkit.core.stage import Stage
-from rmkit.data.completions import encode_sides
-from rmkit.data.parquet import load_split, split_path
-from rmkit.models.reward_model import check_positions
-from rmkit.training.config import make_arguments, select_settings
-from rmkit.training.dpo import SIDES, PreferenceLoss, make_preference_trainer
-from rmkit.training.rl import import_trl, load_policy, load_policy_tokenizer
-from rmkit.training.session import LaunchSettings, record_dropped_rows, run_training_session, take_all_steps
-from rmkit.training.sft import CompletionSettings
+from rmkit.core.config import configuration, option
+from rmkit.training.settings import TrainingSettings
 
 
-@dataclass(kw_only=True)
-class DpoConfig(LaunchSettings, PreferenceLoss, CompletionSettings):
-    """Optimise the policy `model_name_or_path` on the train pairs of `data` (a stage's folder or a Parquet file).
+@configuration
+class DpoConfig(TrainingSettings):
+    """Optimise a language model on pairs by DPO with TRL; targets and margins of the pairs are used.
 
-    The reference is the policy as it begins, or `reference`. `beta`: reward units per nat of log-ratio. A pair's
-    `target` (probability that `chosen` is truly preferred) and `margin` (reward units, `beta` included) are honoured
-    where the pairs have them. `label_smoothing` is the share of labels taken to be flipped, "conservative" or "robust".
-    Prompts are cut from the left to `max_length` tokens; pairs of which a side alone exceeds it are left out, and
-    counted. `deepspeed`, `processes` and `launcher` are those of `rmkit train`, all others Hugging Face's. An
-    interrupted run goes on from its last complete checkpoint (`save_steps`).
+    All keys of Hugging Face's TrainingArguments are known. An interrupted run resumes from its last complete
+    checkpoint (`save_steps`).
     """
 
-    data: str
-    model_name_or_path: str
-    output_dir: str = field()
-    reference: str | None = None
-    max_length: int = 1024
+    data: str = option(help="Folder of a stage with train.parquet, or a Parquet file of pairs.")
+    model_name_or_path: str = option(help="Language model: folder or hub name.")
+    reference: str | None = option(None, "Reference model; by default the model before training.")
+    beta: float = option(0.1, "Reward units per nat of log-ratio.", gt=0)
+    label_smoothing: float = option(0.0, "Share of labels taken to be flipped.", ge=0, lt=0.5)
+    smoothing: Literal["conservative", "robust"] = option("conservative", "How label_smoothing changes the loss.")
+    max_length: int = option(
+        1024, "Tokens of prompt and response; prompts are cut from the left, pairs with longer responses dropped.", ge=2
+    )
+    learning_rate: float = option(1e-6, "Learning rate at its highest.")
+    num_train_epochs: float = option(1.0, "Epochs, where max_steps is not set.")
+    lr_scheduler_type: str = option("cosine", "Schedule of the learning rate.")
+    save_steps: float = option(100, "Steps between two checkpoints.")
+    seed: int = option(0, "Seed of all randomness.")
 
     def __post_init__(self) -> None:
-        CompletionSettings.check(self)
-        PreferenceLoss.check(self)
-        self.check_ranks()
-        if self.max_length < 2:
-            raise_input_error("max_length", "at least 2 tokens", self.max_length, "1024 is usual.")
+        super().__post_init__()
+        if self.max_steps < 1 and not self.num_train_epochs > 0:
+            raise_input_error("num_train_epochs", "above 0, or max_steps", self.num_train_epochs, "Set one of them.")
 
 
 def dpo(config: DpoConfig) -> Path:
@@ -47,28 +42,34 @@ def dpo(config: DpoConfig) -> Path:
 
     Under a launcher, every rank calls this.
     """
-    split_path(config.data, "train")
-    inputs = {"data": config.data, "model": config.model_name_or_path,
-              "reference": config.reference or config.model_name_or_path}
+    from rmkit.data.completions import encode_sides
+    from rmkit.data.parquet import load_split, split_path
+    from rmkit.models.reward_model import check_positions
+    from rmkit.training.config import build_arguments
+    from rmkit.training.dpo import SIDES, make_dpo_trainer
+    from rmkit.training.rl import import_trl, load_policy, load_policy_tokenizer
+    from rmkit.training.session import record_dropped_rows, run_training_session, train_and_save
 
-    def make(deepspeed: dict[str, Any] | str | None) -> Any:
-        return make_arguments(
-            import_trl().DPOConfig, select_settings(CompletionSettings, config), "dpo", output_dir=config.output_dir,
-            deepspeed=deepspeed, use_cpu=config.use_cpu, remove_unused_columns=False, precompute_ref_log_probs=True,
-            disable_dropout=True, max_length=None, beta=config.beta,
+    def make_arguments() -> Any:
+        return build_arguments(
+            import_trl().DPOConfig, "dpo", config, precompute_ref_log_probs=True, disable_dropout=True, max_length=None,
+            label_smoothing=0.0, remove_unused_columns=False, dataloader_pin_memory=False,
         )
 
-    def optimise(stage: Stage, arguments: Any) -> None:
+    def optimise(stage: Any, arguments: Any) -> None:
         policy = load_policy(config.model_name_or_path, config.trust_remote_code)
         reference = None if config.reference is None else load_policy(config.reference, config.trust_remote_code)
         tokenizer = load_policy_tokenizer(config.model_name_or_path, policy, config.trust_remote_code)
         pairs = load_split(config.data, "train")
         encoded = encode_sides(pairs, tokenizer, config.max_length, SIDES)
         check_positions(policy, record_dropped_rows("dpo", stage, pairs, encoded))
-        trainer = make_preference_trainer(
-            arguments, select_settings(PreferenceLoss, config), model=policy, reference=reference, tokenizer=tokenizer,
-            pairs=encoded, checkpoints=config.save_total_limit,
+        trainer = make_dpo_trainer(
+            arguments, model=policy, reference=reference, tokenizer=tokenizer, pairs=encoded,
+            label_smoothing=config.label_smoothing, smoothing=config.smoothing,
         )
-        take_all_steps("dpo", trainer, stage)
+        train_and_save("dpo", trainer, stage)
 
-    return run_training_session("dpo", config, inputs, make, optimise)
+    split_path(config.data, "train")
+    reference_path = config.reference or config.model_name_or_path
+    inputs = {"data": config.data, "model": config.model_name_or_path, "reference": reference_path}
+    return run_training_session("dpo", config, inputs, make_arguments, optimise)

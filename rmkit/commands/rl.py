@@ -1,50 +1,44 @@
-"""`rmkit reinforce`: a policy optimised against a reward model, on DeepSpeed."""
+"""`rmkit rl`: a language model optimised against a reward model, on DeepSpeed."""
 
-import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
-
 from rmkit.core.checks import raise_input_error
-from rmkit.core.stage import Stage, write_json
-from rmkit.data.rejected_rows import RejectedRows
-from rmkit.data.samples import read_prompts
-from rmkit.data.sources import find_files
-from rmkit.training.config import select_settings
-from rmkit.training.distributed import is_first_rank, wait_for_ranks
-from rmkit.training.rl import PolicyTrainingSettings, make_policy_arguments, make_policy_trainer
-from rmkit.training.session import LaunchSettings, run_training_session, take_all_steps
-
-PROMPTS = "prompts.json"
+from rmkit.core.config import configuration, option
+from rmkit.training.settings import TrainingSettings
 
 
-@dataclass(kw_only=True)
-class RlConfig(LaunchSettings, PolicyTrainingSettings):
-    """Optimise the policy `model_name_or_path` on the prompts of `data` by REINFORCE leave-one-out (TRL's RLOO).
+@configuration
+class RlConfig(TrainingSettings):
+    """Optimise a language model against a reward model by REINFORCE leave-one-out (TRL's RLOO).
 
-    The reward is that of `reward_model` over `reward_scale` (reward units; the spread of its rewards within a prompt
-    makes `beta` mean the same for every reward model), less `beta` times the log-ratio to `reference`, by default the
-    policy as it begins. `data`: rows with a `prompt`, as `rmkit sample` takes them. `deepspeed`, `processes` and
-    `launcher` are those of `rmkit train`, all others TRL's. An interrupted run goes on from its last complete
-    checkpoint (`save_steps`).
+    The objective is the reward over `reward_scale`, less `beta` times the log-ratio to the reference. A step takes
+    `per_device_train_batch_size` * `gradient_accumulation_steps` responses on each process. All keys of Hugging Face's
+    TrainingArguments are known. An interrupted run resumes from its last complete checkpoint (`save_steps`).
     """
 
-    data: str
-    model_name_or_path: str
-    reward_model: str
-    output_dir: str = field()
-    reference: str | None = None
-    reward_scale: float = 1.0
-    split: str = "train"
+    data: str = option(help="Rows with a prompt, as for rmkit sample: file, folder or hub name.")
+    model_name_or_path: str = option(help="Language model: folder or hub name.")
+    reward_model: str = option(help="Reward model: folder or hub name.")
+    reference: str | None = option(None, "Reference model; by default the model before training.")
+    split: str = option("train", "Split of the data.")
+    reward_scale: float = option(
+        1.0, "Divides rewards; their spread within a prompt makes beta comparable between reward models.", gt=0
+    )
+    beta: float = option(0.05, "Penalty per nat of divergence from the reference.", ge=0)
+    num_generations: int = option(4, "Responses to each prompt; each is compared with the mean of the others.", ge=2)
+    max_completion_length: int = option(512, "Tokens of a response.", ge=1)
+    temperature: float = option(1.0, "Sampling temperature.", gt=0)
+    max_steps: int = option(100, "Optimizer steps.", ge=1)
+    per_device_train_batch_size: int = option(16, "Responses of a forward on each process.", ge=1)
+    learning_rate: float = option(1e-6, "Learning rate at its highest.")
+    lr_scheduler_type: str = option("constant", "Schedule of the learning rate.")
+    save_steps: float = option(100, "Steps between two checkpoints.")
+    seed: int = option(0, "Seed of all randomness.")
 
     def __post_init__(self) -> None:
-        self.check()
-        if not self.reward_scale > 0:
-            raise_input_error("reward_scale", "above 0", self.reward_scale, "1 takes the rewards as they are.")
-        self.check_ranks()
-        responses = self.per_device_train_batch_size * self.gradient_accumulation_steps * self.processes
+        super().__post_init__()
+        responses = self.per_device_train_batch_size * self.gradient_accumulation_steps * self.num_processes
         if self.launcher is None and responses % self.num_generations:
             raise_input_error(
                 "num_generations",
@@ -59,41 +53,30 @@ def rl(config: RlConfig) -> Path:
 
     Under a launcher, every rank calls this.
     """
+    from rmkit.data.samples import read_prompts
+    from rmkit.data.sources import find_files
+    from rmkit.training.config import build_arguments
+    from rmkit.training.rl import import_trl, make_rloo_trainer
+    from rmkit.training.session import run_training_session, share_rows, train_and_save
+
+    def make_arguments() -> Any:
+        return build_arguments(
+            import_trl().RLOOConfig, "rl", config, reward_weights=[1.0 / config.reward_scale], shuffle_dataset=False,
+            disable_dropout=True, remove_unused_columns=False, dataloader_pin_memory=False,
+        )
+
+    def optimise(stage: Any, arguments: Any) -> None:
+        prompts = share_rows(stage, lambda rejected: [
+            {"prompt": row["prompt"]} for row in read_prompts(config.data, config.split, rejected)
+        ])
+        trainer = make_rloo_trainer(
+            arguments, policy=config.model_name_or_path, reference=reference, reward_model=config.reward_model,
+            prompts=prompts, trust_remote_code=config.trust_remote_code,
+        )
+        train_and_save("rl", trainer, stage)
+
     find_files(config.data)
+    reference = config.reference or config.model_name_or_path
     inputs = {"data": config.data, "model": config.model_name_or_path, "reward_model": config.reward_model,
-              "reference": config.reference or config.model_name_or_path}
-
-    def make(deepspeed: dict[str, Any] | str | None) -> Any:
-        return make_policy_arguments(
-            select_settings(PolicyTrainingSettings, config),
-            output_dir=config.output_dir,
-            reward_scale=config.reward_scale,
-            deepspeed=deepspeed,
-            use_cpu=config.use_cpu,
-            trust_remote_code=config.trust_remote_code,
-        )
-
-    def optimise(stage: Stage, arguments: Any) -> None:
-        trainer = make_policy_trainer(
-            arguments,
-            policy=config.model_name_or_path,
-            reference=config.reference or config.model_name_or_path,
-            reward_model=config.reward_model,
-            prompts=share_prompts(stage, config),
-            checkpoints=config.save_total_limit,
-            trust_remote_code=config.trust_remote_code,
-        )
-        take_all_steps("reinforce", trainer, stage)
-
-    return run_training_session("reinforce", config, inputs, make, optimise)
-
-
-def share_prompts(stage: Stage, config: RlConfig) -> Dataset:
-    """The prompts, which the first process reads into the stage's folder and all load from there."""
-    file = stage.directory / PROMPTS
-    if is_first_rank():
-        with RejectedRows(stage.directory / "quarantine.jsonl") as quarantine:
-            rows = read_prompts(config.data, config.split, quarantine)
-        write_json(file, {"key": PROMPTS, "prompts": [row["prompt"] for row in rows]})
-    wait_for_ranks()
-    return Dataset.from_dict({"prompt": json.loads(file.read_text(encoding="utf-8"))["prompts"]})
+              "reference": reference}
+    return run_training_session("rl", config, inputs, make_arguments, optimise)

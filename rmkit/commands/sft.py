@@ -1,49 +1,40 @@
 """`rmkit sft`: a language model fine-tuned on completions, on DeepSpeed."""
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
-from transformers import TrainingArguments
-
 from rmkit.core.checks import raise_input_error
-from rmkit.core.stage import Stage
-from rmkit.data.completions import COMPLETION, encode_sides, read_completions
-from rmkit.data.parquet import load_split, write_table
-from rmkit.data.rejected_rows import RejectedRows
-from rmkit.data.sources import find_files
-from rmkit.models.reward_model import check_positions
-from rmkit.training.config import make_arguments, select_settings
-from rmkit.training.distributed import is_first_rank, wait_for_ranks
-from rmkit.training.rl import load_policy, load_policy_tokenizer
-from rmkit.training.session import LaunchSettings, record_dropped_rows, run_training_session, take_all_steps
-from rmkit.training.sft import CompletionSettings, SupervisedTrainer
+from rmkit.core.config import configuration, option
+from rmkit.training.settings import TrainingSettings
 
 
-@dataclass(kw_only=True)
-class SftConfig(LaunchSettings, CompletionSettings):
-    """Fine-tune the language model `model_name_or_path` on the completions in `data`; the loss is theirs alone.
+@configuration
+class SftConfig(TrainingSettings):
+    """Fine-tune a language model on completions with TRL; the loss is that of the completions alone.
 
-    `data`: rows of `prompt` and `completion` (texts or messages), or of `messages`, whose last turn is the completion;
-    JSON lines, Parquet, a `datasets` folder, a hub name. Prompts are cut from the left to `max_length` tokens; rows
-    whose completion alone exceeds it are left out, and counted. `deepspeed`, `processes` and `launcher` are those of
-    `rmkit train`, all others Hugging Face's. An interrupted run goes on from its last complete checkpoint
-    (`save_steps`).
+    All keys of Hugging Face's TrainingArguments are known. An interrupted run resumes from its last complete
+    checkpoint (`save_steps`).
     """
 
-    data: str
-    model_name_or_path: str
-    output_dir: str = field()
-    split: str = "train"
-    learning_rate: float = 2e-5
-    max_length: int = 1024
+    data: str = option(
+        help="Rows of prompt and completion, or of messages whose last turn is the completion: file, folder, hub name."
+    )
+    model_name_or_path: str = option(help="Language model: folder or hub name.")
+    split: str = option("train", "Split of the data.")
+    max_length: int = option(
+        1024, "Tokens of prompt and completion; prompts are cut from the left, rows with longer completions dropped.",
+        ge=2,
+    )
+    learning_rate: float = option(2e-5, "Learning rate at its highest.")
+    num_train_epochs: float = option(1.0, "Epochs, where max_steps is not set.")
+    lr_scheduler_type: str = option("cosine", "Schedule of the learning rate.")
+    save_steps: float = option(100, "Steps between two checkpoints.")
+    seed: int = option(0, "Seed of all randomness.")
 
     def __post_init__(self) -> None:
-        self.check()
-        self.check_ranks()
-        if self.max_length < 2:
-            raise_input_error("max_length", "at least 2 tokens", self.max_length, "1024 is usual.")
+        super().__post_init__()
+        if self.max_steps < 1 and not self.num_train_epochs > 0:
+            raise_input_error("num_train_epochs", "above 0, or max_steps", self.num_train_epochs, "Set one of them.")
 
 
 def sft(config: SftConfig) -> Path:
@@ -51,35 +42,28 @@ def sft(config: SftConfig) -> Path:
 
     Under a launcher, every rank calls this.
     """
-    find_files(config.data)
-    inputs = {"data": config.data, "model": config.model_name_or_path}
+    from rmkit.data.completions import COMPLETION, encode_sides, read_completions
+    from rmkit.data.sources import find_files
+    from rmkit.models.reward_model import check_positions
+    from rmkit.training.config import build_arguments
+    from rmkit.training.rl import import_trl, load_policy, load_policy_tokenizer
+    from rmkit.training.session import record_dropped_rows, run_training_session, share_rows, train_and_save
+    from rmkit.training.sft import make_sft_trainer
 
-    def make(deepspeed: dict[str, Any] | str | None) -> Any:
-        return make_arguments(
-            TrainingArguments, select_settings(CompletionSettings, config), "sft", output_dir=config.output_dir,
-            deepspeed=deepspeed, use_cpu=config.use_cpu, remove_unused_columns=False,
+    def make_arguments() -> Any:
+        return build_arguments(
+            import_trl().SFTConfig, "sft", config, dataset_kwargs={"skip_prepare_dataset": True}, max_length=None,
+            remove_unused_columns=False, dataloader_pin_memory=False,
         )
 
-    def fit(stage: Stage, arguments: Any) -> None:
+    def fit(stage: Any, arguments: Any) -> None:
         model = load_policy(config.model_name_or_path, config.trust_remote_code)
         tokenizer = load_policy_tokenizer(config.model_name_or_path, model, config.trust_remote_code)
-        rows = share_rows(stage, config)
+        rows = share_rows(stage, lambda rejected: read_completions(config.data, config.split, rejected))
         encoded = encode_sides(rows, tokenizer, config.max_length, (COMPLETION,))
         check_positions(model, record_dropped_rows("sft", stage, rows, encoded))
-        trainer = SupervisedTrainer(
-            model, arguments, tokenizer=tokenizer, rows=encoded, checkpoints=config.save_total_limit
-        )
-        take_all_steps("sft", trainer, stage)
+        train_and_save("sft", make_sft_trainer(arguments, model=model, tokenizer=tokenizer, rows=encoded), stage)
 
-    return run_training_session("sft", config, inputs, make, fit)
-
-
-def share_rows(stage: Stage, config: SftConfig) -> Dataset:
-    """The rows, which the first process reads into the stage's folder and all load from there."""
-    file = stage.directory / "rows.parquet"
-    if is_first_rank():
-        with RejectedRows(stage.directory / "quarantine.jsonl") as quarantine:
-            write_table(Dataset.from_list(read_completions(config.data, config.split, quarantine)), file)
-        stage.record["quarantined"] = quarantine.reasons
-    wait_for_ranks()
-    return load_split(file, "rows", ("prompt", "completion"))
+    find_files(config.data)
+    inputs = {"data": config.data, "model": config.model_name_or_path}
+    return run_training_session("sft", config, inputs, make_arguments, fit)

@@ -43,7 +43,7 @@ def synthetic(config: SyntheticConfig) -> Path:
     from rmkit.data.resumable import write_jsonl
     from rmkit.data.synthetic.dataset import draw_prompts, write_dataset
     from rmkit.models.tiny import build_language_model, build_tokenizer
-    from rmkit.training.sft import train_language_model
+    from rmkit.training.language_model import train_language_model
 
     with open_stage(config.output_dir, "synthetic", as_dict(config), {}) as stage:
         if stage.done:

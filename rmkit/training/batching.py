@@ -1,4 +1,4 @@
-"""The rows of a batch: packed without padding where the model can take them so, padded where it cannot."""
+"""Batches of pairs: packed without padding where the model allows it, padded where not."""
 
 import logging
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ logger = logging.getLogger(__name__)
 def choose_collator(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: TrainingArguments, max_length: int
 ) -> PairPacker | PairCollator:
-    """What packs the pairs, `model` made ready for it; or what pads them, after the reason was logged."""
+    """A packing collator, with `model` prepared for it; or a padding one, with the reason logged."""
     reason = packing_unsupported_reason(model, max_length)
     if args.n_gpu > 1:
-        reason = "one packed row cannot be cut over several GPUs; start a process for each"
+        reason = "one packed row cannot be split over several GPUs; start a process for each"
     if reason is None:
         enable_packing(model)
         return PairPacker()
@@ -28,12 +28,12 @@ def choose_collator(
 
 
 def count_pairs(batch: Mapping[str, Any]) -> int:
-    """How many pairs a batch has."""
+    """The number of pairs in a batch."""
     return len(batch["last"] if "segments" in batch else batch["input_ids"]) // 2
 
 
 def take_tokens(batch: Mapping[str, Any], views: int) -> dict[str, Any]:
-    """What a model's forward takes of a batch, `views` times over: rewards come [view, (chosen, rejected), pair]."""
+    """The model's inputs of a batch, `views` times: its rewards are [view, (chosen, rejected), pair]."""
     if "segments" in batch:
         return repeat_packed(batch, views)
     return {name: batch[name].repeat(views, 1) for name in ("input_ids", "attention_mask")}

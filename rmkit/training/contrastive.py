@@ -1,4 +1,4 @@
-"""The contrastive term: two dropout views of every response in one forward, compared by SimCSE or SwAV."""
+"""The contrastive loss: SimCSE or SwAV between two dropout views of every response, both in one forward."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, normalize
 
-from rmkit.core.checks import raise_input_error
 from rmkit.core.seeds import derive_seed
 from rmkit.losses import CONTRASTIVE_LOSSES, preference_embeddings
 from rmkit.models.reward_model import find_head
@@ -19,7 +18,7 @@ N_VIEWS = 2
 class ContrastiveConfig:
     """A contrastive loss with its settings in arXiv 2401.06080, Appendix B.2 (temperatures: of the original codes).
 
-    The paper gives one beta for "the SimCSE method", presumably on pairs and on differences alike.
+    The paper gives one beta for "the SimCSE method", presumably for pairs and differences alike.
     SwAV's code keeps the prototypes fixed for its first 313 steps; here they are trained from the first, since an
     epoch of preference pairs may have no more steps than that.
     """
@@ -53,22 +52,15 @@ class Prototypes(nn.Module):
 
 
 class ContrastiveObjective:
-    """Dropout at rate `rate` on `model`'s embeddings and on its head's input, and the loss between the two views.
+    """Dropout at rate `rate` in (0, 1) on `model`'s embeddings and head input, and the loss between the two views.
 
-    Models of today have no dropout on their hidden states, so both views would be the same without it. A response's
-    embedding is the head's input: the final hidden state of its last token (or what an encoder pools). Both places
-    of the dropout and the choice of this layer are ours; arXiv 2401.06080 states the rate only. Active while the
-    model trains. Raises `InputError` for a rate outside (0, 1).
+    Recent models have no dropout on their hidden states, so both views would be the same without it. A response's
+    embedding is the head's input: the final hidden state of its last token (or an encoder's pooled output). Where
+    dropout is applied and the choice of this layer are ours; arXiv 2401.06080 states the rate only. Active while the
+    model trains.
     """
 
     def __init__(self, model: nn.Module, variant: ContrastiveConfig, *, rate: float, seed: int) -> None:
-        if not 0 < rate < 1:
-            raise_input_error(
-                "dropout",
-                "a rate above 0 and below 1 (without dropout the two views are the same)",
-                rate,
-                "The paper takes 0.05.",
-            )
         self.variant = variant
         self.rate = rate
         self.states: Tensor | None = None
@@ -76,31 +68,31 @@ class ContrastiveObjective:
         self.model = model
         head = find_head(model)
         if variant.prototypes:
-            # Part of the model, so that the optimizer and DeepSpeed see it; saved beside the standard checkpoint.
-            # In the model's type, since ZeRO-3, which has cut the model already, wants all of it in one.
+            # A part of the model, for the optimizer and DeepSpeed; saved beside the standard checkpoint.
+            # In the model's type: ZeRO-3, which has partitioned the model already, requires a single one.
             prototypes = Prototypes(variant.prototypes, head.in_features, seed).to(head.weight.dtype)
             model.add_module("prototypes", prototypes)
         model.get_input_embeddings().register_forward_hook(self.drop_embeddings)  # type: ignore[operator]
-        head.register_forward_pre_hook(self.drop_and_keep_states)
+        head.register_forward_pre_hook(self.drop_head_input)
 
     def drop_embeddings(self, module: nn.Module, _: Any, output: Tensor) -> Tensor:
         """Dropout on the token embeddings."""
         return dropout(output, self.rate, training=module.training)
 
-    def drop_and_keep_states(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Dropout on the head's input, [row, token, hidden] or [response, hidden], which is kept for `loss`."""
+    def drop_head_input(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Dropout on the head's input, [row, token, hidden] or [response, hidden], kept for `loss`."""
         if not module.training:
             return inputs
         self.states = dropout(inputs[0], self.rate)
         if self.variant.prototypes:
-            # Within the forward, where every engine watches for parameters in use.
+            # Within the forward, where DeepSpeed gathers and tracks the parameters in use.
             self.prototypes = self.model.get_submodule("prototypes")()
         return (self.states, *inputs[1:])
 
     def loss(self, attention_mask: Tensor | None) -> Tensor:
-        """beta times the contrastive loss of the last forward, its responses view by view [chosen, rejected].
+        """beta times the contrastive loss of the last forward, whose responses are [view, (chosen, rejected), pair].
 
-        `attention_mask` tells where the rows of a padded batch end.
+        `attention_mask` marks where the rows of a padded batch end.
         """
         assert self.states is not None
         states, self.states = self.states, None

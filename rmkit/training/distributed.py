@@ -1,4 +1,4 @@
-"""Several ranks: the first one keeps the stage's record, and a rank that dies or hangs stops the others with a word."""
+"""Several ranks: started, sharing one stage; if a rank dies or times out, the others exit with an error."""
 
 import base64
 import codecs
@@ -21,16 +21,16 @@ from rmkit.core.processes import kill_child_on_parent_exit
 from rmkit.core.stage import Stage, open_stage
 from rmkit.training.zero import accelerator_environment, free_port
 
-PADDING = r"(?s)^\[\S+\] |\. .*"  # what gloo says before and after the reason
+GLOO_NOISE = r"(?s)^\[\S+\] |\. .*"  # before and after the reason in gloo's messages
 
 
 def is_first_rank() -> bool:
-    """Whether this process is the one that writes: the only one, or rank 0."""
+    """Whether this process is the only one, or rank 0, which writes files."""
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
 def wait_for_ranks() -> None:
-    """Go on when all processes have come so far."""
+    """Wait until all processes have reached this point."""
     if dist.is_initialized():
         dist.barrier()
 
@@ -69,32 +69,32 @@ def open_stage_on_ranks(
 
 @contextlib.contextmanager
 def report_lost_ranks(timeout: int) -> Iterator[None]:
-    """Refuse to go on when another rank is gone, or has not answered within `timeout` seconds: gloo says so vaguely."""
+    """Raise `InputError` when another rank died or did not answer within `timeout` seconds; gloo's error is vague."""
     try:
         yield
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
         raise_input_error(
-            "processes",
+            "num_processes",
             f"all to answer within ddp_timeout ({timeout} s)",
-            Verbatim(re.sub(PADDING, "", str(error))),
-            "One died or hangs, see above; the same command goes on from the last complete checkpoint.",
+            Verbatim(re.sub(GLOO_NOISE, "", str(error))),
+            "One died or hangs, see the output above; the same command goes on from the last complete checkpoint.",
         )
 
 
-STDERR_TAIL = 64 * 1024  # characters of the processes' stderr in which the reason of a failure is looked for
-TERMINATE_TIMEOUT = 30  # seconds that processes have to end when told to
-LAUNCHED = "RMKIT_LAUNCHED"  # set in what we start
+STDERR_TAIL = 64 * 1024  # characters of the processes' stderr that are searched for the reason of a failure
+TERMINATE_TIMEOUT = 30  # seconds from SIGTERM to SIGKILL
+LAUNCHED = "RMKIT_LAUNCHED"  # set in the processes that we start
 KILLED = {256 - number: number.name for number in signal.Signals}  # exit codes of DeepSpeed's launcher
 
 
-def launch(module_arguments: Sequence[str], *, processes: int, launcher: str | None = None) -> None:
-    """Run `python -m MODULE ARGUMENTS...` as `processes` ranks, their output passed on; returns when all are done.
+def launch(module_arguments: Sequence[str], *, num_processes: int, launcher: str | None = None) -> None:
+    """Run `python -m MODULE ARGUMENTS...` as `num_processes` ranks, their output passed on; returns when all are done.
 
-    `launcher` is the beginning of another command that takes `--module MODULE ARGUMENTS...`, such as
-    "torchrun --nproc_per_node 2" or "deepspeed --hostfile hosts --no_local_rank". Raises `InputError` with the reason
-    that the ranks gave when one of them fails; the launcher then ends the others.
+    `launcher` is the start of another command that takes `--module MODULE ARGUMENTS...`, such as
+    "torchrun --nproc_per_node 2" or "deepspeed --hostfile hosts --no_local_rank". Raises `InputError` with the ranks'
+    reason when one of them fails; the launcher then ends the others.
     """
     if LAUNCHED in os.environ:  # or each process would start the launcher again, without end
         raise_input_error(
@@ -104,7 +104,7 @@ def launch(module_arguments: Sequence[str], *, processes: int, launcher: str | N
             "On a CPU, torchrun and deepspeed do so; accelerate launch does with --use_deepspeed.",
         )
     if launcher is None:
-        world = base64.urlsafe_b64encode(json.dumps({"localhost": choose_devices(processes)}).encode()).decode()
+        world = base64.urlsafe_b64encode(json.dumps({"localhost": choose_devices(num_processes)}).encode()).decode()
         # Not by deepspeed.launcher.runner, which would die alone when this process does: the ranks would write on.
         command = [sys.executable, "-u", "-m", "deepspeed.launcher.launch", f"--world_info={world}",
                    "--master_port", free_port(), "--no_local_rank", "--log_level", "error"]
@@ -112,7 +112,7 @@ def launch(module_arguments: Sequence[str], *, processes: int, launcher: str | N
         command = shlex.split(launcher)
     command += ["--module", *module_arguments]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = {"OMP_NUM_THREADS": str(max(1, cores // processes))}
+    threads = {"OMP_NUM_THREADS": str(max(1, cores // num_processes))}
     environment = {**threads, **accelerator_environment(), **os.environ, LAUNCHED: "1"}
     try:
         process = subprocess.Popen(
@@ -134,32 +134,32 @@ def launch(module_arguments: Sequence[str], *, processes: int, launcher: str | N
         kept = "The output above says more. The last complete checkpoint is kept; the same command goes on from it."
         if code in KILLED:
             raise_input_error(
-                f"{processes} processes", "all to end well", Verbatim(f"one ended by {KILLED[code]}"), kept
+                f"{num_processes} processes", "all to end well", Verbatim(f"one ended by {KILLED[code]}"), kept
             )
         reason = re.findall(r"^rmkit: error: (.*)$", tail, re.MULTILINE)
         if reason:
             raise InputError(reason[0])
         errors = re.findall(r"^(?:\[rank\d+\]: )?([\w.]*(?:Error|Exception|Interrupt)\b.*)$", tail, re.MULTILINE)
         last = errors[-1].rstrip(".") if errors else "no reason given"
-        raise_input_error(f"{processes} processes", "all to end well", Verbatim(f"exit code {code}: {last}"), kept)
+        raise_input_error(f"{num_processes} processes", "all to end well", Verbatim(f"exit code {code}: {last}"), kept)
 
 
-def choose_devices(processes: int) -> list[str]:
-    """A device for each process: of those that CUDA_VISIBLE_DEVICES allows, or which the launcher would overwrite."""
+def choose_devices(num_processes: int) -> list[str]:
+    """A device for each process, of those in CUDA_VISIBLE_DEVICES, which DeepSpeed's launcher would overwrite."""
     visible = [device for device in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if device.strip()]
-    devices = visible or [str(number) for number in range(processes)]
-    if len(devices) < processes:
+    devices = visible or [str(number) for number in range(num_processes)]
+    if len(devices) < num_processes:
         raise_input_error(
-            "processes",
+            "num_processes",
             f"at most {len(devices)}, the devices in CUDA_VISIBLE_DEVICES",
-            processes,
+            num_processes,
             "Start fewer, or allow more devices.",
         )
-    return devices[:processes]
+    return devices[:num_processes]
 
 
 def stream_stderr(process: subprocess.Popen[bytes]) -> str:
-    """Copy the process' stderr to ours as it comes (progress bars included) and give back its end."""
+    """Copy the process' stderr to ours as it comes, progress bars included; returns its end."""
     assert process.stderr is not None
     decode = codecs.getincrementaldecoder("utf-8")("replace").decode
     tail = ""

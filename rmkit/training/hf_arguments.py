@@ -20,7 +20,7 @@ BASIC = {
     "logging_steps", "lr_scheduler_type", "max_steps", "num_train_epochs", "per_device_train_batch_size", "save_steps",
     "seed", "warmup_steps", "weight_decay",
 }
-NO_EFFECT = {"ddp_timeout", "hub_token"}
+NO_EFFECT = {"ddp_timeout", "disable_tqdm", "hub_token"}
 SECRETS = {"hub_token"}
 SENTENCE_END = re.compile(r"(?<=\.)\s+(?=[A-Z`'])")
 

@@ -1,16 +1,21 @@
-"""LoRA: low-rank adapters on every linear layer, the head trained and saved whole."""
+"""LoRA: low-rank adapters on every linear layer; the head is trained and saved in full."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, Trainer
 
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.models.reward_model import find_head
+from rmkit.training.distributed import is_first_rank
+from rmkit.training.zero import unset_deepspeed_config
+
+ADAPTER = "adapter"
 
 
 def add_lora(model: PreTrainedModel, *, rank: int, alpha: int, dropout: float) -> PreTrainedModel:
-    """`model` with adapters of rank `rank` on all its linear layers; only they and the head are trained.
+    """`model` with adapters of rank `rank` on all its linear layers; only these and the head are trained.
 
     Raises `InputError` where peft is not installed.
     """
@@ -28,14 +33,19 @@ def add_lora(model: PreTrainedModel, *, rank: int, alpha: int, dropout: float) -
         target_modules="all-linear",
         modules_to_save=[name.partition(".")[0]],
     )
-    # peft trains in float32 what it adds; ZeRO-3, which has cut the model already, wants all of it in one type.
-    cut = hasattr(head.weight, "ds_id")
-    adapted = peft.get_peft_model(model, config, autocast_adapter_dtype=not cut)
-    return cast(PreTrainedModel, adapted)  # which passes on all that a model has
+    # peft adds float32 parameters; ZeRO-3, which has partitioned the model already, requires a single type.
+    partitioned = hasattr(head.weight, "ds_id")
+    adapted = peft.get_peft_model(model, config, autocast_adapter_dtype=not partitioned)
+    return cast(PreTrainedModel, adapted)  # it has the attributes of a model
 
 
-def merge_lora(base: PreTrainedModel, adapter: str | Path) -> PreTrainedModel:
-    """`base` with a saved adapter added to its weights, and the adapter's head in place of its own."""
+def save_merged(trainer: Trainer, load_base_model: Callable[[], PreTrainedModel], directory: Path) -> None:
+    """Save the trained adapter in `directory`/adapter, and in `directory` the base model with the adapter merged."""
     import peft
 
-    return peft.PeftModel.from_pretrained(base, adapter).merge_and_unload()
+    trainer.save_model(str(directory / ADAPTER))
+    unset_deepspeed_config()
+    if is_first_rank():
+        merged = peft.PeftModel.from_pretrained(load_base_model(), directory / ADAPTER).merge_and_unload()
+        merged.save_pretrained(directory)
+        cast(Any, trainer.processing_class).save_pretrained(directory)

@@ -1,4 +1,4 @@
-"""The MetaRM step: the preference gradient is taken where the model tells fresh responses apart a little better."""
+"""MetaRM: take the preference gradient at parameters perturbed along the gradient of the difference loss."""
 
 import contextlib
 from collections import Counter
@@ -30,18 +30,31 @@ class MetaRMStep:
     """Before an optimizer step: theta' = theta + meta_learning_rate * gradient of J at theta; before it steps: theta.
 
     J is `difference_loss` over `meta_batch_size` prompts of `samples` (of `encode_samples`), on all processes together.
-    All micro-batches of the step take their preference gradient at theta', and the optimizer applies it at theta: it
-    sees no other gradient, and neither does clipping. First order: theta' counts as a constant. Which prompts, and
-    their dropout, follow from the seed and the step's number alone, so that a resumed run goes on with the same ones.
+    All micro-batches of the step take their preference gradient at theta', and the optimizer applies it at theta; the
+    gradient of J reaches neither the optimizer nor clipping. First order: theta' counts as a constant. The prompts, and
+    their dropout, follow from the seed and the step's number, so a resumed run continues with the same ones.
 
-    Source: arXiv 2401.06080, Eq. (11) to (14), and MetaRM, arXiv 2405.00438, Algorithm 1. They descend by plain
-    gradient descent; here by the trainer's optimizer.
+    Source: arXiv 2401.06080, Eq. (11) to (14), and MetaRM, arXiv 2405.00438, Algorithm 1. They use plain gradient
+    descent; here the trainer's optimizer steps.
     """
 
     def __init__(
-        self, samples: Dataset, args: RewardConfig, tokenizer: PreTrainedTokenizerBase, *, packed: bool
+        self,
+        model: nn.Module,
+        samples: Dataset,
+        args: RewardConfig,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        packed: bool,
     ) -> None:
         assert args.meta_learning_rate is not None
+        if any(parameter.dtype is torch.float16 and parameter.requires_grad for parameter in model.parameters()):
+            raise_input_error(
+                "model",
+                "trainable parameters in float32 or bfloat16 with MetaRM",
+                Verbatim("float16, which rounds the step away"),
+                "Load it with dtype=torch.bfloat16 or torch.float32.",
+            )
         self.samples, self.args, self.tokenizer, self.packed = samples, args, tokenizer, packed
         self.rate: float = args.meta_learning_rate
         pairs = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
@@ -52,8 +65,8 @@ class MetaRMStep:
             )
         seed = derive_seed(args.seed if args.data_seed is None else args.data_seed, "meta")
         lengths = read_column(samples, "length", "int32")
-        self.order = GlobalBatchSampler(len(samples), batch=prompts, seed=seed, lengths=lengths)
-        # A padded forward has the longest one's tokens for every response; as many as the most to any prompt is safe.
+        self.sampler = GlobalBatchSampler(len(samples), batch=prompts, seed=seed, lengths=lengths)
+        # In a padded batch every response has as many tokens as the longest; the largest number of responses is safe.
         self.sizes = (read_column(samples, "tokens", "int32") if packed
                       else lengths * read_column(samples, "responses", "int32").max())
         if args.max_tokens_per_batch is not None and self.sizes.max() > args.max_tokens_per_batch:
@@ -64,48 +77,50 @@ class MetaRMStep:
                 "Raise it, or sample fewer or shorter responses.",
             )
         self.epoch: list[int] = []
-        self.ascent = WeightPerturbation()
+        self.perturbation = WeightPerturbation()
         self.step = -1
         self.optimizer: Any = None
-        self.seen: list[Tensor] = []
+        self.values: list[Tensor] = []  # [sum of J, prompts] of each forward since `pop_metrics`
 
-    def begin(self, model: nn.Module, wrapped: Any, optimizer: Any, step: int) -> None:
-        """Ascend if step `step` has not begun yet and is one with an ascent; `wrapped` is the engine around `model`."""
+    def start_step(self, model: nn.Module, wrapped: Any, optimizer: Any, step: int) -> None:
+        """Perturb at the first micro-batch of step `step`, every `meta_steps` steps; `wrapped`: `model`'s engine."""
         if step == self.step:
             return
         self.step = step
-        while hasattr(optimizer, "optimizer"):  # out of what accelerate and DeepSpeed put around it
+        while hasattr(optimizer, "optimizer"):  # unwrap accelerate's and DeepSpeed's optimizers
             optimizer = optimizer.optimizer
         if optimizer is not self.optimizer:
             # Some of DeepSpeed's engines step within the last backward, on the very parameters that were moved.
-            optimizer.register_step_pre_hook(lambda *_: self.ascent.restore())
+            optimizer.register_step_pre_hook(lambda *_: self.perturbation.undo())
             self.optimizer = optimizer
         if step % self.args.meta_steps == 0:
-            self.climb(model, wrapped, step // self.args.meta_steps)
+            self.perturb(model, wrapped, step // self.args.meta_steps)
 
-    def climb(self, model: nn.Module, wrapped: Any, number: int) -> None:
-        """Ascent `number`. Raises `InputError` where there is a gradient and no parameter is changed by it."""
+    def perturb(self, model: nn.Module, wrapped: Any, number: int) -> None:
+        """Apply perturbation `number`. Raises `InputError` where there is a gradient and no parameter changes."""
         wrapped.train()
         sharded = is_sharded(model)
-        holding: ParameterView = ShardedParameters(wrapped) if sharded else FullParameters(model)
+        view: ParameterView = ShardedParameters(wrapped) if sharded else FullParameters(model)
         device, process = self.args.device, self.args.process_index
         seed = derive_seed(self.args.seed, "ascent", number)
-        batches = self.draw(number)
+        batches = self.sample_prompts(number)
         count = sum(map(len, batches))
         with keep_random_state(device):
             torch.manual_seed(derive_seed(seed, process))
             for rows in batches:
                 batch = collate_samples([self.samples[row] for row in rows], self.tokenizer, packed=self.packed)
                 batch = {name: value.to(device) if torch.is_tensor(value) else value for name, value in batch.items()}
-                logits = holding.forward(**take_tokens(batch, views=1)).logits[:, 0].float()
+                logits = view.forward(**take_tokens(batch, views=1)).logits[:, 0].float()
                 rewards = logits.new_zeros(batch["present"].shape).masked_scatter(batch["present"], logits)
                 difference = difference_loss(rewards, mask=batch["present"], reduction="sum")
-                self.seen.append(torch.stack([difference.detach(), difference.new_tensor(len(rows))]))
-                holding.differentiate(difference / count)
-        # Processes that each hold all parameters have to round alike.
+                self.values.append(torch.stack([difference.detach(), difference.new_tensor(len(rows))]))
+                view.accumulate_gradient(difference / count)
+        # Processes that each hold all parameters must round alike.
         generator = torch.Generator(device).manual_seed(derive_seed(seed, process) if sharded else seed)
-        wanted, moved = self.ascent.climb(holding, self.rate, generator=generator, autocast=self.args.bf16)
-        if wanted and not moved and self.rate:
+        has_gradient, has_changed = self.perturbation.apply(
+            view, self.rate, generator=generator, autocast=self.args.bf16
+        )
+        if has_gradient and not has_changed and self.rate:
             raise_input_error(
                 "meta_learning_rate",
                 "a step that changes a parameter",
@@ -113,81 +128,60 @@ class MetaRMStep:
                 "Raise it, or train in float32.",
             )
 
-    def draw(self, number: int) -> list[list[int]]:
-        """This process' rows of `samples` in ascent `number`, by forward.
+    def sample_prompts(self, number: int) -> list[list[int]]:
+        """This process' rows of `samples` in perturbation `number`, by forward.
 
-        There are no more forwards than for pairs or, with a token budget, as many as hold it, the same number on every
+        At most as many forwards as for pairs or, with a token budget, as many as it requires; the same number on every
         process.
         """
-        epoch, place = divmod(number, self.order.steps)
-        if epoch != self.order.epoch or not self.epoch:
-            self.order.epoch = epoch
-            self.epoch = list(self.order)
-        batch = self.epoch[place * self.order.batch:(place + 1) * self.order.batch]
+        epoch, step = divmod(number, self.sampler.steps)
+        if epoch != self.sampler.epoch or not self.epoch:
+            self.sampler.epoch = epoch
+            self.epoch = list(self.sampler)
+        batch = self.epoch[step * self.sampler.batch:(step + 1) * self.sampler.batch]
         if self.args.max_tokens_per_batch is not None:
             largest_first = np.array(batch)[np.argsort(-self.sizes[batch], kind="stable")]
-            deals = largest_first.reshape(-1, self.args.world_size)
-            cuts = token_batches(self.sizes[deals].max(axis=1), self.args.max_tokens_per_batch, padded=not self.packed)
-            return [deals[cut, self.args.process_index].tolist() for cut in cuts]
-        mine = batch[self.args.process_index::self.args.world_size]
-        forwards = min(self.args.gradient_accumulation_steps, len(mine))
-        return [mine[forward::forwards] for forward in range(forwards)]
+            shards = largest_first.reshape(-1, self.args.world_size)
+            sizes = self.sizes[shards].max(axis=1)
+            parts = token_batches(sizes, self.args.max_tokens_per_batch, padded=not self.packed)
+            return [shards[part, self.args.process_index].tolist() for part in parts]
+        own_rows = batch[self.args.process_index::self.args.world_size]
+        forwards = min(self.args.gradient_accumulation_steps, len(own_rows))
+        return [own_rows[forward::forwards] for forward in range(forwards)]
 
-    def end(self) -> None:
-        """Back to theta, however the training ended; another one may begin."""
-        self.ascent.restore()
+    def finish(self) -> None:
+        """Restore theta after a training, also after one that failed; another one may start."""
+        self.perturbation.undo()
         self.step = -1
 
-    def drain(self, gather: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    def pop_metrics(self, gather: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """The mean of J over the prompts of all processes since the last call; `gather` stacks rows over processes."""
-        if not self.seen:
+        if not self.values:
             return {}
-        total = gather(torch.stack(self.seen).sum(dim=0)[None]).sum(dim=0)
-        self.seen = []
+        total = gather(torch.stack(self.values).sum(dim=0)[None]).sum(dim=0)
+        self.values = []
         return {"meta_difference": (total[0] / total[1]).item()}
 
 
 def load_meta_set(
     data: str, folder: Path, tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> tuple[Dataset, dict[str, Any]]:
-    """What can be used of the meta set `data`, encoded; and on the first process, what became of its rows.
+    """The usable rows of the meta set `data`, encoded; and on the first process, the counts of its rows.
 
     The first process reads it into `folder`, from which all load it.
     """
-    facts = {}
+    summary = {}
     if is_first_rank():
         reading = read_samples(data, folder, tokenizer=tokenizer, max_length=max_length)
         print(reading)
-        facts = {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(reading).items()}
+        summary = {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(reading).items()}
     wait_for_ranks()
     samples = load_split(folder / f"{SPLIT}.parquet", SPLIT, columns=("prompt", "responses"))
-    return encode_samples(samples, tokenizer, max_length), facts
-
-
-def check_meta(args: RewardConfig, given: bool) -> None:
-    """Refuse a meta set without a step size, and the reverse."""
-    if given != (args.meta_learning_rate is not None):
-        raise_input_error(
-            "meta_learning_rate and meta_data",
-            "both or neither",
-            Verbatim(f"{args.meta_learning_rate} with{'' if given else 'out'} a meta set"),
-            "The paper's step size is its learning rate, 5e-6; it tries 1e-6 and 1e-5 too.",
-        )
-
-
-def check_precision(model: nn.Module) -> None:
-    """Refuse a model in float16, where an ascent of the usual size is rounded away."""
-    if any(parameter.dtype is torch.float16 and parameter.requires_grad for parameter in model.parameters()):
-        raise_input_error(
-            "model",
-            "trainable parameters in float32 or bfloat16 with MetaRM's ascent",
-            Verbatim("float16"),
-            "Load it with dtype=torch.bfloat16 or torch.float32.",
-        )
+    return encode_samples(samples, tokenizer, max_length), summary
 
 
 @contextlib.contextmanager
 def keep_random_state(device: torch.device) -> Iterator[None]:
-    """Whatever the block draws, what is drawn after it stays the same."""
+    """Restore the random state after the block."""
     with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
         yield

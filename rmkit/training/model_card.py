@@ -1,15 +1,22 @@
-"""The model card: a README.md that says what made the model, how to use it, and what evaluations found."""
+"""The model card: a README.md on how the model was trained, how to use it, and its evaluations."""
 
-import re
+from collections import Counter
 from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import yaml
+from datasets import Dataset
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from rmkit.core.checks import Verbatim, raise_input_error
+from rmkit.core.stage import read_record, versions
+from rmkit.data.parquet import stream_rows
 
 CARD = "README.md"
+TITLE = "# Reward model"
+NEW_CARD = f"---\nlibrary_name: transformers\n---\n{TITLE}\n"
 USAGE = '''```python
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -22,7 +29,6 @@ inputs = tokenizer(text, add_special_tokens=False, return_tensors="pt")
 with torch.no_grad():
     reward = model(**inputs).logits[0, 0].item()
 ```'''
-# The papers whose methods a reward model of this kind is trained with.
 CITATION = '''```bibtex
 @article{wang2024secrets,
   title = {Secrets of {RLHF} in Large Language Models Part {II}: Reward Modeling},
@@ -32,48 +38,54 @@ CITATION = '''```bibtex
 }
 ```'''
 
-# Between these stands the section that `add_results` writes anew.
+# `add_results` replaces the section between these.
 BEGIN, END = "<!-- evaluation -->", "<!-- end of evaluation -->"
 
 
-def write_card(
+def write_model_card(
     directory: str | Path,
     *,
     base_model: str,
     data: Mapping[str, Any],
     settings: Mapping[str, Any],
     metrics: Mapping[str, Any],
-    versions: Mapping[str, str],
 ) -> None:
-    """Write `directory`/README.md: a YAML header, then data and repair, settings, metrics, versions, use, citation.
-
-    The mappings are printed as tables, as they are.
-    """
-    header = {
-        "library_name": "transformers",
-        "pipeline_tag": "text-classification",
-        "base_model": base_model,
-        "tags": ["reward-model", "rmkit"],
-    }
+    """Write `directory`/README.md: a YAML header, then tables of data, settings, metrics and versions, use, citation."""
+    header = ModelCardData(
+        base_model=base_model,
+        library_name="transformers",
+        pipeline_tag="text-classification",
+        tags=["reward-model", "rmkit"],
+    )
     sections = [
-        f"---\n{yaml.safe_dump(header, sort_keys=False)}---",
-        "# Reward model",
+        f"---\n{header.to_yaml()}\n---",
+        TITLE,
         f"A scalar reward for a response to a prompt, trained by rmkit from `{base_model}`. Only differences between "
         "responses to the same prompt mean anything. The chat template is saved with the tokenizer.",
         "## Data",
-        table(data),
+        format_table(data),
         "## Training",
-        table(settings),
+        format_table(settings),
         "## Metrics",
-        table(metrics) if metrics else "None measured in training; `rmkit evaluate` measures more.",
+        format_table(metrics) if metrics else "None measured in training; `rmkit evaluate` measures more.",
         "## Versions",
-        table(versions),
+        format_table(versions()),
         "## Use",
         USAGE,
         "## Citation",
         CITATION,
     ]
-    (Path(directory) / CARD).write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    ModelCard("\n\n".join(sections) + "\n").save(Path(directory) / CARD)
+
+
+def describe_data(data: str, pairs: Dataset) -> dict[str, Any]:
+    """The card's facts on the training pairs: their rows, the stage that wrote them, and the pairs by repair action."""
+    record = read_record(data) or {}
+    facts = {"pairs": data, "rows": len(pairs), **({"stage": record["stage"], "key": record["key"]} if record else {})}
+    if "action" in pairs.column_names:
+        actions = Counter(row["action"] for row in stream_rows(pairs, ["action"]))
+        facts |= {f"action {action}": count for action, count in sorted(actions.items())}
+    return facts
 
 
 def add_results(
@@ -84,74 +96,59 @@ def add_results(
     *,
     split: str | None = None,
 ) -> None:
-    """Write what a benchmark found on `data` into the card in `directory`, in the place of what it found before.
+    """Write a benchmark's results on `data` into the card in `directory`, replacing its earlier ones.
 
-    `scores`: name -> `value` and, where they are known, `low` and `high`, the ends of its 95 % interval, and `items`.
-    They stand in the header, as `model-index`, which hubs read, and from there in the section Evaluation; the rest of
-    the card is left as it is, and one is begun where there is none. Raises `InputError` for a header that is no YAML.
-
-    Source of the header's form: github.com/huggingface/hub-docs, modelcard.md.
+    `scores`: name -> `value` and, where known, `low` and `high`, the ends of its 95 % interval, and `items`. They are
+    written into the header as `model-index`, which hubs read, and into the section Evaluation; the rest of the card
+    stays, and one is created where there is none. Raises `InputError` for a header that is not YAML.
     """
     path = Path(directory) / CARD
-    header, text = split_card(path)
-    index = header.setdefault("model-index", [{"name": Path(directory).resolve().name, "results": []}])
-    found = {
-        "task": {"type": "text-classification", "name": "reward modelling"},
-        "dataset": {"name": benchmark, "type": data} | ({} if split is None else {"split": split}),
-        "metrics": [
-            {"type": "accuracy", "name": name, "value": score["value"],
-             "args": {key: score[key] for key in ("low", "high", "items") if score.get(key) is not None}}
-            for name, score in scores.items() if score["value"] is not None
-        ],
-    }
-    results = index[0]["results"]
-    places = [place for place, result in enumerate(results) if result["dataset"] == found["dataset"]]
-    if places:
-        results[places[0]] = found
-    else:
-        results.append(found)
-    section = "\n\n".join([BEGIN, "## Evaluation", *map(spell_result, results), END])
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    card = f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n\n{before.strip()}\n\n{section}\n\n{after.strip()}"
-    path.write_text(card.rstrip() + "\n", encoding="utf-8")
-
-
-def split_card(path: Path) -> tuple[dict[str, Any], str]:
-    """The header of a card and the text below it, both empty where there is none."""
-    content = path.read_text(encoding="utf-8") if path.is_file() else "# Reward model\n"
-    parts = re.fullmatch(r"---\n(.*?\n)?---\n(.*)", content, re.DOTALL)
-    if parts is None:
-        return {}, content
     try:
-        header = yaml.safe_load(parts[1] or "") or {}
-    except yaml.YAMLError as error:
-        raise_input_error(f"card {path}", "a YAML header", Verbatim(error), "Mend it, or leave `card` out.")
-    if not isinstance(header, dict):
-        raise_input_error(f"card {path}", "a YAML header with keys", header, "Mend it, or leave `card` out.")
-    return header, parts[2]
+        card = ModelCard.load(path) if path.is_file() else ModelCard(NEW_CARD)
+    except (yaml.YAMLError, ValueError) as error:
+        raise_input_error(f"card {path}", "a YAML header with keys", Verbatim(error), "Repair it.")
+    new_results = [
+        EvalResult(
+            task_type="text-classification", task_name="reward modelling", dataset_type=data, dataset_name=benchmark,
+            dataset_split=split, metric_type="accuracy", metric_name=name, metric_value=score["value"],
+            metric_args={key: score[key] for key in ("low", "high", "items") if score.get(key) is not None} or None,
+        )
+        for name, score in scores.items() if score["value"] is not None
+    ]
+    groups = {key: list(group) for key, group in groupby(card.data.eval_results or [], dataset_key)}
+    if new_results:
+        groups[dataset_key(new_results[0])] = new_results
+    card.data.model_name = card.data.model_name or Path(directory).resolve().name
+    card.data.eval_results = [result for group in groups.values() for result in group]
+    before, _, rest = card.text.partition(BEGIN)
+    section = [BEGIN, "## Evaluation", *map(format_results, groups.values()), END, rest.partition(END)[2].strip()]
+    card.text = f"\n{before.strip()}\n\n" + "\n\n".join(section).strip() + "\n"
+    card.save(path)
 
 
-def spell_result(result: Mapping[str, Any]) -> str:
-    """One entry of `model-index` as a heading and a table."""
-    dataset = result["dataset"]
+def dataset_key(result: EvalResult) -> tuple[str, str, str | None]:
+    """What one entry of `model-index` is about."""
+    return result.dataset_name, result.dataset_type, result.dataset_split
+
+
+def format_results(results: list[EvalResult]) -> str:
+    """The results on one dataset as a heading and a table."""
+    name, data, split = dataset_key(results[0])
+    heading = f"### {name} (`{data}`{f', {split}' if split else ''})"
     rows = []
-    for metric in result["metrics"]:
-        known = metric.get("args") or {}
-        interval = f"{spell(known['low'])} to {spell(known['high'])}" if "low" in known else ""
-        cells = (metric.get("name", metric["type"]), spell(metric["value"]), interval, spell(known.get("items", "")))
-        rows.append(f"| {' | '.join(cells)} |")
-    split = f", {dataset['split']}" if "split" in dataset else ""
-    heading = f"### {dataset['name']} (`{dataset['type']}`{split})"
+    for result in results:
+        args = result.metric_args or {}
+        interval = f"{format_cell(args['low'])} to {format_cell(args['high'])}" if "low" in args else ""
+        cells = [result.metric_name, result.metric_value, interval, args.get("items", "")]
+        rows.append(f"| {' | '.join(map(format_cell, cells))} |")
     return "\n".join([heading, "", "| | accuracy | 95 % interval | items |", "|---|---|---|---|", *rows])
 
 
-def table(values: Mapping[str, Any]) -> str:
+def format_table(values: Mapping[str, Any]) -> str:
     """A two-column Markdown table."""
-    rows = [f"| {name} | {spell(value)} |" for name, value in values.items()]
-    return "\n".join(["| | |", "|---|---|", *rows])
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {format_cell(value)} |" for name, value in values.items())])
 
 
-def spell(value: Any) -> str:
+def format_cell(value: Any) -> str:
     """A value in a table's cell."""
     return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "\\|").replace("\n", " ")

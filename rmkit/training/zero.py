@@ -1,4 +1,4 @@
-"""DeepSpeed: its default configuration and what it needs around a training run, without a compiler and without MPI."""
+"""DeepSpeed: its default configuration and environment, without a compiler and without MPI."""
 
 import contextlib
 import functools
@@ -28,12 +28,10 @@ def default_config(stage: Stage = 2) -> dict[str, Any]:
     so that DeepSpeed's compiled ones (and a compiler) are not needed.
     """
     zero: dict[str, Any] = {"stage": stage}
-    if stage in (1, 2):
+    if stage >= 1:
         zero |= {"contiguous_gradients": True, "reduce_bucket_size": "auto"}
     if stage == 3:
         zero |= {
-            "contiguous_gradients": True,
-            "reduce_bucket_size": "auto",
             "stage3_prefetch_bucket_size": "auto",
             "stage3_param_persistence_threshold": "auto",
             "stage3_gather_16bit_weights_on_model_save": True,
@@ -66,9 +64,9 @@ def refuse_launcher(command: str, sections: str) -> None:
 
 @contextlib.contextmanager
 def deepspeed_environment() -> Iterator[None]:
-    """For the block, what DeepSpeed wants of its surroundings; afterwards they are what they were.
+    """For the block, the environment that DeepSpeed requires; the old one is restored afterwards.
 
-    Without a launcher, the variables that it would set for one process, or DeepSpeed looks for MPI. On a CPU, no
+    Without a launcher, the variables that one would set for one process, or DeepSpeed looks for MPI. On a CPU, no
     shared-memory kernels, which it would compile when several processes start.
     """
     before = dict(os.environ)
@@ -92,19 +90,18 @@ def deepspeed_environment() -> Iterator[None]:
 
 
 def init_process_group(timeout: timedelta, backend: str | None) -> None:
-    """Meet the other processes before transformers does: on a CPU it would forget `timeout`, and tell DeepSpeed of
-    them too late for ZeRO-3's loading.
+    """Join the process group before transformers does, which on a CPU ignores `timeout` and is too late for ZeRO-3.
 
     `timeout` bounds every wait for another process. `backend`: None for the accelerator's own.
     """
     comm: Any = importlib.import_module("deepspeed.comm.comm")
     comm.init_distributed(backend, verbose=False, timeout=timeout)
-    # DeepSpeed works in a copy of the group, which it makes without the timeout.
+    # DeepSpeed works in a new group, which it makes without the timeout.
     comm.cdb.new_group = functools.partial(dist.new_group, timeout=timeout)
 
 
 def destroy_engine(engine: Any) -> None:
-    """Let an engine go, if there is one: its hooks would hold model and optimizer for as long as the process lives.
+    """Destroy an engine, if there is one: its hooks would keep model and optimizer in memory.
 
     At stage 3 DeepSpeed's caches still do.
     """
@@ -113,16 +110,16 @@ def destroy_engine(engine: Any) -> None:
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether ZeRO-3 has cut the model's parameters."""
+    """Whether ZeRO-3 has partitioned the model's parameters."""
     return any(hasattr(parameter, "ds_id") for parameter in model.parameters())
 
 
 class ShardedParameters:
     """This process' shards of the trainable parameters under ZeRO-3: a `rmkit.training.perturbation.ParameterView`.
 
-    What DeepSpeed's own step does to them: all parameters are let go, the shards are written, and the small ones that
-    it keeps whole on every process are gathered anew. Without the last, these would silently stay what they were. In
-    float32 the optimizer steps on the very same shards, so they have to be restored before it does.
+    As in DeepSpeed's own step, all parameters are released, the shards are written, and the small parameters that it
+    keeps whole on every process are gathered again; without the last, these would silently not change. In float32 the
+    optimizer steps on the same shards, so they must be restored before it does.
     """
 
     def __init__(self, engine: Any) -> None:
@@ -135,20 +132,20 @@ class ShardedParameters:
                 Verbatim("zero_hpz_partition_size or offload_param to nvme"),
                 "Leave these out.",
             )
-        self.gradients = self.optimizer.grad_partitions_flat_buffer  # of all shards; the next step's will lie there too
-        self.gradients.zero_()  # of the last step's, which stay for what has no gradient now
+        self.gradients = self.optimizer.grad_partitions_flat_buffer  # of all shards, also for the next step
+        self.gradients.zero_()  # those of the last step would remain for parameters without a gradient now
 
     def forward(self, **tokens: Any) -> Any:
         """The outputs, through the engine, which gathers the parameters."""
         return self.engine(**tokens)
 
-    def differentiate(self, value: Tensor) -> None:
-        """Add to the shards' gradients; no boundary, at which a step would take them."""
+    def accumulate_gradient(self, value: Tensor) -> None:
+        """Add to the shards' gradients, without an accumulation boundary, at which the optimizer would use them."""
         self.engine.set_gradient_accumulation_boundary(False)
         self.engine.backward(value, scale_wrt_gas=False)
 
-    def open(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each shard with its gradient, in float32; afterwards no gradient is left for the optimizer."""
+    def values_and_gradients(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each shard with its gradient, in float32; afterwards all gradients are zero."""
         self.release()
         start = 0
         for parameter in itertools.chain.from_iterable(self.optimizer.fp16_groups):
@@ -159,24 +156,24 @@ class ShardedParameters:
         self.gradients.zero_()
         self.optimizer.zero_grad()
 
-    def close(self) -> None:
-        """Gather what is kept whole."""
-        whole = self.optimizer.persistent_parameters
-        if whole:
-            whole[0].all_gather(whole)
+    def update_model(self) -> None:
+        """Gather the parameters that are kept whole."""
+        persistent = self.optimizer.persistent_parameters
+        if persistent:
+            persistent[0].all_gather(persistent)
 
     def release(self) -> None:
-        """Let go of all whole parameters."""
+        """Release all gathered parameters."""
         self.optimizer.parameter_offload.partition_all_parameters()
 
 
 def unset_deepspeed_config() -> None:
-    """Load models from here on as if DeepSpeed were not there: whole, on the process that asks for them."""
+    """Load models from here on without DeepSpeed: in full, on the process that loads them."""
     unset_hf_deepspeed_config()
 
 
 def destroy_process_group() -> None:
-    """End this process' group, of DeepSpeed with what it remembers of it, or of torch alone."""
+    """Destroy the process group, DeepSpeed's with its global state, or torch's alone."""
     comm: Any = importlib.import_module("deepspeed.comm.comm")
     if comm.cdb is not None:
         comm.destroy_process_group()
@@ -186,12 +183,12 @@ def destroy_process_group() -> None:
 
 
 def accelerator_environment() -> dict[str, str]:
-    """The variable that tells DeepSpeed to use the CPU, where there is nothing else; it warns when left to guess."""
+    """The variable that makes DeepSpeed use the CPU, where there is no accelerator; without it, DeepSpeed warns."""
     return {} if torch.accelerator.is_available() else {"DS_ACCELERATOR": "cpu"}
 
 
 def free_port() -> str:
-    """A port of this machine that nothing listens on."""
+    """A free port of this machine."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return str(listener.getsockname()[1])

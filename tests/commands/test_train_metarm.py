@@ -8,7 +8,7 @@ import safetensors.torch
 
 from rmkit.commands.train import TrainConfig, train
 from rmkit.core.checks import InputError
-from rmkit.core.legacy_config import load_config
+from rmkit.core.config import load_config
 from rmkit.core.stage import read_record
 from rmkit.training.zero import default_config
 

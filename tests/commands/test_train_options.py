@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 
 from rmkit.commands.train import TrainConfig, train
 from rmkit.commands.vote import VoteConfig, vote
-from rmkit.core.legacy_config import load_config
+from rmkit.core.config import load_config
 from rmkit.core.stage import read_record
 
 DEEPSPEED = Path(__file__).parents[2] / "recipes/deepspeed"

@@ -58,8 +58,8 @@ def test_llama_with_a_server_that_is_started_for_each_model(tiny_policy, prompts
         "model_name_or_path": str(tiny_policy), "prompts": str(prompts_file), "evaluation_prompts": str(prompts_file),
         "eft.data": str(ranked), "eft.validation_fraction": 0.0, "server.command": shlex.join(server),
         "server.base_url": f"http://127.0.0.1:{port}/v1", "server.startup_timeout": 60, "sft.use_cpu": True,
-        "sft.disable_tqdm": True, "sft.max_steps": 1, "sft.processes": 1, "sft.bf16": False,
-        "dpo.processes": 1, "dpo.bf16": False,
+        "sft.disable_tqdm": True, "sft.max_steps": 1, "sft.num_processes": 1, "sft.bf16": False,
+        "dpo.num_processes": 1, "dpo.bf16": False,
     })
     counts = read_record(out / "eft/data")["judgments"]
     assert counts["train"] >= 1 and sum(counts.values()) == 5 * 2 * 3
@@ -83,5 +83,5 @@ def test_llama_has_the_papers_settings(tmp_path):
     assert [judge.judge[key] for key in ("samples", "temperature", "top_p", "prompt")] == [11, 0.8, 0.95, "additive_5"]
     assert judge.judge["base_url"] == sample.base_url
     assert (dpo.learning_rate, dpo.beta, dpo.num_train_epochs) == (5e-6, 0.1, 10)
-    assert dpo.per_device_train_batch_size * dpo.gradient_accumulation_steps * dpo.processes == 32
+    assert dpo.per_device_train_batch_size * dpo.gradient_accumulation_steps * dpo.num_processes == 32
     assert dpo.reference is None and dpo.lr_scheduler_type == "cosine" and dpo.deepspeed.endswith("zero3.json")

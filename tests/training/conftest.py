@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
+from rmkit.training.config import RewardConfig
 from rmkit.training.distributed import launch
-from rmkit.training.reward_trainer import RewardConfig, RewardTrainer
+from rmkit.training.reward_trainer import RewardTrainer
 from rmkit.training.zero import deepspeed_environment
 
 SETTINGS = {
@@ -83,7 +84,7 @@ def launch_ranks(*words):
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")  # what a tensor frees is given back, and not counted
-        launch(["ranks_worker", *map(str, words)], processes=2)
+        launch(["ranks_worker", *map(str, words)], num_processes=2)
 
 
 @pytest.fixture(scope="session")

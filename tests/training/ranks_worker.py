@@ -15,9 +15,10 @@ import torch.distributed as dist
 from datasets import Dataset
 
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
+from rmkit.training.config import RewardConfig
 from rmkit.training.distributed import is_first_rank
 from rmkit.training.perturbation import WeightPerturbation
-from rmkit.training.reward_trainer import RewardConfig, RewardTrainer
+from rmkit.training.reward_trainer import RewardTrainer
 from rmkit.training.zero import ShardedParameters, deepspeed_environment, default_config, unset_deepspeed_config
 
 BATCH = 8  # pairs in a step, on however many processes
@@ -104,32 +105,32 @@ def ascend(base, pairs, samples, out):
             (Path(out) / "ascents.json").write_text(json.dumps(seen), encoding="utf-8")
         for name, stage, micro in (("0", 0, 4), ("1", 1, 2), ("2", 2, 4), ("3", 3, 2), ("mutant", 3, 4)):
             if name == "mutant":
-                ShardedParameters.close = ShardedParameters.release = lambda self: None
+                ShardedParameters.update_model = ShardedParameters.release = lambda self: None
             train(base, pairs, str(Path(out) / name), default_config(stage), micro=micro, checkpointing=stage == 1,
                   save=True, samples=samples, **META)
 
 
 def watch(*words, apart, **settings):
-    """A training's losses, and of every ascent on each rank what it held before, above and after it, and how it moved.
+    """A training's losses, and the parameters of each rank before, during and after every perturbation.
 
-    `apart`: each rank rounds by luck of its own.
+    `apart`: each rank rounds with its own random numbers.
     """
     notes = []
 
-    class WatchedAscent(WeightPerturbation):
-        def climb(self, holding, rate, *, generator, autocast):
+    class WatchedPerturbation(WeightPerturbation):
+        def apply(self, view, rate, *, generator, autocast):
             if apart:
                 generator.manual_seed(dist.get_rank())
-            held, gradients, open_holding = list_held(holding), [], holding.open
+            held, gradients, values_and_gradients = list_held(view), [], view.values_and_gradients
             start = [values.detach().clone() for values in held]
 
-            def open_watched():
-                for values, gradient in open_holding():
+            def watched():
+                for values, gradient in values_and_gradients():
                     gradients.append(gradient.clone())
                     yield values, gradient
 
-            holding.open = open_watched
-            moved = super().climb(holding, rate, generator=generator, autocast=autocast)
+            view.values_and_gradients = watched
+            moved = super().apply(view, rate, generator=generator, autocast=autocast)
             changes = [values.detach().float() - own.float() for values, own in zip(held, start, strict=True)]
             steps = [rate * gradient for gradient in gradients]
             notes.append({
@@ -141,24 +142,24 @@ def watch(*words, apart, **settings):
             })
             return moved
 
-        def restore(self):
-            held = [] if self.holding is None else list_held(self.holding)
-            super().restore()
+        def undo(self):
+            held = [] if self.view is None else list_held(self.view)
+            super().undo()
             if held:
                 notes[-1]["after"] = digest(held)
 
-    with mock.patch("rmkit.training.metarm.Ascent", WatchedAscent):
+    with mock.patch("rmkit.training.metarm.WeightPerturbation", WatchedPerturbation):
         losses = [step[0] for step in train(*words, **settings)["steps"]]
     everyone = [None, None]
     dist.all_gather_object(everyone, notes)
     return {"losses": losses, "ranks": everyone}
 
 
-def list_held(holding):
+def list_held(view):
     """The parameters of a model, or this rank's shards of them."""
-    if isinstance(holding, ShardedParameters):
-        return [parameter.ds_tensor for parameter in itertools.chain.from_iterable(holding.optimizer.fp16_groups)]
-    return holding.parameters
+    if isinstance(view, ShardedParameters):
+        return [parameter.ds_tensor for parameter in itertools.chain.from_iterable(view.optimizer.fp16_groups)]
+    return view.parameters
 
 
 def digest(tensors):

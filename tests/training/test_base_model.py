@@ -7,8 +7,8 @@ from transformers import TrainerCallback
 
 from rmkit.data.synthetic import draw_demonstrations
 from rmkit.models.tiny import build_language_model, build_tokenizer
-from rmkit.training import sft as language_model
-from rmkit.training.sft import train_language_model
+from rmkit.training import language_model
+from rmkit.training.language_model import train_language_model
 
 ROWS = list(draw_demonstrations(40, seed=0))
 

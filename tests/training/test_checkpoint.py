@@ -84,7 +84,7 @@ def test_only_checkpoints_of_as_many_processes(build_trainer, tmp_path):
     trainer = build_trainer(max_steps=2, save_strategy="steps", save_steps=2)
     trainer.train()
     assert find_last_complete(tmp_path, 1) == tmp_path / "checkpoint-2"
-    with pytest.raises(InputError, match="processes: expected 1, as many as wrote .*checkpoint-2, got 2"):
+    with pytest.raises(InputError, match="num_processes: expected 1, as many as wrote .*checkpoint-2, got 2"):
         find_last_complete(tmp_path, 2)
     assert find_last_complete(tmp_path / "nowhere", 2) is None
 

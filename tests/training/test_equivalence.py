@@ -5,11 +5,11 @@ import warnings
 
 import numpy as np
 import pytest
-import ranks_worker
 import torch
 
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
 from rmkit.training.zero import deepspeed_environment, default_config
+from tests.training import ranks_worker
 from tests.training.ranks_worker import ALL_PAIRS, BATCH, SETTINGS, cells
 
 TOLERANCE = 1e-5

@@ -104,7 +104,7 @@ def assert_same_weights(*folders):
 def test_dead_rank_and_hung_rank(start, tmp_path):
     """One killed, then one stopped, under each launcher in turn; each time the others end, and the next one goes on."""
     model, errors = tmp_path / "model", tmp_path / "errors"
-    more = ["--processes", "2", "--max_steps", "60", "--save_steps", "15", "--logging_steps", "1000"]
+    more = ["--num_processes", "2", "--max_steps", "60", "--save_steps", "15", "--logging_steps", "1000"]
     assert start(ACCELERATE, *more, "--output_dir", str(tmp_path / "whole")).wait(LIMIT) == 0
     assert read_record(tmp_path / "whole")["world_size"] == 2
 
@@ -125,7 +125,7 @@ def test_dead_rank_and_hung_rank(start, tmp_path):
     rank = find_rank(model, 1)
     os.kill(rank, signal.SIGSTOP)
     stopped = time.monotonic()
-    wait_until(lambda: "rmkit: error: processes: expected all to answer" in errors.read_text(), hung)
+    wait_until(lambda: "rmkit: error: num_processes: expected all to answer" in errors.read_text(), hung)
     assert TIMEOUT - 1 < time.monotonic() - stopped < TIMEOUT + 60
     os.kill(rank, signal.SIGCONT)  # or its launcher would wait 30 seconds before it ends it
     assert hung.wait(LIMIT) != 0
@@ -148,7 +148,7 @@ def test_not_a_number_on_one_rank(start, tiny_base, tiny_pairs, tmp_path):
     rows[14]["rejected"][0]["content"] = "overflow"
     tiny_pairs.from_list(rows).to_parquet(tmp_path / "pairs.parquet")
     process = start(
-        RMKIT, "--processes", "2", "--train_sampling_strategy", "sequential", "--save_steps", "1",
+        RMKIT, "--num_processes", "2", "--train_sampling_strategy", "sequential", "--save_steps", "1",
         "--model_name_or_path", str(tmp_path / "base"), "--data", str(tmp_path / "pairs.parquet"),
     )
     assert process.wait(LIMIT) == 2

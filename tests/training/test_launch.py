@@ -18,19 +18,19 @@ def worker_on_path(monkeypatch):
 def test_failure_of_a_rank_is_told_and_ends_the_others():
     started = time.time()
     with pytest.raises(InputError, match="exit code 1: RuntimeError: the first rank has failed"):
-        launch(["ranks_worker", "fail"], processes=2)
+        launch(["ranks_worker", "fail"], num_processes=2)
     assert time.time() - started < 120
 
 
 def test_launcher_that_is_not_there():
     with pytest.raises(InputError, match="launcher no-such-launcher"):
-        launch(["ranks_worker"], processes=2, launcher="no-such-launcher --two")
+        launch(["ranks_worker"], num_processes=2, launcher="no-such-launcher --two")
 
 
 def test_launcher_that_starts_no_ranks(monkeypatch):
     monkeypatch.setenv("RMKIT_LAUNCHED", "1")
     with pytest.raises(InputError, match="LOCAL_RANK"):
-        launch(["ranks_worker"], processes=2, launcher="env")
+        launch(["ranks_worker"], num_processes=2, launcher="env")
 
 
 @pytest.mark.parametrize("visible, processes, chosen", [
@@ -45,5 +45,5 @@ def test_ranks_keep_to_the_visible_devices(monkeypatch, visible, processes, chos
 
 def test_more_ranks_than_visible_devices(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-    with pytest.raises(InputError, match="processes: expected at most 1, the devices in CUDA_VISIBLE_DEVICES, got 2"):
+    with pytest.raises(InputError, match="num_processes: expected at most 1, the devices in CUDA_VISIBLE_DEVICES, got 2"):
         choose_devices(2)

@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-import ranks_worker
 import safetensors.torch
 
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
 from rmkit.training.zero import deepspeed_environment
+from tests.training import ranks_worker
 from tests.training.ranks_worker import BATCH
 
 MIB = 2**20

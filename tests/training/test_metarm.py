@@ -33,13 +33,13 @@ PAIR = torch.tensor([1.0, -1.0], dtype=torch.float64)
 
 def descend(model, rate):
     """One step of gradient descent on the pair's loss, ascended by `rate`; theta' and the loss there, and theta."""
-    ascent, holding = WeightPerturbation(), FullParameters(model)
-    holding.differentiate(difference_loss(holding.forward(features=RESPONSES)[None]).squeeze())
-    ascent.climb(holding, rate, generator=torch.Generator())
+    perturbation, view = WeightPerturbation(), FullParameters(model)
+    view.accumulate_gradient(difference_loss(view.forward(features=RESPONSES)[None]).squeeze())
+    perturbation.apply(view, rate, generator=torch.Generator())
     ascended = model.theta.detach().clone()
     loss = softplus(-model(PAIR))
     loss.backward()
-    ascent.restore()
+    perturbation.undo()
     torch.optim.SGD(model.parameters(), lr=0.1).step()
     return ascended, loss.item(), model.theta.detach()
 
@@ -71,8 +71,8 @@ def train_by_hand(trainer, steps):
     pairs = list(trainer._get_train_sampler())
     for step in range(steps):
         uphill = copy.deepcopy(model)
-        (rows,) = trainer.meta.draw(step)
-        groups = [trainer.meta.samples[row]["input_ids"] for row in rows]
+        (rows,) = trainer.meta_step.sample_prompts(step)
+        groups = [trainer.meta_step.samples[row]["input_ids"] for row in rows]
         values = [difference_loss(rewards(uphill, group)[None]).squeeze() for group in groups]
         torch.stack(values).mean().backward()
         with torch.no_grad():
@@ -155,7 +155,7 @@ def test_an_exception_leaves_the_parameters_where_the_last_step_put_them(build_t
     def fail_later(*rewards, **labels):
         calls.append(rewards)
         if len(calls) == 4:  # the second micro-batch of the second step
-            assert broken.meta.ascent.saved
+            assert broken.meta_step.perturbation.saved
             raise ZeroDivisionError
         return take_loss(*rewards, **labels)
 
@@ -180,8 +180,8 @@ def test_a_resumed_run_goes_on_with_the_same_prompts(build_trainer, tiny_samples
 
 
 def test_every_prompt_is_drawn_once_an_epoch_by_one_process(build_trainer, tiny_samples):
-    meta = build_trainer(meta_dataset=tiny_samples, meta_learning_rate=RATE, meta_batch_size=5).meta
-    rows = [[row for forward in meta.draw(number) for row in forward] for number in range(6)]
+    meta_step = build_trainer(meta_dataset=tiny_samples, meta_learning_rate=RATE, meta_batch_size=5).meta_step
+    rows = [[row for forward in meta_step.sample_prompts(number) for row in forward] for number in range(6)]
     epochs = [sorted(rows[number] + rows[number + 1]) for number in (0, 2, 4)]
     assert epochs == [list(range(10))] * 3 and rows[:2] != rows[2:4] != rows[4:]
 
@@ -203,17 +203,17 @@ def test_in_bfloat16_the_expected_ascent_is_that_of_float32():
     step = 5e-6 * gradient
     start = weight.float()
     assert torch.equal((start + step).bfloat16(), weight)  # the no-op
-    ascent, holding = WeightPerturbation(), Given(weight, gradient.clone())
-    wanted, moved = ascent.climb(holding, 5e-6, generator=generator)
+    perturbation, view = WeightPerturbation(), Given(weight, gradient.clone())
+    wanted, moved = perturbation.apply(view, 5e-6, generator=generator)
     assert wanted and moved
-    (values,) = holding.parameters
+    (values,) = view.parameters
     change = values.detach().float() - start
     unit = 2 ** (start.abs().log2().floor() - 7)  # in the last place
     deviation = (step.square() * (step.abs() * unit - step.square())).sum().sqrt() / step.square().sum()
     assert deviation < 0.1
     assert abs((change * step).sum() / step.square().sum() - 1) < 5 * deviation
     assert 0 < change.ne(0).double().mean() < 0.01
-    ascent.restore()
+    perturbation.undo()
     assert torch.equal(values, weight)
     assert torch.equal(stochastic_round(start, generator), start)  # what needs no rounding is left alone
 
@@ -221,20 +221,20 @@ def test_in_bfloat16_the_expected_ascent_is_that_of_float32():
 def test_what_computes_in_float32_beside_bfloat16_is_not_rounded():
     """Adapters on a base in bfloat16, say."""
     gradients = [torch.full((8,), 1e-3), torch.full((8,), 1e-3)]
-    holding = Given(torch.full((8,), 0.3), gradients[0])
-    holding.parameters.append(torch.nn.Parameter(torch.full((8,), 0.3).bfloat16()))
-    holding.gradients.append(gradients[1])
-    WeightPerturbation().climb(holding, 0.1, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(holding.parameters[0], torch.full((8,), 0.3).add(gradients[0], alpha=0.1))
-    assert not torch.equal(holding.parameters[1].float(), torch.full((8,), 0.3).add(gradients[1], alpha=0.1))
+    view = Given(torch.full((8,), 0.3), gradients[0])
+    view.parameters.append(torch.nn.Parameter(torch.full((8,), 0.3).bfloat16()))
+    view.gradients.append(gradients[1])
+    WeightPerturbation().apply(view, 0.1, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(view.parameters[0], torch.full((8,), 0.3).add(gradients[0], alpha=0.1))
+    assert not torch.equal(view.parameters[1].float(), torch.full((8,), 0.3).add(gradients[1], alpha=0.1))
 
 
 def test_gradients_of_several_forwards_are_added_up_in_float32():
     weight = torch.nn.Parameter(torch.ones(1, dtype=torch.bfloat16))
-    holding = FullParameters(torch.nn.ParameterList([weight]))
+    view = FullParameters(torch.nn.ParameterList([weight]))
     for factor in (1.0, *[2.0**-9] * 64):  # each of which bfloat16 would round away beside 1
-        holding.differentiate((weight * factor).float().sum())
-    ((_, gradient),) = holding.open()
+        view.accumulate_gradient((weight * factor).float().sum())
+    ((_, gradient),) = view.values_and_gradients()
     assert gradient.dtype is torch.float32 and gradient.item() == 1.125
 
 
@@ -252,10 +252,10 @@ def test_dropout_is_on_in_both_phases_also_after_an_evaluation(build_trainer, ti
 @pytest.mark.parametrize("packing", [True, False])
 def test_an_ascent_keeps_to_the_token_budget(build_trainer, tiny_samples, packing):
     settings = {"meta_dataset": tiny_samples, "meta_learning_rate": RATE, "meta_batch_size": 10, "packing": packing}
-    whole = build_trainer(max_steps=1, **settings).meta
+    whole = build_trainer(max_steps=1, **settings).meta_step
     budget = int(1.5 * whole.sizes.max())
     trainer = build_trainer(max_steps=1, max_tokens_per_batch=budget, **settings)
-    forwards = trainer.meta.draw(0)
+    forwards = trainer.meta_step.sample_prompts(0)
     assert sorted(row for forward in forwards for row in forward) == list(range(10)) and len(forwards) > 2
     shapes = []
     trainer.model.register_forward_pre_hook(
@@ -291,8 +291,8 @@ def test_a_model_in_float16_is_refused(build_trainer, tiny_samples, tiny_base):
 @pytest.mark.parametrize("settings, match", [
     ({"meta_steps": 2}, "meta_learning_rate: expected MetaRM's step size"),
     ({"meta_batch_size": 8}, "meta_learning_rate: expected MetaRM's step size"),
-    ({"meta_learning_rate": -1e-6}, "meta_learning_rate: expected a finite number"),
-    ({"meta_learning_rate": 5e-6, "meta_batch_size": 0}, "meta_batch_size: expected at least 1"),
+    ({"meta_learning_rate": -1e-6}, "meta_learning_rate: expected float >= 0"),
+    ({"meta_learning_rate": 5e-6, "meta_batch_size": 0}, "meta_batch_size: expected int >= 1"),
     ({"meta_learning_rate": 5e-6, "fp16": True}, "fp16: expected float32 or bf16"),
 ])
 def test_refused_settings(build_trainer, settings, match):

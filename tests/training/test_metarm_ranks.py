@@ -5,10 +5,10 @@ import math
 import warnings
 
 import pytest
-import ranks_worker
 import safetensors.torch
 
 from rmkit.training.zero import deepspeed_environment, default_config
+from tests.training import ranks_worker
 from tests.training.ranks_worker import BATCH, META
 
 TOLERANCE = 1e-5

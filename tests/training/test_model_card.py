@@ -4,7 +4,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from rmkit.core.checks import InputError
-from rmkit.training.model_card import add_results, write_card
+from rmkit.training.model_card import add_results, write_model_card
 
 TOTAL = {"total": {"value": 0.75, "low": 0.7, "high": 0.8, "items": 2985}, "Chat": {"value": 0.5, "items": 358}}
 
@@ -13,7 +13,7 @@ TOTAL = {"total": {"value": 0.75, "low": 0.7, "high": 0.8, "items": 2985}, "Chat
 def model(tmp_path):
     folder = tmp_path / "a-model"
     folder.mkdir()
-    write_card(folder, base_model="base", data={"rows": 3}, settings={"lr": 1e-5}, metrics={}, versions={"torch": "2"})
+    write_model_card(folder, base_model="base", data={"rows": 3}, settings={"lr": 1e-5}, metrics={})
     return folder
 
 

@@ -9,7 +9,7 @@ LAUNCH = """
 import sys
 from rmkit.training.distributed import launch
 
-launch(["timeit", "-n1", "-r1", sys.argv[1]], processes=2)
+launch(["timeit", "-n1", "-r1", sys.argv[1]], num_processes=2)
 """
 
 

@@ -7,7 +7,7 @@ import torch
 from rmkit.core.checks import InputError
 from rmkit.losses import bradley_terry_loss
 from rmkit.models.scoring import score_pairs
-from rmkit.training.reward_trainer import RewardConfig
+from rmkit.training.config import RewardConfig
 from rmkit.training.train_metrics import PairMetrics
 
 
@@ -62,13 +62,13 @@ def test_evaluation_counts_each_pair_once(build_trainer, tiny_pairs):
     assert metrics["eval_gap"] == pytest.approx(gap.mean().item(), abs=1e-6)
 
 
-def test_statistics_are_weighted_by_pairs():
-    statistics = PairMetrics()
+def test_metrics_are_weighted_by_pairs():
+    metrics = PairMetrics()
     zeros = torch.zeros(3)
-    statistics.update(torch.tensor([1.0, 2.0, 3.0]), zeros, torch.full((3,), 1.5))
-    statistics.update(torch.tensor([-4.0]), torch.zeros(1), None)
-    statistics.update(torch.zeros(1), torch.zeros(1), None)  # a tie
-    assert statistics.drain(lambda row: row) == {
+    metrics.update(torch.tensor([1.0, 2.0, 3.0]), zeros, torch.full((3,), 1.5))
+    metrics.update(torch.tensor([-4.0]), torch.zeros(1), None)
+    metrics.update(torch.zeros(1), torch.zeros(1), None)  # a tie
+    assert metrics.pop(lambda row: row) == {
         "accuracy": pytest.approx(3.5 / 5),
         "margin_accuracy": pytest.approx(2.5 / 5),
         "gap": pytest.approx(2 / 5),
@@ -76,14 +76,14 @@ def test_statistics_are_weighted_by_pairs():
         "reward_min": -4.0,
         "reward_max": 3.0,
     }
-    assert statistics.drain(lambda row: row) == {}
+    assert metrics.pop(lambda row: row) == {}
 
 
-def test_statistics_of_two_processes():
-    statistics = PairMetrics()
-    statistics.update(torch.ones(1), torch.zeros(1), None)
+def test_metrics_of_two_processes():
+    metrics = PairMetrics()
+    metrics.update(torch.ones(1), torch.zeros(1), None)
     other = torch.tensor([[3.0, 0.0, 0.0, -3.0, -3.0, 2.0, 0.5]], dtype=torch.float64)
-    drained = statistics.drain(lambda row: torch.cat([row, other]))
+    drained = metrics.pop(lambda row: torch.cat([row, other]))
     assert (drained["accuracy"], drained["reward_min"], drained["reward_max"]) == (0.25, -2.0, 1.0)
 
 
@@ -101,7 +101,7 @@ def test_not_a_number_is_neither_trained_on_nor_saved(build_trainer, tmp_path):
 @pytest.mark.parametrize("settings, match", [
     ({"loss": "hinge"}, "loss: expected one of"),
     ({"loss": "noise_corrected"}, "flip_rate"),
-    ({"flip_rate": 0.2}, "flip_rate"),
+    ({"loss_kwargs": {"flip_rate": 0.2}}, "loss_kwargs: expected the arguments of loss bradley_terry: none"),
     ({"contrastive": "simcse", "dropout": 0.0}, "dropout"),
 ])
 def test_refused_settings(tmp_path, settings, match):

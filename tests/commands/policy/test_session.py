@@ -18,11 +18,7 @@ def train(tmp_path):
         config = SftConfig(**places, deepspeed=None, **settings)
         filled = []
         run_training_session(
-            "sft",
-            config,
-            {},
-            lambda deepspeed: SimpleNamespace(world_size=ranks),
-            lambda stage, arguments: filled.append(stage),
+            "sft", config, {}, lambda: SimpleNamespace(world_size=ranks), lambda stage, _: filled.append(stage)
         )
         return bool(filled)
 
@@ -38,6 +34,6 @@ def test_another_number_of_ranks_trains_another_policy(train, tmp_path):
 
 def test_how_ranks_are_started_is_no_matter(train, monkeypatch):
     monkeypatch.setattr("rmkit.training.session.under_launcher", lambda: True)
-    assert train(2, processes=2)
+    assert train(2, num_processes=2)
     assert not train(2, launcher="torchrun --nproc_per_node 2") and not train(2, ddp_timeout=60)
     assert train(2, learning_rate=1.0)

@@ -9,15 +9,16 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from rmkit.cli import main
-from rmkit.commands import sft as supervising
 from rmkit.commands.sft import SftConfig, sft
 from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
 from rmkit.models.log_probs import measure_log_probs
 from rmkit.models.reward_model import load_tokenizer
-from rmkit.training.sft import SupervisedCollator
+from rmkit.training import sft as trainer
 
-pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
+)
 ROWS = [{"prompt": f"What colour is {thing}?", "completion": f"It is {colour}, thank you{' so much' * (number % 3)}."}
         for number, (thing, colour) in enumerate([("it", "red"), ("a tree", "green"), ("the grey cloud", "grey"),
                                                   ("that river over there", "blue"), ("the lamp", "white")])]
@@ -62,28 +63,16 @@ def test_the_loss_is_the_mean_over_all_tokens_of_completions(make, tiny_base, tm
                if name in one) > 5e-4
 
 
-def test_prompts_and_padding_have_no_part_in_the_loss(tiny_base):
-    tokenizer = load_tokenizer(tiny_base)
-    rows = [{"input_ids_completion": [5, 6, 7, 8], "start_completion": 2, "length": 4},
-            {"input_ids_completion": [5, 9], "start_completion": 1, "length": 2}]
-    batch = SupervisedCollator(tokenizer)(rows)
-    assert batch["labels"].tolist() == [[-100, -100, 7, 8], [-100, 9, -100, -100]]
-    model = AutoModelForCausalLM.from_pretrained(tiny_base).eval()
-    embeddings = model.get_input_embeddings()(batch["input_ids"]).detach().requires_grad_()
-    loss = model(inputs_embeds=embeddings, attention_mask=batch["attention_mask"], labels=batch["labels"]).loss
-    logits = model(inputs_embeds=embeddings, attention_mask=batch["attention_mask"]).logits
-    logits.retain_grad()
-    torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten()).backward()
-    reached = logits.grad.abs().sum(-1) > 0
-    assert reached.tolist() == [[False, True, True, False], [True, False, False, False]]
-    assert torch.isfinite(loss)
+def test_prompts_have_no_part_in_the_loss():
+    row = {"input_ids_completion": [5, 6, 7, 8], "start_completion": 2, "length": 4}
+    assert trainer.label_completion(row) == {"input_ids": [5, 6, 7, 8], "labels": [-100, -100, 7, 8]}
 
 
 def test_a_killed_run_goes_on_to_the_same_model(make, monkeypatch, kill_in_step, tmp_path):
     whole = load_file(sft(make(max_steps=5)) / "model.safetensors")
     killed = make(max_steps=5, output_dir=str(tmp_path / "killed"))  # in the second epoch
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(supervising, "SupervisedTrainer", kill_in_step(supervising.SupervisedTrainer, 5))
+        patch.setattr(trainer, "make_sft_trainer", kill_in_step(trainer.make_sft_trainer, 5))
         sft(killed)
     assert read_record(killed.output_dir) is None
     found = load_file(sft(killed) / "model.safetensors")
@@ -105,7 +94,7 @@ def test_rows_are_read_cut_and_counted(make):
 
 def test_refusals(make, tiny_base, capsys, tmp_path):
     for settings, match in (
-        ({"processes": 0}, "processes: expected at least 1"),
+        ({"num_processes": 0}, "num_processes: expected int >= 1"),
         ({"per_device_train_batch_size": 0}, "per_device_train_batch_size: expected"),
         ({"max_steps": -1, "num_train_epochs": 0}, "num_train_epochs: expected"),
         ({"max_length": 1}, "max_length: expected"),
@@ -119,7 +108,7 @@ def test_refusals(make, tiny_base, capsys, tmp_path):
     model.get_input_embeddings().weight.data[:] = math.nan
     model.save_pretrained(tmp_path / "broken")
     load_tokenizer(tiny_base).save_pretrained(tmp_path / "broken")
-    with pytest.raises(InputError, match="loss in step 1: expected a finite number"):
+    with pytest.raises(InputError, match="training stopped in step 1: loss: expected a finite number"):
         sft(make(model_name_or_path=str(tmp_path / "broken"), output_dir=str(tmp_path / "nan")))
     assert main(["sft", "--data", "no.jsonl", "--model_name_or_path", "m", "--output_dir", str(tmp_path / "o")]) == 2
     assert "no.jsonl: expected" in capsys.readouterr().err
