@@ -56,8 +56,6 @@ class TransformersGenerator(Generator):
         max_tokens_per_batch: int = 32768,
         name: str | None = None,
     ) -> None:
-        if max_tokens_per_batch < 1:
-            raise_input_error("max_tokens_per_batch", "at least 1", max_tokens_per_batch, "32768 is usual.")
         self.model = model
         self.tokenizer = tokenizer
         self.max_tokens_per_batch = max_tokens_per_batch
@@ -118,8 +116,9 @@ class TransformersGenerator(Generator):
             stop_strings=list(sampling.stop) or None,
             **(drawn if sampling.temperature else {"do_sample": False}),
         )
+        content = sha256_text(json.dumps([[row.seed, row.prompt] for row in batch]))
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(derive_seed(0, "batch", sha256_text(json.dumps([[row.seed, row.prompt] for row in batch]))))
+            torch.manual_seed(derive_seed(0, "batch", content))
             sequences = self.model.generate(  # type: ignore[operator]
                 input_ids=ids, attention_mask=mask, generation_config=config, tokenizer=self.tokenizer,
                 logits_processor=LogitsProcessorList([recorder]), **settings,

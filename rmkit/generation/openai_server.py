@@ -34,7 +34,7 @@ class ServerGenerator(Generator):
     extra_body: further fields of each request. vLLM applies the model's top_k unless `{"top_k": -1}`; `transformers
     serve` samples only with `{"generation_config": '{"do_sample": true}'}`, and gives no log-probabilities.
 
-    Raises `InputError` for invalid settings or an invalid key, and while generating for status 401, 402 and 404 and
+    Raises `InputError` for an invalid base_url or key, and while generating for status 401, 402 and 404 and
     for a server that cannot be reached, since all other requests would fail too.
     """
 
@@ -57,11 +57,6 @@ class ServerGenerator(Generator):
                 Verbatim(f"{parts.scheme}://{parts.hostname}"),
                 "Keys go into the environment.",
             )
-        for name, value, least in (("concurrency", concurrency, 1), ("max_retries", max_retries, 0)):
-            if value < least:
-                raise_input_error(name, f"at least {least}", value, f"Raise {name}.")
-        if timeout <= 0:
-            raise_input_error("timeout", "seconds, above 0", timeout, "600 is usual.")
         self.base_url = base_url.rstrip("/")
         self.model = model
         self.api_key_env = api_key_env
@@ -206,7 +201,7 @@ def read_answer(answer: Any, request: Request) -> GenerationResult:
     if request.sampling.top_logprobs:
         if not (choice.logprobs and (choice.logprobs.content if chat else choice.logprobs.tokens)):
             return Failed("the server gave no log-probabilities")
-        tokens = cut_tokens(read_chat_tokens(choice.logprobs) if chat else read_text_tokens(choice.logprobs), text)
+        tokens = cut_tokens(read_tokens(choice.logprobs, chat), text)
     usage = answer.usage
     return Completion(
         text,
@@ -217,22 +212,14 @@ def read_answer(answer: Any, request: Request) -> GenerationResult:
     )
 
 
-def read_chat_tokens(logprobs: Any) -> list[Token]:
-    """The tokens of a chat completion."""
-    return [Token(token.token, check_finite(token.logprob),
-                  tuple((other.token, check_finite(other.logprob)) for other in token.top_logprobs))
-            for token in logprobs.content]
-
-
-def read_text_tokens(logprobs: Any) -> list[Token]:
-    """The tokens of a text completion."""
-    return [Token(token, check_finite(logprob), tuple(sorted(top.items(), key=lambda item: -check_finite(item[1]))))
-            for token, logprob, top in zip(logprobs.tokens, logprobs.token_logprobs, logprobs.top_logprobs,
-                                           strict=True)]
-
-
-def check_finite(logprob: float) -> float:
-    """`logprob`. Raises `ValueError` or `TypeError` for what is no finite number."""
-    if not math.isfinite(logprob):
-        raise ValueError(f"log-probability {logprob}")
-    return logprob
+def read_tokens(logprobs: Any, chat: bool) -> list[Token]:
+    """The tokens with their log-probabilities in an answer."""
+    if chat:
+        tokens = [Token(token.token, token.logprob, tuple((other.token, other.logprob) for other in token.top_logprobs))
+                  for token in logprobs.content]
+    else:
+        tokens = [Token(token, logprob, tuple(sorted(top.items(), key=lambda item: -item[1]))) for token, logprob, top
+                  in zip(logprobs.tokens, logprobs.token_logprobs, logprobs.top_logprobs, strict=True)]
+    if not all(math.isfinite(value) for token in tokens for value in (token.logprob, *dict(token.top).values())):
+        raise ValueError("log-probabilities that are not finite")
+    return tokens

@@ -81,13 +81,6 @@ def compare(folder, pairs, kind, expect):
     assert np.abs(found.chosen - found.rejected).max(axis=1).min() > 1e-3
 
 
-def test_a_prompt_changes_the_features_of_the_same_response(deep_base, tiny_pairs):
-    rows = tiny_pairs.to_list()[:2]
-    rows[1] = {**rows[0], "id": "other", "prompt": [{"role": "user", "content": "Which river?"}]}
-    found = extract_features(Dataset.from_list(rows), deep_base)
-    assert np.abs(found.chosen[0] - found.chosen[1]).max() > 1e-3
-
-
 def test_a_conversation_that_pairs_share_is_read_once(deep_base, tiny_pairs, monkeypatch):
     rows = tiny_pairs.to_list()[:4]
     repeated = [{**row, "id": f"again {row['id']}", "chosen": row["rejected"], "rejected": row["chosen"]}

@@ -54,21 +54,6 @@ def test_surprise_is_the_sum_over_tokens_of_excess_surprise_times_the_state_that
 
 
 @torch.no_grad()
-def test_surprise_looks_at_the_response_alone_but_for_the_state_before_it(batch, head):
-    states, tokens, response = batch
-    before = pool_surprise(states, head, tokens, response)
-    for row, (start, length) in enumerate(zip(STARTS, LENGTHS, strict=True)):
-        tokens[row, :start], tokens[row, length:] = 0, 0
-        for state in states:
-            state[row, :max(0, start - 1)] = 9.0
-            state[row, length:] = 9.0
-    for old, new in zip(before, pool_surprise(states, head, tokens, response), strict=True):
-        torch.testing.assert_close(old, new)
-    states[-1][0, STARTS[0] - 1] += 1.0
-    assert not torch.allclose(before[1][0], pool_surprise(states, head, tokens, response)[1][0])
-
-
-@torch.no_grad()
 def test_a_text_that_the_model_would_write_itself_has_no_surprise_on_average(head):
     generator = torch.Generator().manual_seed(2)
     states = torch.randn(1, 20_001, HIDDEN, generator=generator)

@@ -32,7 +32,6 @@ class Handler(BaseHTTPRequestHandler):
         with server.lock:
             server.bodies.append((self.path, body))
             server.headers.append(self.headers)
-            server.times.append(time.monotonic())
             server.active += 1
             server.most = max(server.most, server.active)
             identity = json.dumps(body, sort_keys=True)
@@ -72,12 +71,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def status(self, body, word):
         self.send(b'{"error": {"message": "too\\nmuch"}}', 503)
-
-    def busy(self, body, word):
-        self.send(b"{}", 429, [("Retry-After", "1")])
-
-    def refused(self, body, word):
-        self.send(b'{"error": "no such field"}', 400)
 
     def moderated(self, body, word):
         self.send(b"your input was flagged", 403)
@@ -128,9 +121,6 @@ class Handler(BaseHTTPRequestHandler):
     def filtered(self, body, word):
         self.answer(body, finish_reason="content_filter")
 
-    def empty(self, body, word):
-        self.answer(body, message={"content": ""}, text="")
-
     def hangup(self, body, word):
         self.close_connection = True
 
@@ -155,10 +145,10 @@ class Server(ThreadingHTTPServer):
 
 @contextlib.contextmanager
 def run_server(pause=0.0):
-    """The server, its address in `url`. `bodies`, `times`: every call; `paid`: those answered as they should be."""
+    """The server, its address in `url`. `bodies`: every call; `paid`: those answered as they should be."""
     server = Server(("127.0.0.1", 0), Handler)
     server.lock, server.closing = threading.Lock(), threading.Event()
-    server.bodies, server.headers, server.times, server.calls = [], [], [], Counter()
+    server.bodies, server.headers, server.calls = [], [], Counter()
     server.active = server.most = server.paid = 0
     server.pause = pause
     server.url = f"http://127.0.0.1:{server.server_port}/v1"

@@ -62,7 +62,6 @@ FAULTS = {  # what the server does, one word an attempt, and the reason of the f
     "number": "cannot be read",
     "unfinished": "^the server ended it with finish_reason None",
     "filtered": "^the server ended it with finish_reason 'content_filter'",
-    "refused": "^status 400: .*no such field",
     "moderated": "^status 403: .*flagged",
 }
 CHAT_FAULTS = {"silent": "^the server gave no text"}
@@ -108,11 +107,6 @@ def test_requests_say_all_that_was_asked_for(server):
     ]
 
 
-def test_an_empty_answer_is_one_where_the_server_says_that_it_ended(server):
-    ((outcome,),) = connect(server).generate([ask("empty")], sampling=SAMPLING, seed=0)
-    assert outcome == Completion("", "stop", 7, 3)
-
-
 def test_log_probabilities_that_do_not_come_are_a_failure(server):
     ((outcome,),) = connect(server).generate([ask("ok")], sampling=Sampling(top_logprobs=2), seed=0)
     assert outcome == Failed("the server gave no log-probabilities")
@@ -125,12 +119,6 @@ def test_concurrency_is_bounded_and_used(monkeypatch):
         connect(server, concurrency=3).generate([ask("ok")], samples=24, sampling=SAMPLING, seed=0)
         assert server.most == 3
         assert all(headers["Authorization"] == "Bearer EMPTY" for headers in server.headers)
-
-
-def test_a_server_that_asks_to_wait_is_waited_for(server):
-    ((outcome,),) = connect(server).generate([ask("busy ok")], sampling=SAMPLING, seed=0)
-    assert isinstance(outcome, Completion)
-    assert 0.99 < server.times[1] - server.times[0] < 5
 
 
 @pytest.mark.parametrize("status", [401, 402, 404])
@@ -250,14 +238,10 @@ def test_log_probabilities_in_another_format_are_an_error(logprobs):
         read({"text": "a", "logprobs": logprobs}, 1)
 
 
-@pytest.mark.parametrize("settings, message", [
-    ({"base_url": "localhost:8000"}, "base_url"), ({"base_url": f"http://me:{KEY}@host/v1"}, "base_url"),
-    ({"base_url": f"http://host/v1?key={KEY}"}, "base_url"), ({"concurrency": 0}, "concurrency"),
-    ({"max_retries": -1}, "max_retries"), ({"timeout": 0}, "timeout"),
-])
-def test_settings_out_of_range(settings, message):
-    with pytest.raises(InputError, match=message) as error:
-        ServerGenerator(**{"base_url": "http://host/v1", "model": "tiny", **settings})
+@pytest.mark.parametrize("base_url", ["localhost:8000", f"http://me:{KEY}@host/v1", f"http://host/v1?key={KEY}"])
+def test_invalid_addresses_are_refused_without_being_shown(base_url):
+    with pytest.raises(InputError, match="base_url") as error:
+        ServerGenerator(base_url, "tiny")
     assert KEY not in str(error.value)
 
 

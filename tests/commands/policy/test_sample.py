@@ -152,7 +152,7 @@ def test_both_turns_are_graded_by_any_judge(two_turns, tiny_base, tiny_reward_mo
         assert main(["sample", "--data", str(two_turns), "--model_name_or_path", str(tiny_base), "--samples", "1",
                      "--turns", "2", "--max_new_tokens", "5", "--seed", seed, "--output_dir",
                      str(tmp_path / name)]) == 0
-    judge = ["--reward_model.models.rm", str(tiny_reward_model)]
+    judge = ["--judge.kind", "reward_model", "--judge.models.rm", str(tiny_reward_model)]
     assert main(["compare", "--policies.one", str(tmp_path / "one"), "--policies.other", str(tmp_path / "other"),
                  *judge, "--output_dir", str(tmp_path / "compared")]) == 0
     found = json.loads((tmp_path / "compared" / "comparison.json").read_text())
