@@ -29,7 +29,7 @@ from benchmarks.label_repair.data import (
     read_graded,
     read_ukp,
 )
-from benchmarks.label_repair.trial import FINAL, REPAIR_KEYS, Outcome, Sides, Trial, run_trial, swap
+from benchmarks.label_repair.trial import FINAL, Outcome, Sides, Trial, run_trial, train_repaired
 from benchmarks.shared.cli import make_parser
 from benchmarks.shared.results import keep, write_results
 from benchmarks.shared.statistics import summarise_nested
@@ -76,8 +76,8 @@ def run_cell(source: Source, kind: str, rate: float, seed: int) -> dict[str, Any
     models = {
         "plain BT": train_heads(*trial.train, **FINAL, seed=final_seed),
         "corrected loss": train_heads(*trial.train, **corrected, seed=final_seed),
-        "soft": retrain(trial, outcome, "soft", final_seed),
-        "best recipe": retrain(trial, outcome, lines["best recipe"]["line"], final_seed),
+        "soft": retrain(trial, outcome, "soft", seed),
+        "best recipe": retrain(trial, outcome, lines["best recipe"]["line"], seed),
     }
     test = next(iter(source.tests.values()))
     calibration = {name: measure_calibration(model, test) for name, model in models.items()}
@@ -92,11 +92,8 @@ def run_cell(source: Source, kind: str, rate: float, seed: int) -> dict[str, Any
 
 def retrain(trial: Trial, outcome: Outcome, line: str, seed: int) -> Heads:
     """The final model of one repair."""
-    pick = outcome.figures["lines"][line]
     way = f"symmetric, {'cross-fitted' if 'cross-fitted' in line else 'in-sample'}"
-    fixed = repair_labels(outcome.strength[way], **{key: pick[key] for key in REPAIR_KEYS if key in pick})
-    return train_heads(*swap(trial.train, fixed.swapped), **FINAL, seed=seed, target=fixed.target, margin=fixed.margin,
-                       keep=fixed.keep)
+    return train_repaired(trial.train, outcome.strength[way], outcome.figures["lines"][line], seed)
 
 
 def measure_calibration(model: Heads, sides: Sides) -> dict[str, float]:

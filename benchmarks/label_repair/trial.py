@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from benchmarks.shared.results import summarise
 from rmkit.core.seeds import derive_seed
-from rmkit.ensembles.heads import cross_val_rewards, train_heads
+from rmkit.ensembles.heads import Heads, cross_val_rewards, train_heads
 from rmkit.metrics.accuracy import pair_accuracy
 from rmkit.metrics.correlation import auroc
 from rmkit.preferences import estimate_noise_rate, preference_strength, repair_labels
@@ -106,6 +106,13 @@ def take_votes(trial: Trial, seed: int) -> dict[str, NDArray[np.float64]]:
         for way, sides in rewards.items():
             strength[f"{loss}, {way}"] = preference_strength(*sides).mean
     return strength
+
+
+def train_repaired(sides: Sides, strength: NDArray[np.float64], pick: Mapping[str, Any], seed: int) -> Heads:
+    """The final model on labels repaired by `strength` with the arguments that `pick` names."""
+    fixed = repair_labels(strength, **{key: pick[key] for key in REPAIR_KEYS if key in pick})
+    return train_heads(*swap(sides, fixed.swapped), **FINAL, seed=derive_seed(seed, "final"), target=fixed.target,
+                       margin=fixed.margin, keep=fixed.keep)
 
 
 def mean_accuracy(model: Any, sides: Sides) -> float:

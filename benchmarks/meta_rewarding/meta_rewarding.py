@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from benchmarks.shared.cli import make_parser
 from benchmarks.shared.results import write_results
-from benchmarks.shared.statistics import Cells, estimate_lead, format_arms, summarise_arms
+from benchmarks.shared.statistics import Cells, estimate_lead, summarise_arms
 from rmkit.commands.read import ReadConfig, read
 from rmkit.commands.synthetic import BASE_MODEL, SyntheticConfig, synthetic
 from rmkit.core.stage import read_record
@@ -136,7 +136,6 @@ def main() -> None:
     options = parser.parse_args()
     seeds = list(range(options.seeds))
     figures = study(options.work, seeds, options.arms)
-    print(format_arms(figures["by_arm"]))
     print(write_results("meta_rewarding", figures, seeds=seeds, packages=["trl"]))
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from benchmarks.label_repair.data import DEMONSTRATIONS, MAX_LENGTH, SIZES
 from benchmarks.shared.cli import make_parser
 from benchmarks.shared.results import write_results
-from benchmarks.shared.statistics import Cells, estimate_lead, format_arms, summarise_arms
+from benchmarks.shared.statistics import Cells, estimate_lead, summarise_arms
 from rmkit.commands.iterate import METARM, PLAIN, IterateConfig, iterate
 from rmkit.commands.read import ReadConfig, read
 from rmkit.commands.synthetic import BASE_MODEL, SyntheticConfig, synthetic
@@ -86,7 +86,6 @@ def main() -> None:
         cells.append(json.loads(path.read_text(encoding="utf-8"))["rounds"])
     settings = {"start": START, **SETTINGS, "rounds": ROUNDS, "evaluation_prompts": EVALUATION}
     figures = {"settings": settings, **gather(cells)}
-    print(format_arms(figures["by_arm"]))
     print(write_results("iterative_rlhf", figures, seeds=seeds, packages=["trl"]))
 
 

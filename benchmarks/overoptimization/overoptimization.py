@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from benchmarks.label_repair.data import FAST_WORLD, MAX_LENGTH, World, make_gold_source, make_world
 from benchmarks.label_repair.synthetic import RATE, run_heads
-from benchmarks.label_repair.trial import FINAL, REPAIR_KEYS, VOTERS, Trial, mean_accuracy, swap
+from benchmarks.label_repair.trial import VOTERS, Trial, mean_accuracy, train_repaired
 from benchmarks.metarm.policies import SAMPLES
 from benchmarks.overoptimization.metarm_heads import STEP_SIZES, find_best, gather_steps, train_metas
 from benchmarks.shared.cli import make_parser
@@ -44,7 +44,7 @@ from rmkit.ensembles.features import extract_features
 from rmkit.ensembles.heads import Heads, cross_val_rewards, train_heads
 from rmkit.metrics.accuracy import pair_accuracy
 from rmkit.metrics.best_of_n import best_of_n
-from rmkit.preferences import preference_strength, repair_labels
+from rmkit.preferences import preference_strength
 
 POLICIES = {"in_distribution": 0, "another_policy": 1}
 PENALTIES = (0.03, 0.1, 0.3, 1.0)  # of the variance, in units of the ensemble's standardised rewards
@@ -161,10 +161,7 @@ def train_robust(trial: Trial, best: Mapping[str, Any], seed: int) -> Heads:
     else:
         voters = train_heads(*trial.train, **VOTERS, seed=seed)
         sides = voters.score(trial.train[0]), voters.score(trial.train[1])
-    arguments = {key: best[key] for key in REPAIR_KEYS if key in best}
-    fixed = repair_labels(preference_strength(*sides).mean, **arguments)
-    return train_heads(*swap(trial.train, fixed.swapped), **FINAL, seed=derive_seed(seed, "final"), target=fixed.target,
-                       margin=fixed.margin, keep=fixed.keep)
+    return train_repaired(trial.train, preference_strength(*sides).mean, best, seed)
 
 
 def standardise(rewards: Rewards, heads: Heads, trial: Trial) -> Rewards:

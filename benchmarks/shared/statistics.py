@@ -1,7 +1,6 @@
 """Statistics over seeds: intervals of paired differences, and the arms of a study by round."""
 
 import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -45,13 +44,3 @@ def summarise_arms(cells: Cells, names: Iterable[str]) -> dict[str, list[dict[st
 def estimate_lead(cells: Cells, arm: str, other: str, place: int, name: str) -> dict[str, Any]:
     """How far `arm` is ahead of `other` in a figure of one round, with the interval of differences within seeds."""
     return estimate_mean([cell[arm][place][name] - cell[other][place][name] for cell in cells])
-
-
-def format_arms(by_arm: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Means by arm and round of what `summarise_arms` returns, one line each."""
-    lines = []
-    for arm, rounds in by_arm.items():
-        for place, entries in enumerate(rounds):
-            shown = " ".join(f"{name} {statistics.fmean(entry['values']):.3f}" for name, entry in entries.items())
-            lines.append(f"{arm} {place}: {shown}")
-    return "\n".join(lines)

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.metarm import designs, metarm, policies
+from benchmarks.metarm import metarm, policies
 
 pytestmark = pytest.mark.filterwarnings(
     r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
@@ -31,8 +31,8 @@ def test_responses_are_drawn_with_the_policy_s_probabilities_and_differ():
 
 
 def test_no_reported_seed_is_one_that_was_tuned_with():
-    assert designs.TRAINED.pick_seeds(10) == [0, 1, 2, 3, 4, 8, 9, 10, 11, 12]
-    assert designs.SCRATCH.pick_seeds(5) == [0, 1, 2, 3, 4]
+    assert metarm.TRAINED.pick_seeds(10) == [0, 1, 2, 3, 4, 8, 9, 10, 11, 12]
+    assert metarm.SCRATCH.pick_seeds(5) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("trained", [True, False])
@@ -43,9 +43,9 @@ def test_the_study_in_miniature(trained, tiny_base, tiny_pairs, tmp_path, monkey
     )
     monkeypatch.setattr(metarm, "make_gold_task", lambda folder, seed, **size: task)
     monkeypatch.setattr(metarm, "VARIANTS", {"full": (1, 1)})
-    scale = designs.Scale(pool=8, prompts={"meta": 3, "test": 2}, distances=(0.3,))
-    settings = {**designs.SHARED, "max_steps": 1, "per_device_train_batch_size": 2, "learning_rate": 1e-3}
-    design = designs.Design("metarm", settings, pairs=24, step_sizes=(0.1,), tuning_seeds=(1,),
+    scale = metarm.Scale(pool=8, prompts={"meta": 3, "test": 2}, distances=(0.3,))
+    settings = {**metarm.SHARED, "max_steps": 1, "per_device_train_batch_size": 2, "learning_rate": 1e-3}
+    design = metarm.Design("metarm", settings, pairs=24, step_sizes=(0.1,), tuning_seeds=(1,),
                             start=settings if trained else None)
     first = metarm.study(tmp_path / "work", tmp_path / "worlds", [0], scale, design)
     plain = first["distances"]["0.3"]["plain"]
