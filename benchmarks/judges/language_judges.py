@@ -163,7 +163,9 @@ def attack(model: TransformersGenerator, pairs: Dataset, work: Path) -> dict[str
     tasks = build_tasks(pairs)
     plain = [task for task in tasks if task.id.startswith("plain")]
 
-    def read(generator: TransformersGenerator, asked: Sequence[JudgeTask], name: str, way: ScoreFrom) -> dict[str, float]:
+    def read(
+        generator: TransformersGenerator, asked: Sequence[JudgeTask], name: str, way: ScoreFrom
+    ) -> dict[str, float]:
         """Scores by the task's id."""
         judge = appoint(generator, "additive_5", ROUNDS["form"], way, work / f"{name}-answers.jsonl")
         return {task: one.score if isinstance(one, Judgment) else float("nan")

@@ -18,6 +18,7 @@ from rmkit.judges.results import PairwiseResults
 from rmkit.judges.reward_model import ensemble_score
 from rmkit.metrics import agreement, bradley_terry, wins_from_verdicts
 
+JUDGMENTS = "judgments.parquet"
 COLUMNS = pyarrow.schema([
     ("task", pyarrow.string()), ("kind", pyarrow.string()), ("sample", pyarrow.int32()), ("seed", pyarrow.int64()),
     ("order", pyarrow.string()), ("score", pyarrow.float64()), ("reward", pyarrow.float64()),

@@ -18,8 +18,8 @@ from rmkit.core.seeds import derive_seed
 from rmkit.generation import Failed
 from rmkit.judges.base import Judge, JudgeAnswer, JudgeSpec, JudgeTask, Judgment, Unparsed
 from rmkit.judges.language_model import PENDING
-from rmkit.judges.report import write_ensemble, write_judgments
-from rmkit.judges.results import JUDGMENTS, PairwiseResults, collect_results
+from rmkit.judges.report import JUDGMENTS, write_ensemble, write_judgments
+from rmkit.judges.results import PairwiseResults, collect_results
 from rmkit.judges.tasks import iterate_rows, list_tasks
 
 ANSWERS = "answers.jsonl"

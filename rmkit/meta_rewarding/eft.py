@@ -20,9 +20,9 @@ from rmkit.data.schema import Messages
 from rmkit.data.sources import RowError, read_rows
 from rmkit.data.splits import assign_split
 from rmkit.judges.base import JudgeTask
+from rmkit.judges.judged_samples import JudgedSamples, read_judged
 from rmkit.judges.language_model import render_task
 from rmkit.judges.prompts import JUDGE_PROMPTS
-from rmkit.judges.results import JudgedSamples, read_judged
 from rmkit.judges.sanitize import special_tokens
 from rmkit.meta_rewarding.config import EftConfig
 from rmkit.metrics.agreement import score_array

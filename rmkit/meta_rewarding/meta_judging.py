@@ -17,10 +17,10 @@ from rmkit.core.stage import PARTIAL_SUFFIX, Stage, open_stage
 from rmkit.data.resumable import append_jsonl, read_partial_jsonl, write_jsonl
 from rmkit.generation import Failed
 from rmkit.judges.base import JudgeTask, Judgment
+from rmkit.judges.judged_samples import JudgedSamples, read_judged
 from rmkit.judges.language_model import PENDING, build_sampler, render_task
 from rmkit.judges.meta_judge import JudgmentSet, MetaJudge, highest_variance_response
 from rmkit.judges.prompts import JUDGE_PROMPTS
-from rmkit.judges.results import JudgedSamples, read_judged
 from rmkit.meta_rewarding.config import MetaJudgingConfig
 
 META_JUDGMENTS = "meta_judgments.jsonl"

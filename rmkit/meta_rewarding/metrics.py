@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from rmkit.core.stage import open_stage
 from rmkit.data.samples import is_first_occurrence
 from rmkit.evaluation.policy_metrics import Values, gold_rewards, is_synthetic, load_policy_samples, measure_divergence
-from rmkit.judges.results import JudgedSamples, read_judged
+from rmkit.judges.judged_samples import JudgedSamples, read_judged
 from rmkit.metrics import bootstrap_interval, pair_accuracy, prompt_correlation
 from rmkit.metrics.accuracy import pair_correct
 from rmkit.metrics.length_control import length_controlled_rate

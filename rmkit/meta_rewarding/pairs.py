@@ -13,7 +13,7 @@ from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.config import as_dict, build_config
 from rmkit.core.stage import open_stage, read_record
 from rmkit.data.parquet import load_split, write_table
-from rmkit.judges.results import JudgedSamples, read_judged
+from rmkit.judges.judged_samples import JudgedSamples, read_judged
 from rmkit.meta_rewarding.actor_selection import choose_rho, select_pairs
 from rmkit.meta_rewarding.config import LLM, REWARD_MODEL, PairConfig
 from rmkit.meta_rewarding.judge_selection import select_judgments

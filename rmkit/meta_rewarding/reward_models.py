@@ -20,8 +20,8 @@ from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import open_stage
 from rmkit.core.steps import Steps, make_step
 from rmkit.data.parquet import PAIR_SIDES, load_split, write_table
+from rmkit.judges.judged_samples import JudgedSamples, read_judged
 from rmkit.judges.meta_judge import compare_ensemble_members, highest_variance_response
-from rmkit.judges.results import JudgedSamples, read_judged
 from rmkit.meta_rewarding.config import RewardEnsembleConfig
 from rmkit.meta_rewarding.judge_selection import select_judgments
 from rmkit.meta_rewarding.pairs import TRAIN

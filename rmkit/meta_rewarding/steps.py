@@ -11,7 +11,7 @@ from rmkit.data.rejected_rows import RejectedRows
 from rmkit.data.resumable import write_jsonl
 from rmkit.data.samples import read_prompts
 from rmkit.judges.base import Scale
-from rmkit.judges.results import read_judged
+from rmkit.judges.judged_samples import read_judged
 from rmkit.meta_rewarding.drift import DriftMetrics, drift_metrics
 from rmkit.meta_rewarding.meta_judging import read_meta_judgments, stack_verdicts
 

@@ -147,7 +147,9 @@ def test_killed_it_asks_for_the_rest_alone(scripted_judge, tmp_path):
 def test_failures_end_it_unless_accepted(scripted_judge, tmp_path):
     write_samples(tmp_path / "sft.jsonl", [["3 x"]] * 2)
     write_samples(tmp_path / "dpo.jsonl", [["4 x"], ["down x"]])
-    scripted_judge(lambda parts, luck: Failed("no server") if "down" in parts["response"] else score_by_text(parts, luck))
+    scripted_judge(
+        lambda parts, luck: Failed("no server") if "down" in parts["response"] else score_by_text(parts, luck)
+    )
     with pytest.raises(InputError, match="1 failures.*no server"):
         run(tmp_path, *LLM)
     found = run(tmp_path, *LLM, "--allow_failures")

@@ -57,7 +57,9 @@ def test_what_cannot_be_read_is_no_score_and_what_failed_is_not_unread(scripted)
         "I do not know.", Completion("Score: 1", "length", None, 8), Failed("status 500"), "Score: 9",
         "Score: 5",
     ])
-    judge = LanguageModelJudge(JudgeSampler(scripted(lambda *_: next(outcomes)), Sampling()), JUDGE_PROMPTS["additive_5"])
+    judge = LanguageModelJudge(
+        JudgeSampler(scripted(lambda *_: next(outcomes)), Sampling()), JUDGE_PROMPTS["additive_5"]
+    )
     answers = [given[0] for given in judge.judge([make_task(number, "x") for number in range(5)])]
     facts = {"sample": 0, "seed": derive_seed(0, "sample", 0), "prompt_tokens": 100, "answer_tokens": 7}
     assert answers == [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rmkit.evaluation.policy_metrics import gold_rewards
-from rmkit.judges.results import JudgedSamples
+from rmkit.judges.judged_samples import JudgedSamples
 from rmkit.meta_rewarding.metrics import compare_gold, mean_interval, measure_judge
 from rmkit.meta_rewarding.report import format_report, join_responses
 

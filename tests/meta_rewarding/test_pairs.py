@@ -7,7 +7,7 @@ import pytest
 
 from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
-from rmkit.judges.results import read_judged
+from rmkit.judges.judged_samples import read_judged
 from rmkit.meta_rewarding.config import PairConfig
 from rmkit.meta_rewarding.pairs import replay_pairs, write_pairs
 from tests.meta_rewarding.judged_folder import message, write_answers, write_judged

@@ -9,7 +9,7 @@ from datasets import load_dataset
 
 from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
-from rmkit.judges.results import JudgedSamples, read_judged
+from rmkit.judges.judged_samples import JudgedSamples, read_judged
 from rmkit.meta_rewarding import MetaRewardConfig, meta_reward, replay_pairs
 from rmkit.meta_rewarding.config import RewardEnsembleConfig
 from rmkit.meta_rewarding.reward_models import make_policy_pairs, most_disputed_pair, plan_reward_models
