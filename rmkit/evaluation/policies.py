@@ -12,7 +12,7 @@ from rmkit.core.arrays import finite_array
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.metrics import bradley_terry, ratio_interval, wins_from_list
 from rmkit.metrics.length_control import FOLDS, alpaca_rate, length_controlled_rate
-from rmkit.metrics.significance import cluster_bootstrap, quantiles
+from rmkit.metrics.significance import QUANTILES, cluster_bootstrap
 
 RIDGE = 0.01
 
@@ -139,7 +139,7 @@ def arena_scores(
     if len(np.unique(prompts)) < 2:
         return np.concatenate([score, np.full((2, policies), np.nan)])
     scores = cluster_bootstrap(rate, prompts, seed=seed, n_bootstrap=n_bootstrap).T
-    bounds = [np.nanquantile(row, quantiles(0.95)) if not np.isnan(row).all() else (np.nan, np.nan) for row in scores]
+    bounds = [np.nanquantile(row, QUANTILES) if not np.isnan(row).all() else (np.nan, np.nan) for row in scores]
     return np.concatenate([score, np.array(bounds).T])
 
 

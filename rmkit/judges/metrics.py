@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import cohen_kappa_score
 
 from rmkit.core.arrays import finite_array
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.metrics import (
     agreement,
-    cohen_kappa,
     length_bias,
     position_bias,
     preference_calibration,
@@ -138,7 +138,7 @@ def kappa(verdicts: NDArray[np.float64], labels: NDArray[np.float64]) -> float |
     """Cohen's kappa, None where it is undefined."""
     both = ~np.isnan(verdicts + labels)
     one_class = len(np.unique(np.concatenate([verdicts[both], labels[both]]))) < 2
-    return None if one_class else cohen_kappa(verdicts, labels)
+    return None if one_class else float(cohen_kappa_score(verdicts[both], labels[both]))
 
 
 def consistency(answers: NDArray[np.float64]) -> dict[str, Any] | None:

@@ -10,7 +10,6 @@ from rmkit.metrics.agreement import (
     Saturation,
     SelfConsistency,
     agreement,
-    cohen_kappa,
     score_saturation,
     self_consistency,
 )
@@ -33,7 +32,7 @@ __all__ = [
     "Agreement", "ControlledRate", "Interval", "LengthBias", "PairAccuracy", "PositionBias", "PositionWeights",
     "PreferenceCalibration", "PromptCorrelation", "Ratings", "Saturation", "SelfConsistency", "agreement",
     "alpaca_rate", "auroc", "best_of_n", "bootstrap_interval", "bradley_terry", "brier_score", "calibration_error",
-    "cohen_kappa", "length_bias", "length_controlled_rate", "log_loss", "mcnemar", "pair_accuracy", "position_bias",
+    "length_bias", "length_controlled_rate", "log_loss", "mcnemar", "pair_accuracy", "position_bias",
     "position_weights", "preference_calibration", "prompt_correlation", "rank_correlation", "ratio_interval",
     "score_saturation", "self_consistency", "win_matrix", "wins_from_list", "wins_from_verdicts",
 ]

@@ -3,11 +3,10 @@
 Missing values (NaN) are left out and counted; they are never ties.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import cohen_kappa_score
 
 from rmkit.core.arrays import finite_array, same_shape
 from rmkit.core.checks import Verbatim, raise_input_error
@@ -51,33 +50,6 @@ def agreement(verdicts: ArrayLike, labels: ArrayLike) -> Agreement:
         unjudged=int(np.count_nonzero(~judged)),
         unlabelled=int(np.count_nonzero(judged & ~labelled)),
     )
-
-
-def cohen_kappa(
-    first: ArrayLike, second: ArrayLike, *, weights: Literal["linear", "quadratic"] | None = None
-) -> float:
-    """Cohen's kappa of two judges, (observed - expected) / (1 - expected) agreement, by scikit-learn.
-
-    `first`, `second`: [item], verdicts or scores; items where either is NaN are left out. With `weights`, a
-    disagreement counts by its distance in the sorted list of values that occur.
-
-    Raises `InputError` for different shapes, no common item, and where all values are equal (0 / 0).
-    """
-    left, right = (np.asarray(values, dtype=np.float64) for values in (first, second))
-    if left.shape != right.shape or left.ndim != 1:
-        raise_input_error(
-            "second", f"one per item, shape {left.shape}", Verbatim(f"shape {right.shape}"), "Pass all of them."
-        )
-    both = ~(np.isnan(left) | np.isnan(right))
-    values, codes = np.unique(np.concatenate([left[both], right[both]]), return_inverse=True)
-    if len(values) < 2:
-        raise_input_error(
-            "first and second",
-            "at least two different values",
-            Verbatim(f"the values {values}"),
-            "Kappa is 0 / 0 where chance agreement is complete.",
-        )
-    return float(cohen_kappa_score(*np.split(codes, 2), weights=weights))
 
 
 class SelfConsistency(NamedTuple):

@@ -29,8 +29,8 @@ def calibration_error(gaps: ArrayLike, *, bins: int = 10) -> float:
     """Expected calibration error: mean over pairs of |accuracy - confidence| of the bin that holds the pair.
 
     Confidence is sigmoid(|gap|), the probability of the preferred response, in `bins` equal bins over [1/2, 1];
-    accuracy is the bin's share of pairs ordered as labelled, ties half. Binning sigmoid(gap) itself would be meaningless: the
-    first response is `chosen` in every pair, so the outcome would be 1 in every bin.
+    accuracy is the bin's share of pairs ordered as labelled, ties half. Binning sigmoid(gap) itself would be
+    meaningless: the first response is `chosen` in every pair, so the outcome would be 1 in every bin.
 
     Source: Guo et al. 2017 (arXiv 1706.04599), Eq. (3), for two classes.
     """

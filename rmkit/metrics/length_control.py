@@ -11,7 +11,7 @@ from sklearn.model_selection import GroupKFold
 from rmkit.core.arrays import finite_array, same_shape
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.metrics.newton import damped_step
-from rmkit.metrics.significance import cluster_bootstrap, quantiles
+from rmkit.metrics.significance import QUANTILES, cluster_bootstrap
 
 TOLERANCE = 1e-7  # of the last step in logits; convergence is quadratic
 STEPS = 200
@@ -43,7 +43,6 @@ def length_controlled_rate(
     ridge: float = 0.01,
     seed: int = 0,
     n_bootstrap: int = 1000,
-    level: float = 0.95,
 ) -> ControlledRate:
     """Mean preference for the policy that a logistic model predicts for responses of equal length.
 
@@ -59,7 +58,7 @@ def length_controlled_rate(
         difficulty: [pair], of the prompt, any scale; AlpacaEval has it from a fit to its whole leaderboard.
         groups: [pair], the prompt of each pair; the bootstrap draws whole groups. Each pair alone by default.
         ridge: penalty on b and c, positive.
-        seed, n_bootstrap, level: of the percentile bootstrap interval.
+        seed, n_bootstrap: of the 95 % percentile bootstrap interval.
 
     Raises `InputError` for preferences outside [0, 1], NaN, different shapes, and a ridge that is not positive.
 
@@ -79,7 +78,7 @@ def length_controlled_rate(
     bounds: tuple[float | None, float | None] = (None, None)
     if len(np.unique(names)) > 1:
         resampled = cluster_bootstrap(rate, names, seed=seed, n_bootstrap=n_bootstrap)
-        low, high = np.quantile(resampled, quantiles(level))
+        low, high = np.quantile(resampled, QUANTILES)
         bounds = (float(low), float(high))
     fitted = fit_ridge(features, wins, ones, penalty)[0]
     coefficients: list[float | None] = [float(value) if np.isfinite(value) else None for value in fitted]

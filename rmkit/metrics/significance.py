@@ -10,6 +10,8 @@ from scipy.stats import binomtest
 from rmkit.core.arrays import finite_array, same_shape
 from rmkit.core.checks import Verbatim, raise_input_error
 
+LEVEL = 0.95
+QUANTILES = (1 - LEVEL) / 2, (1 + LEVEL) / 2
 BLOCK = 2**22  # weights held at once, 32 MiB
 
 
@@ -26,17 +28,15 @@ def bootstrap_interval(
     *,
     seed: int,
     n_bootstrap: int = 1000,
-    level: float = 0.95,
 ) -> Interval:
-    """Percentile bootstrap interval of a statistic, drawing whole groups with replacement.
+    """95 % percentile bootstrap interval of a statistic, drawing whole groups with replacement.
 
     Args:
         statistic: takes weights [resample, pair], how often each pair was drawn, and returns one value per resample;
             for a mean, `lambda weights: weights @ values / weights.sum(axis=1)`. NaN values are left out.
         groups: [pair], name of each pair's group (the prompt): pairs that share a prompt are not independent.
 
-    Raises `InputError` for fewer than two groups, a level outside (0, 1), fewer than one resample, and where no
-    resample gives a finite value.
+    Raises `InputError` for fewer than two groups, fewer than one resample, and where no resample gives a finite value.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), Section 13.3.
     """
@@ -46,7 +46,7 @@ def bootstrap_interval(
         raise_input_error(
             "statistic", "a value for some resample", Verbatim("NaN for all"), "Look at what it divides by."
         )
-    low, high = np.quantile(values, quantiles(level))
+    low, high = np.quantile(values, QUANTILES)
     return Interval(float(low), float(high))
 
 
@@ -89,13 +89,6 @@ def cluster_bootstrap(
         draws = generator.multinomial(total, np.ones(total) / total, size=min(block, n_bootstrap - start))
         values.append(np.asarray(statistic(draws[:, group_of_pair].astype(np.float64))))
     return np.concatenate(values)
-
-
-def quantiles(level: float) -> tuple[float, float]:
-    """The two quantiles that bound an interval of this level."""
-    if not 0 < level < 1:
-        raise_input_error("level", "a probability between 0 and 1", level, "Write 0.95 for a 95 % interval.")
-    return (1 - level) / 2, (1 + level) / 2
 
 
 def mcnemar(first: ArrayLike, second: ArrayLike) -> dict[str, Any]:

@@ -53,9 +53,9 @@ def test_they_are_deterministic_for_any_text(prompt, text):
 @given(st.lists(st.from_regex(r"[a-z]{1,9}", fullmatch=True), min_size=1, max_size=30).map(" ".join))
 def test_every_word_is_kept(text):
     for name, perturb in PERTURBATIONS.items():
-        found = words(perturb(PROMPT, text).translate(BACK))
+        result = words(perturb(PROMPT, text).translate(BACK))
         if name == "typos":
-            assert sorted(map(sorted, words(text))) == sorted(map(sorted, found))
+            assert sorted(map(sorted, words(text))) == sorted(map(sorted, result))
         else:
-            kept = iter(found)
+            kept = iter(result)
             assert all(word in kept for word in words(text)), name

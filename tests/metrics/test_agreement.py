@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import cohen_kappa_score
 
 from rmkit.core.checks import InputError
-from rmkit.metrics import agreement, cohen_kappa, score_saturation, self_consistency
+from rmkit.metrics import agreement, score_saturation, self_consistency
 
 NAN = np.nan
 
@@ -41,17 +40,6 @@ def test_agreement_properties(rows):
     assert agreement(-verdicts, -labels) == result
     if result.with_ties is not None:
         assert agreement(-verdicts, labels).with_ties == pytest.approx(1 - result.with_ties)
-
-
-def test_cohens_kappa_is_scikit_learns_on_common_items():
-    generator = np.random.default_rng(0)
-    first = generator.integers(-1, 2, 200).astype(float)
-    second = np.where(generator.random(200) < 0.6, first, generator.integers(-1, 2, 200))
-    assert cohen_kappa(first, second) == pytest.approx(cohen_kappa_score(first, second))
-    holes = np.where(np.arange(200) < 50, NAN, first)
-    assert cohen_kappa(holes, second) == pytest.approx(cohen_kappa_score(first[50:], second[50:]))
-    assert cohen_kappa([1, 2, 4.5], [1, 2, 4.5]) == 1
-    assert cohen_kappa([1, 2, 3, 1], [2, 3, 3, 1], weights="quadratic") > cohen_kappa([1, 2, 3, 1], [2, 3, 3, 1])
 
 
 def test_self_consistency_by_hand():
@@ -90,9 +78,6 @@ def test_saturation_by_hand():
     [
         (lambda: agreement([1, 1], [1]), "labels.*shape"),
         (lambda: agreement([2], [1]), "verdicts.*got 2"),
-        (lambda: cohen_kappa([1, 1], [1, 1]), "two different"),
-        (lambda: cohen_kappa([1, NAN], [NAN, 2]), "two different"),
-        (lambda: cohen_kappa([1, 2], [1]), "second.*shape"),
         (lambda: self_consistency([1, 2]), "scores.*shape"),
         (lambda: self_consistency([[np.inf, 2]]), "scores.*finite"),
         (lambda: score_saturation([[NAN]], top=5), "at least one score"),

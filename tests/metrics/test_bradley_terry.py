@@ -45,11 +45,11 @@ def loss(ratings, matrix):
 
 
 def test_the_papers_example():
-    found = bradley_terry(EXAMPLE, ridge=0).ratings
-    np.testing.assert_allclose(found, [1.45441557, -0.53326486, 0.53326486, -1.45441557], atol=1e-8)
-    assert loss(found, EXAMPLE) == pytest.approx(2.57784899, abs=1e-8)
-    assert np.abs(bradley_terry(EXAMPLE.T, ridge=0).ratings - found).max() > 1
-    assert np.abs(bradley_terry(np.round(EXAMPLE + 0.1), ridge=0.01).ratings - found).max() > 0.1
+    result = bradley_terry(EXAMPLE, ridge=0).ratings
+    np.testing.assert_allclose(result, [1.45441557, -0.53326486, 0.53326486, -1.45441557], atol=1e-8)
+    assert loss(result, EXAMPLE) == pytest.approx(2.57784899, abs=1e-8)
+    assert np.abs(bradley_terry(EXAMPLE.T, ridge=0).ratings - result).max() > 1
+    assert np.abs(bradley_terry(np.round(EXAMPLE + 0.1), ridge=0.01).ratings - result).max() > 0.1
 
 
 def test_two_items_and_a_cycle():
@@ -59,11 +59,11 @@ def test_two_items_and_a_cycle():
 
 @pytest.mark.parametrize(("ridge", "published"), [(0.01, 3.38645446), (0.1, 1.75836028), (1.0, 0.59106182)])
 def test_a_ridge_keeps_one_sided_comparisons_finite(ridge, published):
-    found = bradley_terry(np.triu(np.ones((3, 3)), 1), ridge=ridge)
+    result = bradley_terry(np.triu(np.ones((3, 3)), 1), ridge=ridge)
     exact = brentq(lambda top: expit(-top) + expit(-2 * top) - ridge * top, 0.1, 9, xtol=1e-15)
-    np.testing.assert_allclose(found.ratings, [exact, 0, -exact], atol=1e-9)
-    assert found.ratings[0] == pytest.approx(published, abs=1e-7)
-    assert found.components.tolist() == [0, 0, 0]
+    np.testing.assert_allclose(result.ratings, [exact, 0, -exact], atol=1e-9)
+    assert result.ratings[0] == pytest.approx(published, abs=1e-7)
+    assert result.components.tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -92,23 +92,23 @@ def test_equals_evalica(seed):
 @given(WEIGHTS, st.sampled_from([0.001, 0.1, 1.0]))
 def test_the_likelihood_is_at_its_maximum(matrix, ridge):
     matrix = matrix * ~np.eye(5, dtype=bool)
-    found = bradley_terry(matrix, ridge=ridge)
+    result = bradley_terry(matrix, ridge=ridge)
     plain = minimize(lambda e: loss(e, matrix) + ridge / 2 * (e**2).sum(), np.zeros(5), tol=1e-10).x
-    np.testing.assert_allclose(found.ratings, plain, atol=2e-3)
-    wins = matrix * expit(found.ratings[None] - found.ratings[:, None])
-    np.testing.assert_allclose(wins.sum(1) - wins.sum(0), ridge * found.ratings, atol=1e-8)
-    for name in np.unique(found.components):
-        assert found.ratings[found.components == name].mean() == pytest.approx(0, abs=1e-9)
+    np.testing.assert_allclose(result.ratings, plain, atol=2e-3)
+    wins = matrix * expit(result.ratings[None] - result.ratings[:, None])
+    np.testing.assert_allclose(wins.sum(1) - wins.sum(0), ridge * result.ratings, atol=1e-8)
+    for name in np.unique(result.components):
+        assert result.ratings[result.components == name].mean() == pytest.approx(0, abs=1e-9)
 
 
 @settings(max_examples=30, deadline=None)
 @given(WEIGHTS, st.permutations(range(5)))
 def test_permutation_transposition_and_scale(matrix, order):
     matrix = matrix * ~np.eye(5, dtype=bool)
-    found = bradley_terry(matrix, ridge=0.1).ratings
-    np.testing.assert_allclose(bradley_terry(matrix[np.ix_(order, order)], ridge=0.1).ratings, found[order], atol=1e-8)
-    np.testing.assert_allclose(bradley_terry(matrix.T, ridge=0.1).ratings, -found, atol=1e-8)
-    np.testing.assert_allclose(bradley_terry(7 * matrix, ridge=0.7).ratings, found, atol=1e-8)
+    result = bradley_terry(matrix, ridge=0.1).ratings
+    np.testing.assert_allclose(bradley_terry(matrix[np.ix_(order, order)], ridge=0.1).ratings, result[order], atol=1e-8)
+    np.testing.assert_allclose(bradley_terry(matrix.T, ridge=0.1).ratings, -result, atol=1e-8)
+    np.testing.assert_allclose(bradley_terry(7 * matrix, ridge=0.7).ratings, result, atol=1e-8)
 
 
 def test_many_prompts_in_one_call(monkeypatch):
@@ -125,20 +125,20 @@ def test_many_prompts_in_one_call(monkeypatch):
 def test_absent_items_are_zero():
     matrix = np.zeros((2, 4, 4))
     matrix[0, :3, :3] = [[0, 2, 1], [1, 0, 1], [1, 1, 0]]
-    found = bradley_terry(matrix, ridge=0)
-    assert found.ratings[0, 3] == 0 and not found.ratings[1].any()
-    np.testing.assert_allclose(found.ratings[0, :3], bradley_terry(matrix[0, :3, :3], ridge=0).ratings, atol=1e-9)
-    assert found.components.tolist() == [[0, 0, 0, 3], [0, 1, 2, 3]]
+    result = bradley_terry(matrix, ridge=0)
+    assert result.ratings[0, 3] == 0 and not result.ratings[1].any()
+    np.testing.assert_allclose(result.ratings[0, :3], bradley_terry(matrix[0, :3, :3], ridge=0).ratings, atol=1e-9)
+    assert result.components.tolist() == [[0, 0, 0, 3], [0, 1, 2, 3]]
 
 
 def test_components_have_separate_scales():
     matrix = np.zeros((5, 5))
     matrix[0, 1], matrix[1, 0], matrix[3, 2], matrix[2, 3], matrix[3, 4] = 3, 1, 4, 2, 1
-    found = bradley_terry(matrix, ridge=1e-6)
-    assert found.components.tolist() == [0, 0, 2, 2, 2]
-    assert found.ratings[0] == pytest.approx(math.log(3) / 2, abs=1e-4)
-    assert found.ratings[3] - found.ratings[2] == pytest.approx(math.log(2), abs=1e-3)
-    assert found.ratings[2] - found.ratings[4] > 5
+    result = bradley_terry(matrix, ridge=1e-6)
+    assert result.components.tolist() == [0, 0, 2, 2, 2]
+    assert result.ratings[0] == pytest.approx(math.log(3) / 2, abs=1e-4)
+    assert result.ratings[3] - result.ratings[2] == pytest.approx(math.log(2), abs=1e-3)
+    assert result.ratings[2] - result.ratings[4] > 5
     with pytest.raises(InputError, match="ridge.*one-sided.*prompt 0"):
         bradley_terry(matrix, ridge=0)
     matrix[4, 3] = 1
@@ -148,17 +148,17 @@ def test_components_have_separate_scales():
 
 def test_a_long_chain_of_one_sided_comparisons():
     matrix = np.eye(30, k=1) * 50
-    found = bradley_terry(matrix, ridge=1e-4)
-    assert (np.diff(found.ratings) < -3).all()
-    wins = matrix * expit(found.ratings[None] - found.ratings[:, None])
-    np.testing.assert_allclose(wins.sum(1) - wins.sum(0), 1e-4 * found.ratings, atol=1e-8)
+    result = bradley_terry(matrix, ridge=1e-4)
+    assert (np.diff(result.ratings) < -3).all()
+    wins = matrix * expit(result.ratings[None] - result.ratings[:, None])
+    np.testing.assert_allclose(wins.sum(1) - wins.sum(0), 1e-4 * result.ratings, atol=1e-8)
 
 
 @pytest.mark.parametrize(("weight", "ridge"), [(1e3, 1e-12), (1e5, 1e-8), (1e6, 1e-9), (1.0, 1e-16)])
 def test_a_ridge_far_below_the_weights(weight, ridge):
-    found = bradley_terry([[0, weight], [0, 0]], ridge=ridge).ratings
+    result = bradley_terry([[0, weight], [0, 0]], ridge=ridge).ratings
     exact = brentq(lambda rating: math.log(weight / ridge / rating) - np.logaddexp(0, 2 * rating), 1, 50)
-    assert found == pytest.approx([exact, -exact], abs=1e-8)
+    assert result == pytest.approx([exact, -exact], abs=1e-8)
     chain = np.triu(np.full((6, 6), weight), 1)
     rated = bradley_terry(chain, ridge=ridge).ratings
     missed = chain * expit(rated[None] - rated[:, None])
@@ -167,8 +167,8 @@ def test_a_ridge_far_below_the_weights(weight, ridge):
 
 @pytest.mark.parametrize("weight", [1e-8, 1e8, 1e14, 1e18])
 def test_odds_of_any_size(weight):
-    found = bradley_terry([[0, weight], [1, 0]], ridge=0).ratings
-    assert found == pytest.approx([math.log(weight) / 2, -math.log(weight) / 2], abs=1e-8)
+    result = bradley_terry([[0, weight], [1, 0]], ridge=0).ratings
+    assert result == pytest.approx([math.log(weight) / 2, -math.log(weight) / 2], abs=1e-8)
     plain = bradley_terry(EXAMPLE, ridge=0).ratings
     assert bradley_terry(EXAMPLE * weight, ridge=0).ratings == pytest.approx(plain, abs=1e-9)
 

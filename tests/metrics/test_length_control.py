@@ -144,7 +144,7 @@ def test_the_bootstrap_draws_whole_prompts():
     [
         ({"preferences": [1.5, 0]}, "preferences"), ({"preferences": [np.nan, 0]}, "preferences"),
         ({"differences": [1, 2, 3]}, "differences"), ({"difficulty": [1]}, "difficulty"), ({"groups": [1]}, "groups"),
-        ({"ridge": 0}, "ridge"), ({"level": 1}, "level"),
+        ({"ridge": 0}, "ridge"),
     ],
 )
 def test_invalid_arguments(changes, message):

@@ -62,7 +62,6 @@ def test_undefined_resamples_are_left_out():
     ("groups", "changes", "message"),
     [
         (["a", "a"], {}, "groups.*two"),
-        ([0, 1], {"level": 95}, "level.*0.95"),
         ([0, 1], {"n_bootstrap": 0}, "n_bootstrap"),
     ],
 )

@@ -80,9 +80,9 @@ def read_subset(content: Mapping[str, Any]) -> str:
     return subset
 
 
-def unknown_subset(subset: str, known: Sequence[str]) -> InvalidRow:
-    """The error for a subset that is not one of `known`."""
-    nearest = difflib.get_close_matches(subset, known, n=1, cutoff=0.0)
+def unknown_subset(subset: str, subsets: Sequence[str]) -> InvalidRow:
+    """The error for a subset that is not one of `subsets`."""
+    nearest = difflib.get_close_matches(subset, subsets, n=1, cutoff=0.0)
     return InvalidRow("unknown subset", f"{subset}; the nearest is {nearest[0]}")
 
 
@@ -123,10 +123,10 @@ def write_items(
                 quarantine.add(row, RowError(*error.args))
                 continue
             name = row.content.get("id")
-            known = {"number": parts.total(), "id": str(row.line if name is None else name)}
+            shared = {"number": parts.total(), "id": str(row.line if name is None else name)}
             parts[item.part] += 1
             for entry in item_lines(item, perturbations):
-                file.write(json.dumps({**known, **entry}) + "\n")
+                file.write(json.dumps({**shared, **entry}) + "\n")
     partial.replace(directory / ITEMS)
     summary.rows_out = {"items": parts.total()}
     summary.quarantined, summary.first_seen = dict(quarantine.reasons), quarantine.first_seen

@@ -28,7 +28,7 @@ def parse(content: Mapping[str, Any]) -> BenchmarkItem:
         raise InvalidRow("missing domain")
     part = next((name for name in REQUIRED if domain.startswith(name)), None)
     if part is None:
-        raise InvalidRow("unknown domain", f"{domain}; known are {', '.join(REQUIRED)}")
+        raise InvalidRow("unknown domain", f"{domain}; expected {', '.join(REQUIRED)}")
     sides = {side: read_list(content, side) for side in ("chosen", "rejected")}
     for side, responses in sides.items():
         if len(responses) != len(STYLES):

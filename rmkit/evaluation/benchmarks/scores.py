@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.evaluation.benchmarks.base import ORIGINAL, ScoredItem
-from rmkit.metrics.significance import cluster_bootstrap, mcnemar, quantiles
-
-LEVEL = 0.95
+from rmkit.metrics.significance import QUANTILES, cluster_bootstrap, mcnemar
 
 
 class WeightedMean(NamedTuple):
@@ -115,7 +113,7 @@ def score_intervals(
     intervals: list[tuple[float | None, float | None]] = []
     for column in cluster_bootstrap(statistic, np.asarray(groups), seed=seed, n_bootstrap=n_bootstrap).T:
         finite = column[~np.isnan(column)]
-        ends = [float(end) for end in np.quantile(finite, quantiles(LEVEL))] if len(finite) else [None, None]
+        ends = [float(end) for end in np.quantile(finite, QUANTILES)] if len(finite) else [None, None]
         intervals.append((ends[0], ends[1]))
     return intervals
 

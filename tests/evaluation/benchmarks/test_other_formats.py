@@ -1,10 +1,13 @@
 """Files with several responses, HelpSteer, and detection of the format."""
 
+from typing import get_args
+
 import pytest
 
+from rmkit.commands.evaluate import BenchmarkName
 from rmkit.data.schema import InvalidRow
 from rmkit.evaluation.benchmarks import best_of_n, helpsteer
-from rmkit.evaluation.benchmarks.registry import detect_benchmark
+from rmkit.evaluation.benchmarks.registry import BENCHMARKS, detect_benchmark
 from rmkit.evaluation.benchmarks.scores import count_items, value_of
 
 ASK = {"prompt": "Which?"}
@@ -108,3 +111,7 @@ def test_invalid_helpsteer_rows(changes, reason):
 ])
 def test_columns_decide_the_format(row, kind):
     assert detect_benchmark({**ASK, **row}) == kind
+
+
+def test_the_command_accepts_every_benchmark():
+    assert get_args(BenchmarkName) == ("auto", "pairs", *BENCHMARKS)

@@ -16,9 +16,9 @@ def four(subset, number=0):
 
 
 def ties(name, right, wrong):
-    chosen = [f"right {place}" for place in range(right)]
+    chosen = [f"right {index}" for index in range(right)]
     return {"id": name, "prompt": f"Name one, {name}.", "chosen": chosen, "num_correct": right,
-            "rejected": [f"wrong {place}" for place in range(wrong)], "subset": "Ties"}
+            "rejected": [f"wrong {index}" for index in range(wrong)], "subset": "Ties"}
 
 
 TIES = [  # one in which all holds, one where the reference fails, one that is wrong, one whose right answers are equal
