@@ -115,11 +115,12 @@ def add_results(
         )
         for name, score in scores.items() if score["value"] is not None
     ]
-    groups = {key: list(group) for key, group in groupby(card.data.eval_results or [], dataset_key)}
+    header: Any = card.data
+    groups = {key: list(group) for key, group in groupby(header.eval_results or [], dataset_key)}
     if new_results:
         groups[dataset_key(new_results[0])] = new_results
-    card.data.model_name = card.data.model_name or Path(directory).resolve().name
-    card.data.eval_results = [result for group in groups.values() for result in group]
+    header.model_name = header.model_name or Path(directory).resolve().name
+    header.eval_results = [result for group in groups.values() for result in group]
     before, _, rest = card.text.partition(BEGIN)
     section = [BEGIN, "## Evaluation", *map(format_results, groups.values()), END, rest.partition(END)[2].strip()]
     card.text = f"\n{before.strip()}\n\n" + "\n\n".join(section).strip() + "\n"

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from rmkit.core.checks import InputError
-from rmkit.losses import CONTRASTIVE_LOSSES, bradley_terry_loss, simcse_loss, swav_loss
+from rmkit.losses import bradley_terry_loss, simcse_loss, swav_loss
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
 from rmkit.training.config import RewardConfig
 from rmkit.training.contrastive import VARIANTS, ContrastiveObjective
@@ -44,18 +44,6 @@ def test_value_of_a_batch(build_trainer, name, packing):
         beta = {"swav": 0.1, "swav_difference": 0.5}[name]
     assert loss == pytest.approx((preference + beta * term).item(), rel=1e-5)
     assert abs(beta * term.item()) > 1e-3
-
-
-@pytest.mark.parametrize("name, settings", [
-    ("simcse_difference", {"temperature"}), ("swav_difference", {"temperature", "prototypes"}),
-])
-def test_the_loss_is_the_one_that_the_table_has(build_trainer, monkeypatch, name, settings):
-    seen = []
-    monkeypatch.setitem(CONTRASTIVE_LOSSES, name.removesuffix("_difference"),
-                        lambda first, second, **given: seen.append(set(given)) or first.sum())
-    trainer = build_trainer(contrastive=name)
-    trainer.compute_loss(trainer.model.train(), next(iter(trainer.get_train_dataloader())))
-    assert seen == [settings]
 
 
 @pytest.mark.parametrize("packing", [True, False])
@@ -124,10 +112,6 @@ def test_no_dropout_outside_training(tiny_base):
 def test_refuses_settings_that_cannot_be_trained_with_or_are_not_read(tmp_path, settings, match):
     with pytest.raises(InputError, match=match):
         RewardConfig(output_dir=str(tmp_path), use_cpu=True, **settings)
-
-
-def test_takes_a_weight_of_zero(tmp_path):
-    RewardConfig(output_dir=str(tmp_path), use_cpu=True, contrastive="simcse", contrastive_beta=0.0)
 
 
 def test_refuses_one_process_on_several_devices(tmp_path, monkeypatch):
