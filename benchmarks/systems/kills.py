@@ -22,6 +22,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -190,8 +191,8 @@ def measure(job: str, kills: int, world: Path, work: Path, seed: int) -> dict[st
         most = kills if job == "meta_reward" else random.Random(trial_seed).randint(1, KILLS_PER_TRIAL)
         planned = {"kills": min(most, kills - done), "first": done, "seconds": seconds, "seed": trial_seed}
         folder = work / f"trial-{number}"
-        trial = keep(folder.with_suffix(".json"),
-                     lambda folder=folder, planned=planned: run_trial(command, reference, folder, OUTPUTS[job], **planned))
+        run = partial(run_trial, command, reference, folder, OUTPUTS[job], **planned)
+        trial = keep(folder.with_suffix(".json"), run)
         hits.update(trial["hits"])
         if trial["hits"][0] != "finished":  # otherwise nothing was resumed
             ends[trial["end"]] += 1

@@ -5,7 +5,6 @@ import json
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import torch
@@ -103,8 +102,8 @@ class TransformersGenerator(Generator):
         middle = len(batch) // 2
         return self.generate_batch(batch[:middle], sampling) + self.generate_batch(batch[middle:], sampling)
 
-    def sample(self, batch: Sequence[Row], sampling: Sampling, **settings: Any) -> list[GenerationResult]:
-        """The results of one batch; `settings` are further arguments of `model.generate`."""
+    def sample(self, batch: Sequence[Row], sampling: Sampling) -> list[GenerationResult]:
+        """The results of one batch."""
         device = self.model.device
         ids, mask = pad_left([row.prompt for row in batch], device)
         recorder = LogitsRecorder(sampling.top_logprobs)
@@ -121,7 +120,7 @@ class TransformersGenerator(Generator):
             torch.manual_seed(derive_seed(0, "batch", content))
             sequences = self.model.generate(  # type: ignore[operator]
                 input_ids=ids, attention_mask=mask, generation_config=config, tokenizer=self.tokenizer,
-                logits_processor=LogitsProcessorList([recorder]), **settings,
+                logits_processor=LogitsProcessorList([recorder]),
             )
         recorder.finish(sequences)
         return [self.read_sequence(row, ids, sampling, recorder, number) for number, (row, ids)

@@ -1,5 +1,4 @@
-"""The study of the meta-rewarding loop: its arms are configurations that can be planned, and compared within a seed."""
-
+"""The study of the meta-rewarding loop: its arms can be planned, and are compared within a seed."""
 
 import pytest
 
@@ -9,23 +8,23 @@ from rmkit.meta_rewarding.plan import plan_loop
 
 
 @pytest.mark.parametrize("arm", study.ARMS)
-def test_every_arm_can_be_planned(arm, tmp_path):
-    settings = study.read_settings() | study.ARMS[arm]
+@pytest.mark.parametrize("changes, judge_pairs", [({}, [True, True, False, False]), (study.FAST, [True, False])])
+def test_every_arm_can_be_planned(arm, changes, judge_pairs, tmp_path):
+    settings = study.read_settings(changes) | study.ARMS[arm]
     config = MetaRewardConfig(output_dir=str(tmp_path), **settings, drift=study.NO_STOP)
     plan = plan_loop(config)
-    assert ["meta_judge" in steps for steps in plan.iterations] == [arm == "meta", arm == "meta", False, False]
-    assert ["judge_rm" in steps for steps in plan.iterations] == [arm == "reward"] * 4
-    limits = vars(config.drift).values()
-    assert not any(limit.stop for limit in limits)  # a stop would leave later iterations without figures
+    assert ["meta_judge" in steps for steps in plan.iterations] == [arm == "meta" and train for train in judge_pairs]
+    assert ["judge_rm" in steps for steps in plan.iterations] == [arm == "reward"] * len(judge_pairs)
+    assert not any(limit.stop for limit in vars(config.drift).values())  # later iterations would have no figures
 
 
 def test_arms_are_compared_within_a_seed():
     cells = [
-        {arm: [{"win_rate": level + ahead * place, "gold": 9.0, "spearman_language": None} for place in range(3)]
+        {arm: [{"win_rate": level + ahead * index, "gold": 9.0, "spearman_language": None} for index in range(3)]
          for arm, ahead in (("meta", 0.1), ("self", 0.02), ("reward", 0.15))}
         for level in (0.3, 0.5)  # seeds differ by more than arms
     ]
-    figures = study.gather(cells)
+    figures = study.summarise_cells(cells)
     assert figures["by_arm"]["meta"][2]["win_rate"]["mean"] == pytest.approx(0.6)
     assert "spearman_language" not in figures["by_arm"]["meta"][2]
     ahead = figures["ahead"]["meta over self"]
@@ -33,15 +32,9 @@ def test_arms_are_compared_within_a_seed():
     assert figures["ahead"]["reward over meta"]["mean"] == pytest.approx(0.1)
 
 
-def test_changes_reach_into_groups_of_settings():
+def test_changes_reach_into_nested_settings():
     settings = {"iterations": 4, "dpo": {"beta": 0.1, "num_train_epochs": 2}}
-    assert study.change(settings, {"iterations": 2, "dpo": {"num_train_epochs": 1}}) == {
+    assert study.merge(settings, {"iterations": 2, "dpo": {"num_train_epochs": 1}}) == {
         "iterations": 2, "dpo": {"beta": 0.1, "num_train_epochs": 1},
     }
     assert settings["dpo"]["num_train_epochs"] == 2
-
-
-def test_the_miniature_can_be_planned(tmp_path):
-    settings = study.change(study.read_settings(), study.FAST) | {"drift": study.NO_STOP}
-    plan = plan_loop(MetaRewardConfig(output_dir=str(tmp_path), **settings))
-    assert ["meta_judge" in steps for steps in plan.iterations] == [True, False]
