@@ -102,7 +102,7 @@ def iterate(config: IterateConfig) -> Path:
     run_steps({name: step for name, step in setup.items() if name != "sft"})
     find_files(planner.prompts)
     run_steps({"sft": setup["sft"]})
-    rounds = {variant: run_rounds(steps) for variant, steps in variants.items()}
+    rounds: dict[str, Any] = {variant: run_rounds(steps) for variant, steps in variants.items()}
     path = Path(config.output_dir) / ROUNDS
     write_json(path, {"key": ROUNDS, "rounds": rounds})
     print(format_rounds(rounds))
@@ -138,9 +138,8 @@ class IteratePlanner:
                                            output_dir=str(folder))
         if self.config.data == SYNTHETIC:
             files = {"data": "train", "validation": "validation", "test": "test"}
-            steps["read"] = partial(read, ReadConfig(
-                output_dir=self.pairs, **{key: str(folder / f"{split}.jsonl") for key, split in files.items()}
-            ))
+            steps["read"] = make_step(read, ReadConfig, {}, {}, "read", output_dir=self.pairs,
+                                      **{key: str(folder / f"{split}.jsonl") for key, split in files.items()})
         steps["sft"] = partial(sample, self.sft_responses)
         return steps
 

@@ -59,6 +59,7 @@ def synthetic(config: SyntheticConfig) -> Path:
             demonstrations = list(draw_all_demonstrations(config))
             write_jsonl(folder / "demonstrations.jsonl", demonstrations)
             tokenizer = build_tokenizer(f"{row['prompt']} {row['response']}" for row in demonstrations)
+            # Two names, so that neither kind of model changes with the other's settings.
             seed = derive_seed(config.seed, "school" if config.judgments or config.verdicts else "base model")
             model = build_language_model(tokenizer, hidden=config.hidden, layers=config.layers, seed=seed)
             train_language_model(model, tokenizer, demonstrations, folder / BASE_MODEL, seed=seed)

@@ -1,4 +1,4 @@
-"""The meta-rewarding loop: a policy learns from its own judgments, and from judgments of these."""
+"""The meta-rewarding loop: a policy is trained on its own judgments of its responses and of its judgments."""
 
 import importlib
 from typing import Any

@@ -79,7 +79,7 @@ class EftConfig:
     judge_prompt: str = option(help="Prompt that the judgments answer.")
     tokenizer: str | None = option(None, "The judge's tokenizer, to escape its special tokens; null behind a server.")
     instructions: str | None = option(None, "Rows of `rmkit sft` to train on as well.")
-    validation_fraction: float = option(0.25, "Fraction of prompts for validation.")
+    validation_fraction: float = option(0.25, "Fraction of prompts for validation.", ge=0, lt=1)
     allow_ties: bool = option(False, "Keep judgments that score two differently ranked responses equally.")
     max_score_ratio: float = option(
         1.0, "Each score is kept at most this many times as often as the median score.", ge=1

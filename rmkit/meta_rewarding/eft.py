@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rmkit.core.arrays import check_range, finite_array
+from rmkit.core.arrays import finite_array
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.config import as_dict
 from rmkit.core.seeds import derive_seed
@@ -120,7 +120,6 @@ def select_eft_judgments(
     status = reasons.astype("U40")
     if len(prompts) != len(status):
         raise_input_error("prompts", f"one for each of {len(status)} rows of scores", len(prompts), "Pass all of them.")
-    check_range("validation_fraction", validation_fraction, 0, 1)
     excluded = {text.strip() for text in instruction_prompts}
     for index, prompt in enumerate(prompts):
         split = assign_split(prompt, seed=seed, validation_fraction=validation_fraction, test_fraction=0.0)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,7 +42,6 @@ def select_judgments(
     max_length: float | None = None,
     ridge: float = 0.01,
     scores: ArrayLike | None = None,
-    scope: Literal["all", "prompt"] = "all",
 ) -> JudgePairs:
     """The judgments with the highest and the lowest Elo rating for each prompt, after the paper's filters.
 
@@ -64,13 +63,12 @@ def select_judgments(
         max_length: characters; 1100 in the paper's first iteration, 1000 in its second.
         scores: [prompt, judgment], the scores that the judgments gave, NaN if unknown; if passed, a pair must differ
             in them. The paper does not require this.
-        scope: of `position_weights`.
 
     Raises `InputError` for shapes that do not fit, and as the functions named do.
 
     Source: arXiv 2407.19594, Section 2.3; ridge, ties and the order of filters are not in it.
     """
-    weights = position_weights(verdicts, scope=scope)
+    weights = position_weights(verdicts)
     wins = win_matrix(verdicts, weights)
     if wins.ndim != 3:
         raise_input_error(

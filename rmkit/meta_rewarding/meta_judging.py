@@ -83,9 +83,9 @@ def compare_batch(
         sets.append(JudgmentSet(task.prompt, task.responses[0], list(scores)))
         rows.append({"id": task.id, "response": response, "prompt": [dict(message) for message in shown],
                      "judgments": list(scores), "scores": list(scores.values())})
-    compared = [(verdicts, [answer for pair in answers for answer in pair])
-                for verdicts, answers in meta_judge.compare_all(sets)]
-    failures = [answer.reason for _, answers in compared for answer in answers if isinstance(answer, Failed)]
+    compared = meta_judge.compare_all(sets)
+    answers = [[answer for pair in pairs for answer in pair] for _, pairs in compared]
+    failures = [answer.reason for of_prompt in answers for answer in of_prompt if isinstance(answer, Failed)]
     if failures:
         raise_input_error(
             "meta_judge", "an answer to every question",
@@ -95,8 +95,9 @@ def compare_batch(
         **row,
         "verdicts": [[None if np.isnan(verdict) else verdict for verdict in line] for line in verdicts.tolist()],
         "answers": [{"kind": type(answer).__name__.lower(), "order": answer.order, "text": answer.text,
-                     "score": answer.score if isinstance(answer, Judgment) else None} for answer in answers],
-    } for row, (verdicts, answers) in zip(rows, compared, strict=True)]
+                     "score": answer.score if isinstance(answer, Judgment) else None}
+                    for answer in of_prompt if not isinstance(answer, Failed)],
+    } for row, (verdicts, _), of_prompt in zip(rows, compared, answers, strict=True)]
 
 
 def distinct_judgments(judged: JudgedSamples, prompt: int, response: int, limit: int | None) -> dict[str, float]:

@@ -121,8 +121,8 @@ def draw(metrics: Metrics, iterations: Iterations) -> dict[str, Markup]:
 def draw_plot(lines: Mapping[str, Sequence[tuple[int, float, Any]]], label: str, axis: str) -> Figure:
     """A line per name through points (x, y, interval), with intervals as bands."""
     with matplotlib.rc_context(plots.STYLE):
-        figure, axes = plots.open_panel()
-        plots.plot_lines(axes, {name: ([x for x, _, _ in points], [y for _, y, _ in points])
+        figure, axes = plots.new_panel()
+        plots.draw_lines(axes, {name: ([x for x, _, _ in points], [y for _, y, _ in points])
                                 for name, points in lines.items()})
         for index, points in enumerate(lines.values()):
             bands = [(x, *ends) for x, _, ends in points if ends and ends[0] is not None]

@@ -36,7 +36,9 @@ def split_prompts(data: str, output_dir: Path, *, per_iteration: int, iterations
 
 def measure_drift(judgments: Path, meta_judgments: str | None, output_dir: Path, *, scale: Scale) -> DriftMetrics:
     """The drift metrics of a folder of `rmkit judge` and of one of meta-judgments."""
-    inputs = {"judgments": judgments, **({"meta_judgments": meta_judgments} if meta_judgments else {})}
+    inputs: dict[str, str | Path] = {"judgments": judgments}
+    if meta_judgments is not None:
+        inputs["meta_judgments"] = meta_judgments
     with open_stage(output_dir, "drift", {"scale": list(scale)}, inputs) as stage:
         if not stage.done:
             judged = read_judged(judgments)

@@ -1,4 +1,4 @@
-"""What several stages' tests start from: a finished run on tiny synthetic data, pairs to vote on, a scripted model."""
+"""Shared fixtures: a finished run on tiny synthetic data, pairs to vote on, a short training, a scripted judge."""
 
 import contextlib
 import io
@@ -7,7 +7,6 @@ import re
 import pytest
 import yaml
 
-from rmkit.core.config import load_config
 from rmkit.core.seeds import derive_seed
 from rmkit.generation import Completion, Generator
 
@@ -32,24 +31,22 @@ def settings():
 
 @pytest.fixture(scope="session")
 def gold_run(tmp_path_factory):
-    """The folder of a whole run; not to be written to."""
+    """The folder of a finished run; not to be changed."""
     from rmkit.commands.run import RunConfig, run
 
-    place = tmp_path_factory.mktemp("gold run")
-    (place / "run.yaml").write_text(SETTINGS)
+    folder = tmp_path_factory.mktemp("run")
     with contextlib.redirect_stdout(io.StringIO()):
-        run(load_config(RunConfig, place / "run.yaml", ["--output_dir", str(place / "out")]))
-    return place / "out"
+        run(RunConfig(**yaml.safe_load(SETTINGS), output_dir=str(folder)))
+    return folder
 
 
 @pytest.fixture
 def pairs_folder(tiny_pairs, tmp_path):
     folder = tmp_path / "pairs"
     folder.mkdir()
-    planted = [number % 5 == 0 for number in range(len(tiny_pairs))]
-    tiny_pairs.remove_columns(["target", "margin"]).add_column("is_flipped", planted).to_parquet(
-        folder / "train.parquet"
-    )
+    pairs = tiny_pairs.remove_columns(["target", "margin"])
+    pairs = pairs.add_column("is_flipped", [number % 5 == 0 for number in range(len(pairs))])
+    pairs.to_parquet(folder / "train.parquet")
     tiny_pairs.select(range(9)).to_parquet(folder / "validation.parquet")
     return folder
 
@@ -60,9 +57,8 @@ def configure(pairs_folder, tiny_base, tmp_path):
     from rmkit.commands.vote import VoteConfig
 
     def make(**settings):
-        places = {"data": pairs_folder, "model_name_or_path": tiny_base, "output_dir": tmp_path / "votes"}
-        places = {role: str(place) for role, place in places.items()}
-        return VoteConfig(**{**places, "members": 2, "max_length": 128, **settings})
+        paths = {"data": pairs_folder, "model_name_or_path": tiny_base, "output_dir": tmp_path / "votes"}
+        return VoteConfig(**{**paths, "members": 2, "max_length": 128, **settings})
 
     return make
 
@@ -88,7 +84,7 @@ def words(labelled_folder, tiny_base, tmp_path):
 
 
 class Scripted(Generator):
-    """Answers by `script(material by tag, luck in [0, 1))`; `asked`: every question that it was shown."""
+    """Answers by `script(texts by tag, random number in [0, 1))`; `asked`: every prompt that it got."""
 
     name = "script"
 
@@ -98,17 +94,17 @@ class Scripted(Generator):
 
     def complete(self, requests):
         for number, request in enumerate(requests):
-            shown = request.prompt[-1]["content"]
-            self.asked.append(shown)
-            found = re.findall(r"<([\w-]+)>\n(.*?)\n</\1>", shown, re.DOTALL)
-            answer = self.script({tag: text.replace("> ", "") for tag, text in found},
-                                 derive_seed(request.seed, shown) / 2**31)
+            prompt = request.prompt[-1]["content"]
+            self.asked.append(prompt)
+            tagged = re.findall(r"<([\w-]+)>\n(.*?)\n</\1>", prompt, re.DOTALL)
+            answer = self.script({tag: text.replace("> ", "") for tag, text in tagged},
+                                 derive_seed(request.seed, prompt) / 2**31)
             yield number, Completion(answer, "stop", 50, 5) if isinstance(answer, str) else answer
 
 
 @pytest.fixture
 def scripted_judge(monkeypatch):
-    """scripted_judge(script) makes the language model of every judge answer by it; the generator."""
+    """scripted_judge(script) makes every language-model judge answer by the script; returns the generator."""
 
     def make(script):
         generator = Scripted(script)

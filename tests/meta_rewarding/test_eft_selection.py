@@ -97,7 +97,6 @@ def test_the_split_is_by_prompt():
     (lambda: balance_scores([1.0, NAN], seed=0), "scores"),
     (lambda: balance_scores([1.0], seed=0, max_score_ratio=0.5), "max_score_ratio"),
     (lambda: select_eft_judgments([[[1.0], [2.0]]], [[0, 1]], [], instruction_prompts=[], seed=0), "prompts"),
-    (lambda: select(validation_fraction=1.0), "validation_fraction"),
 ])
 def test_invalid_input(call, match):
     with pytest.raises(InputError, match=match):

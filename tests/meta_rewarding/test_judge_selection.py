@@ -31,14 +31,13 @@ def test_the_papers_example():
     assert (selected.chosen[0], selected.rejected[0], selected.skip_reason[0]) == (0, 3, "")
 
 
-def test_position_weights_are_those_of_all_prompts_by_default():
+def test_position_weights_are_those_of_all_prompts():
     """The meta-judge prefers the first position; a win in second position weighs more, over all prompts together."""
     verdicts = np.full((10, 2, 2), NAN)
     verdicts[:, 0, 1] = np.where(np.arange(10) < 7, 1, -1)
-    everything, by_prompt = (select_judgments(verdicts, scope=scope) for scope in ("all", "prompt"))
-    assert everything.weights.first == pytest.approx(0.3) and everything.count() == {"pairs": 10}
-    assert everything.chosen.tolist() == [0] * 7 + [1] * 3
-    assert by_prompt.count() == {"not compared": 10}  # each prompt's only win is in a position that always wins there
+    selected = select_judgments(verdicts)
+    assert selected.weights.first == pytest.approx(0.3) and selected.count() == {"pairs": 10}
+    assert selected.chosen.tolist() == [0] * 7 + [1] * 3
 
 
 def test_the_better_judgment_is_found_despite_position_bias():

@@ -1,4 +1,4 @@
-"""The recipes for several machines, executed on this one, which plays two; Slurm, ssh and pdsh are pretended."""
+"""The recipes for clusters, run with two nodes on this machine; Slurm, ssh and pdsh are stubs."""
 
 import importlib
 import json
@@ -20,9 +20,9 @@ ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "recipes" / "cluster"
 SCRIPTS = sorted([*CLUSTER.glob("*.sh"), *CLUSTER.glob("*.slurm")])
 WEIGHTS = "model.safetensors"
-PATIENCE = 600  # seconds that a script may take
-PRETENDED = {
-    # Runs a step on all nodes at once, and leaves their process numbers for scontrol.
+TIMEOUT = 600  # seconds for a script
+STUBS = {
+    # Runs a step on all nodes at once, and writes their process ids for scontrol.
     "srun": """
         while [[ $1 == --* ]]; do shift; done
         for ((node = 0; node < SLURM_NNODES; node++)); do SLURM_NODEID=$node "$@" & done
@@ -36,7 +36,7 @@ PRETENDED = {
             *) exit 1 ;;
         esac
     """,
-    # Runs a job or the jobs of an array at once, and prints a number; a dependency is then fulfilled.
+    # Runs a job, or all jobs of an array, and prints a job id; so a dependency is fulfilled at once.
     "sbatch": """
         unset SLURM_ARRAY_TASK_ID
         export SLURM_JOB_ID=7
@@ -55,10 +55,10 @@ PRETENDED = {
         echo 7
     """,
     "ssh": "exit 0",
-    # As DeepSpeed calls it: pdsh -S -f FANOUT -w HOSTS COMMAND...; %n is a host's place.
+    # As DeepSpeed calls it: pdsh -S -f FANOUT -w HOSTS COMMAND...; %n is a host's index.
     "pdsh": """
         IFS=, read -ra hosts <<< "$5"
-        for place in "${!hosts[@]}"; do (IFS=' '; command="${*:6}"; bash -c "${command//%n/$place}") & done
+        for index in "${!hosts[@]}"; do (IFS=' '; command="${*:6}"; bash -c "${command//%n/$index}") & done
         for process in $(jobs -p); do wait "$process" || exit; done
     """,
 }
@@ -66,10 +66,10 @@ PRETENDED = {
 
 @pytest.fixture
 def environment(tmp_path):
-    """Variables of a shell on the pretended cluster: two nodes of one process each."""
+    """Environment variables on a cluster of two nodes with one process each."""
     tools = tmp_path / "bin"
     tools.mkdir()
-    for name, script in PRETENDED.items():
+    for name, script in STUBS.items():
         (tools / name).write_text(f"#!/usr/bin/env bash\nset -euo pipefail\n{script}")
         (tools / name).chmod(0o755)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "MASTER_"))}
@@ -105,9 +105,9 @@ def start(environment, folder, *words, **variables):
 
 
 def finish(*processes):
-    """Their output; all must end well."""
+    """The outputs of processes, which must all succeed."""
     try:
-        outputs = [process.communicate(timeout=PATIENCE)[0] for process in processes]
+        outputs = [process.communicate(timeout=TIMEOUT)[0] for process in processes]
     finally:
         for process in processes:
             if process.poll() is None:
@@ -116,46 +116,45 @@ def finish(*processes):
     return outputs
 
 
-def spell(settings, **more):
+def cli_args(settings, **more):
     return [word for key, value in (settings | more).items() for word in (f"--{key}", str(value))]
 
 
 def test_two_machines_train_and_a_preempted_slurm_job_ends_with_the_same_weights(
     environment, hostfile, settings, tmp_path
 ):
-    words = spell(settings, output_dir=tmp_path / "by hand")
-    finish(*(start(environment, tmp_path, CLUSTER / "hostfile.sh", hostfile, *words, NODE_RANK=str(place))
-             for place in (0, 1)))
-    assert read_record(tmp_path / "by hand")["world_size"] == 2
+    words = cli_args(settings, output_dir=tmp_path / "two shells")
+    finish(*(start(environment, tmp_path, CLUSTER / "hostfile.sh", hostfile, *words, NODE_RANK=str(rank))
+             for rank in (0, 1)))
+    assert read_record(tmp_path / "two shells")["world_size"] == 2
 
-    place = tmp_path / "by slurm"
-    words = spell(settings, output_dir=place)
+    folder = tmp_path / "by slurm"
+    words = cli_args(settings, output_dir=folder)
     job = start(environment, tmp_path, "bash", CLUSTER / "train.slurm", *words)
-    until = time.time() + PATIENCE
-    while not list(place.glob("checkpoint-*/complete.json")) and job.poll() is None and time.time() < until:
+    until = time.time() + TIMEOUT
+    while not list(folder.glob("checkpoint-*/complete.json")) and job.poll() is None and time.time() < until:
         time.sleep(0.02)
     job.send_signal(signal.SIGUSR1)
-    output = job.communicate(timeout=PATIENCE)[0]
-    assert job.returncode and (tmp_path / "requeued").exists() and read_record(place) is None, output
+    output = job.communicate(timeout=TIMEOUT)[0]
+    assert job.returncode and (tmp_path / "requeued").exists() and read_record(folder) is None, output
     finish(start(environment, tmp_path, "bash", CLUSTER / "train.slurm", *words))
-    assert read_record(place)["world_size"] == 2
-    assert (place / WEIGHTS).read_bytes() == (tmp_path / "by hand" / WEIGHTS).read_bytes()
+    assert read_record(folder)["world_size"] == 2
+    assert (folder / WEIGHTS).read_bytes() == (tmp_path / "two shells" / WEIGHTS).read_bytes()
 
 
 @pytest.fixture
-def stand_in(tmp_path):
-    """In the working folder, an rmkit that says how it was started; asked to fail, it does so on its second rank."""
+def fake_rmkit(tmp_path):
+    """A package rmkit in the working folder that prints how it was started; with --fail, its second rank fails."""
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR")
     (tmp_path / "rmkit").mkdir()
-    (tmp_path / "rmkit/__init__.py").touch()  # or the installed one, being a whole package, would go before it
+    (tmp_path / "rmkit/__init__.py").touch()  # without it the installed package would take precedence
     (tmp_path / "rmkit/__main__.py").write_text(
         "import os, sys\n"
         f"sys.stdout.write(' '.join(['started', *(os.environ[name] for name in {names}), *sys.argv[1:]]) + '\\n')\n"
         "sys.exit(2 * ('--fail' in sys.argv and os.environ['RANK'] == '1'))\n")
 
 
-def test_hostfile_over_ssh_starts_every_process_of_every_machine(environment, hostfile, stand_in, tmp_path):
-    """What DeepSpeed hands to pdsh is run."""
+def test_hostfile_over_ssh_starts_every_process_of_every_machine(environment, hostfile, fake_rmkit, tmp_path):
     hostfile.write_text(hostfile.read_text().replace("slots=1", "slots=2"))
     [output] = finish(start(environment, tmp_path, CLUSTER / "hostfile.sh", hostfile, "--data", "PAIRS"))
     assert sorted(line for line in output.splitlines() if line.startswith("started")) == [
@@ -164,9 +163,9 @@ def test_hostfile_over_ssh_starts_every_process_of_every_machine(environment, ho
 
 
 @pytest.mark.parametrize("words", [["--data", "PAIRS"], ["--fail"]])
-def test_slurm_job_ends_as_its_processes_do(environment, stand_in, tmp_path, words):
+def test_slurm_job_ends_as_its_processes_do(environment, fake_rmkit, tmp_path, words):
     job = start(environment, tmp_path, "bash", CLUSTER / "train.slurm", *words, SLURM_GPUS_ON_NODE="2")
-    output = job.communicate(timeout=PATIENCE)[0]
+    output = job.communicate(timeout=TIMEOUT)[0]
     assert sorted(line for line in output.splitlines() if line.startswith("started")) == [
         f"started {rank} {rank % 2} 4 localhost train {' '.join(words)}" for rank in range(4)
     ]
@@ -186,12 +185,12 @@ def test_ensemble_of_jobs_is_voted_on_by_the_commands_in_the_header(environment,
     [output] = finish(start(environment, tmp_path, "bash", "-euc", script))
     record = read_record(tmp_path / "votes")
     assert record["members"] == 2 and "vote of 2" in output
-    said = [(tmp_path / f"member-{member}").read_text() for member in (0, 1)]
-    assert ["member 0" in said[0], "member 1" in said[1]] == [True, True]
+    for member in (0, 1):
+        assert f"member {member}" in (tmp_path / f"member-{member}").read_text()
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-def test_script_is_sound(path):
+def test_script_syntax(path):
     subprocess.run(["bash", "-n", path], check=True)
     lines = path.read_text().splitlines()
     assert os.access(path, os.X_OK) and max(map(len, lines)) <= 120

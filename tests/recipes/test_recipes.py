@@ -9,7 +9,7 @@ from rmkit.commands.iterate import IterateConfig, iterate
 from rmkit.commands.judge import JudgeConfig, judge
 from rmkit.commands.run import RunConfig, run
 from rmkit.commands.synthetic import SYNTHETIC
-from rmkit.core.legacy_config import load_config
+from rmkit.core.config import load_config
 from rmkit.core.stage import read_record
 from rmkit.core.yaml import read_yaml
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
@@ -40,14 +40,13 @@ def own_data(tiny_pairs, tmp_path):
     return tmp_path
 
 
+@pytest.mark.parametrize("voters", ["heads", "full"])
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
-def test_run(path, own_data, tiny_base, tmp_path):
+def test_run(path, voters, own_data, tiny_base, tmp_path):
     recipe = read_yaml(path)
-    changes = {"output_dir": str(tmp_path / "out"), "vote.members": 2,
+    changes = {"output_dir": str(tmp_path / "out"), "vote.voters": voters, "vote.members": 2, "vote.heads.epochs": 1,
                "evaluate.n_bootstrap": 20}
-    changes |= {f"{section}.{name}": value for section in ("train",) for name, value in TRAINING.items()}
-    if recipe["vote"]["voters"] == "full":
-        changes |= {f"vote.train.{name}": value for name, value in TRAINING.items()}
+    changes |= {f"{section}.{name}": value for section in ("train", "vote.train") for name, value in TRAINING.items()}
     if recipe["vote"]["folds"]:
         changes["vote.folds"] = 2
     if recipe["data"] == SYNTHETIC:

@@ -1,4 +1,4 @@
-"""What the policy's trainings are killed with."""
+"""A fixture that interrupts a training."""
 
 import pytest
 from transformers import TrainerCallback
@@ -6,7 +6,7 @@ from transformers import TrainerCallback
 
 @pytest.fixture
 def kill_in_step():
-    """kill_in_step(build, step) -> `build`, whose trainer stops at the beginning of a step, as by a signal."""
+    """kill_in_step(build, step) -> `build`, whose trainer stops at the beginning of a step, as if interrupted."""
 
     class Kill(TrainerCallback):
         def __init__(self, step):
@@ -17,11 +17,11 @@ def kill_in_step():
                 raise KeyboardInterrupt
 
     def wrap(build, step):
-        def build_to_die(*args, **settings):
+        def build_interrupted(*args, **settings):
             trainer = build(*args, **settings)
             trainer.add_callback(Kill(step))
             return trainer
 
-        return build_to_die
+        return build_interrupted
 
     return wrap
