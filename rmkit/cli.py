@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import rmkit
 from rmkit.core.checks import InputError, Verbatim, raise_input_error
+from rmkit.core.config import load_config
 from rmkit.core.config_fields import Entry, format_field, import_object, list_entries
 
 
@@ -94,9 +95,7 @@ def dispatch(words: list[str]) -> None:
         print(describe_command(name))
         return
     path, overrides = split_config(rest, file_first=name in FILE_FIRST)
-    from rmkit.core import legacy_config
-
-    config = legacy_config.load_config(import_object(COMMANDS[name].config), path, overrides)
+    config = load_config(import_object(COMMANDS[name].config), path, overrides)
     import_object(COMMANDS[name].function)(config)
 
 

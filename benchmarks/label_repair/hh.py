@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.shared.results import write_results
 from rmkit.commands.run import RunConfig, run
-from rmkit.core.legacy_config import load_config
+from rmkit.core.config import load_config
 from rmkit.core.stage import read_record
 from rmkit.models.tiny import build_language_model, build_tokenizer
 

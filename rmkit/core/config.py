@@ -141,12 +141,6 @@ def build_section(
     """The configuration of section `name`: `shared` keys that `cls` has, then `settings`, then the `fixed` keys."""
     for key in settings.keys() & fixed.keys():
         raise_input_error(f"{name}.{key}", "no value, as it is set already", settings[key], "Remove it.")
-    if not hasattr(cls, "__pydantic_fields__"):
-        from rmkit.core import legacy_config
-
-        known = {item.name for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        passed = {key: value for key, value in shared.items() if key in known}
-        return legacy_config.build_config(cls, {**passed, **settings, **fixed}, name)
     passed = {key: value for key, value in shared.items() if key in config_fields(cls)}
     return build_config(cls, {**passed, **settings, **fixed}, f"{name}.")
 
