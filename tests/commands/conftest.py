@@ -30,7 +30,7 @@ def settings():
 
 
 @pytest.fixture(scope="session")
-def gold_run(tmp_path_factory):
+def synthetic_run(tmp_path_factory):
     """The folder of a finished run; not to be changed."""
     from rmkit.commands.run import RunConfig, run
 

@@ -16,10 +16,10 @@ pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarni
 
 
 @pytest.fixture
-def configure(gold_run, tmp_path):
+def configure(synthetic_run, tmp_path):
     def make(**settings):
-        settings = {"data": str(gold_run / "pairs"), "output_dir": str(tmp_path / "out"), "max_length": 256,
-                    "models": {"plain": str(gold_run / "plain")}, "n_bootstrap": 20, **settings}
+        settings = {"data": str(synthetic_run / "pairs"), "output_dir": str(tmp_path / "out"), "max_length": 256,
+                    "models": {"plain": str(synthetic_run / "plain")}, "n_bootstrap": 20, **settings}
         return EvaluateConfig(**settings)
 
     return make
@@ -33,13 +33,13 @@ def check_finite(value):
     return not isinstance(value, float) or np.isfinite(value)
 
 
-def test_metrics_follow_from_the_written_rewards(gold_run):
-    folder = gold_run / "evaluation"
+def test_metrics_follow_from_the_written_rewards(synthetic_run):
+    folder = synthetic_run / "evaluation"
     metrics = json.loads((folder / "metrics.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert set(metrics) == {"plain", "robust"} and check_finite(metrics)
     record = read_record(folder)
     assert record["metrics"] == metrics
-    pairs = load_split(gold_run / "pairs", "test")
+    pairs = load_split(synthetic_run / "pairs", "test")
     correct = {}
     for name, values in metrics.items():
         rewards = load_split(folder / f"{name}.parquet", "test", ("id", "rewards_chosen", "rewards_rejected"))
@@ -56,23 +56,23 @@ def test_metrics_follow_from_the_written_rewards(gold_run):
     assert (comparison["better"], comparison["worse"]) == (np.sum(better > 0), np.sum(better < 0))
 
 
-def test_votes_are_joined_by_id(configure, gold_run, tmp_path):
+def test_votes_are_joined_by_id(configure, synthetic_run, tmp_path):
     votes = tmp_path / "votes"
     votes.mkdir()
-    rows = load_split(gold_run / "votes", "test").to_list()
+    rows = load_split(synthetic_run / "votes", "test").to_list()
     Dataset.from_list(rows[::-1] + [{**rows[0], "id": "of another set"}]).to_parquet(votes / "test.parquet")
     metrics = read_record(evaluate(configure(votes=str(votes))))["metrics"]["plain"]
-    assert metrics["by_strength"] == read_record(gold_run / "evaluation")["metrics"]["plain"]["by_strength"]
+    assert metrics["by_strength"] == read_record(synthetic_run / "evaluation")["metrics"]["plain"]["by_strength"]
     Dataset.from_list(rows[1:]).to_parquet(votes / "test.parquet")
     with pytest.raises(InputError, match=f"a vote on every pair, got none on 1, the first {rows[0]['id']}"):
         evaluate(configure(votes=str(votes), output_dir=str(tmp_path / "other")))
 
 
-def test_repaired_pairs_are_refused(configure, gold_run, tmp_path):
+def test_repaired_pairs_are_refused(configure, synthetic_run, tmp_path):
     folder = evaluate(configure(split="validation"))
     before = (folder / "metrics.json").read_bytes()
     with pytest.raises(InputError, match="unrepaired pairs, got repaired ones"):
-        evaluate(configure(data=str(gold_run / "repaired"), split="train"))
+        evaluate(configure(data=str(synthetic_run / "repaired"), split="train"))
     assert (folder / "metrics.json").read_bytes() == before and read_record(folder)
 
 
@@ -86,8 +86,8 @@ def test_a_finished_evaluation_prints_its_table_again(configure, capsys):
     assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == times
 
 
-def test_a_models_folder_cannot_be_the_output(configure, gold_run, tmp_path):
-    shutil.copytree(gold_run / "plain", tmp_path / "model")
+def test_a_models_folder_cannot_be_the_output(configure, synthetic_run, tmp_path):
+    shutil.copytree(synthetic_run / "plain", tmp_path / "model")
     with pytest.raises(InputError, match="a folder apart from models.plain"):
         evaluate(configure(models={"plain": str(tmp_path / "model")}, output_dir=str(tmp_path / "model")))
     assert (tmp_path / "model/model.safetensors").exists()

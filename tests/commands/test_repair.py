@@ -25,8 +25,8 @@ CHOICE = {"recipes": ["flip", "drop", "margin"], "fractions": [0.1, 0.3]}
 
 
 @pytest.fixture(scope="module")
-def votes(gold_run):
-    return gold_run / "votes"
+def votes(synthetic_run):
+    return synthetic_run / "votes"
 
 
 @pytest.fixture
@@ -151,17 +151,17 @@ def test_settings_are_checked_before_anything_starts(settings, match):
         RepairConfig(votes="votes", output_dir="out", **settings)
 
 
-def test_what_is_not_a_votes_folder_is_refused_and_nothing_is_made(run, gold_run, tmp_path):
+def test_what_is_not_a_votes_folder_is_refused_and_nothing_is_made(run, synthetic_run, tmp_path):
     with pytest.raises(InputError, match="the columns .*strength_mean, got none named strength_mean"):
-        run(folder=gold_run / "pairs")
+        run(folder=synthetic_run / "pairs")
     assert not (tmp_path / "out").exists()
 
 
-def test_trl_trains_on_it_as_it_stands_and_its_loss_has_the_margin(run, gold_run, tmp_path):
+def test_trl_trains_on_it_as_it_stands_and_its_loss_has_the_margin(run, synthetic_run, tmp_path):
     from trl import RewardConfig, RewardTrainer
 
     folder = run(recipe="flip+margin", fraction=0.2, strength_scale=5.0)
-    base = str(gold_run / "synthetic/base_model")
+    base = str(synthetic_run / "synthetic/base_model")
     tokenizer = AutoTokenizer.from_pretrained(base)
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)

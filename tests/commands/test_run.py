@@ -25,14 +25,14 @@ def list_times(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_finished_run_has_every_step_and_its_report(gold_run):
-    records = {step: read_record(gold_run / step) for step in STEPS}
+def test_a_finished_run_has_every_step_and_its_report(synthetic_run):
+    records = {step: read_record(synthetic_run / step) for step in STEPS}
     assert all(records.values())
     assert {records[step]["config"].get("max_length", 256) for step in STEPS} == {256}
     assert records["robust"]["inputs"]["data"] == records["repaired"]["key"]
     assert records["plain"]["inputs"]["data"] == records["pairs"]["key"]
     assert records["pairs"]["n_flipped"] == 36
-    page = (gold_run / "report/report.html").read_text()
+    page = (synthetic_run / "report/report.html").read_text()
     for model in ("plain", "robust"):
         assert f"{100 * records['evaluation']['metrics'][model]['accuracy']:.1f}" in page
 
@@ -50,7 +50,7 @@ def test_a_second_run_repeats_only_what_depends_on_a_changed_key(settings, tmp_p
     assert read_record(tmp_path / "repaired")["recipe"] == "smooth"
 
 
-def test_a_run_killed_at_any_moment_continues_to_the_same_results(gold_run, settings, tmp_path):
+def test_a_run_killed_at_any_moment_continues_to_the_same_results(synthetic_run, settings, tmp_path):
     folder = tmp_path / "out"
     (tmp_path / "run.yaml").write_text(yaml.safe_dump({**settings, "output_dir": str(folder)}))
     for file in ("synthetic/stage.unfinished.json", "votes/stage.unfinished.json", "plain/checkpoint-*/complete.json"):
@@ -65,11 +65,11 @@ def test_a_run_killed_at_any_moment_continues_to_the_same_results(gold_run, sett
     run(RunConfig(**settings, output_dir=str(folder)))
     for model in ("plain", "robust"):
         expected, actual = (safetensors.torch.load_file(place / model / "model.safetensors")
-                            for place in (gold_run, folder))
+                            for place in (synthetic_run, folder))
         assert expected.keys() == actual.keys()
         assert all(torch.equal(expected[name], actual[name]) for name in expected)
     for step, name in (("evaluation", "metrics"), ("repaired", "actions")):
-        assert read_record(folder / step)[name] == read_record(gold_run / step)[name]
+        assert read_record(folder / step)[name] == read_record(synthetic_run / step)[name]
 
 
 @pytest.mark.parametrize("settings, match", [

@@ -21,6 +21,7 @@ from rmkit.core.checks import InputError
 from rmkit.core.config import load_config
 from rmkit.core.stage import read_record
 from rmkit.data.synthetic.dataset import draw_prompts
+from rmkit.evaluation import policy_metrics
 
 pytestmark = pytest.mark.filterwarnings(
     r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
@@ -56,10 +57,11 @@ def test_a_run_killed_after_every_step_ends_as_one_that_is_not(make, monkeypatch
     killed: list[str] = []
 
     def kill_once(function):
-        def step(settings):
-            result = function(settings)
-            if settings.output_dir not in killed:  # the step is finished, nothing after it has begun
-                killed.append(settings.output_dir)
+        def step(*args, **settings):
+            result = function(*args, **settings)
+            folder = settings.get("output_dir") or args[0].output_dir
+            if folder not in killed:  # the step is finished, nothing after it has begun
+                killed.append(folder)
                 raise KeyboardInterrupt
             return result
 
@@ -68,7 +70,7 @@ def test_a_run_killed_after_every_step_ends_as_one_that_is_not(make, monkeypatch
     with monkeypatch.context() as patch:
         for name in ("sample", "train", "rl"):
             patch.setattr(module, name, kill_once(getattr(module, name)))
-        patch.setattr("rmkit.evaluation.policy_metrics.measure_policy", kill_once(measure_policy()))
+        patch.setattr(policy_metrics, "measure_policy", kill_once(policy_metrics.measure_policy))
         kills = 0
         while True:
             try:
@@ -92,12 +94,6 @@ def test_a_run_killed_after_every_step_ends_as_one_that_is_not(make, monkeypatch
     assert policy["reward_scale"] == rounds["metarm"][2]["spread_before"]
     assert read_record(folder.parent / "round-1/reward_model")["meta_data"]["rows_in"] == 4
     assert "meta_data" not in read_record(tmp_path / "out/plain/reward_model")
-
-
-def measure_policy():
-    from rmkit.evaluation import policy_metrics
-
-    return policy_metrics.measure_policy
 
 
 @pytest.mark.parametrize("settings, match", [
@@ -134,7 +130,8 @@ def test_prompts_and_settings_of_all_steps(make, tmp_path):
     assert planner.prompts == "others.jsonl" and planner.evaluation_prompts.endswith("evaluation.jsonl")
     rounds = planner.plan_variant("metarm")
     steps = [planner.plan_setup()["sft"], *(step for steps in rounds for step in steps.values())]
-    assert len(steps) == 1 + 2 * 6 and all(step.args[0].trust_remote_code for step in steps)
+    assert len(steps) == 1 + 2 * 6
+    assert all(step.keywords.get("trust_remote_code") or step.args[0].trust_remote_code for step in steps)
     file = tmp_path / "pairs.parquet"
     file.touch()
     assert IteratePlanner(make(data=str(file), evaluation_prompts="p.jsonl")).prompts == str(file)
@@ -156,7 +153,7 @@ def test_rewards_are_scaled_by_their_spread_or_by_the_users_scale(make, monkeypa
     scales = []
     for name in ("sample", "train"):
         monkeypatch.setattr(module, name, lambda config: None)
-    monkeypatch.setattr("rmkit.evaluation.policy_metrics.measure_policy", lambda config: {"spread": 4.0})
+    monkeypatch.setattr(policy_metrics, "measure_policy", lambda *_, **__: {"spread": 4.0})
     monkeypatch.setattr(module, "rl", lambda config: scales.append(config.reward_scale))
     settings = {} if scaled else {"rl.reward_scale": 3.0}
     config = make(scale_rewards=scaled, variants=["plain"], **settings)
