@@ -71,28 +71,27 @@ def compare_policies(stage: Stage, config: CompareConfig, samples: Any, spec: An
     from rmkit.evaluation.policies import evaluate_policies
     from rmkit.evaluation.policy_samples import build_comparisons, pairwise_rows, pointwise_rows, score_preferences
     from rmkit.judges.metrics import average, to_verdicts
-    from rmkit.judges.results import aggregate_scores
     from rmkit.judges.runner import run_judge
     from rmkit.metrics import position_bias
 
     baseline = config.baseline or samples.policies[0]
     only = samples.policies.index(baseline) if config.matches == "baseline" else None
     rows = pointwise_rows(samples) if spec.responses == 1 else pairwise_rows(samples, only)
-    answers = run_judge(rows, stage.directory, spec, build, batch_size=config.batch_size, seed=config.seed,
-                        allow_failures=config.allow_failures, trust_remote_code=config.trust_remote_code).answers
+    results = run_judge(rows, stage.directory, spec, build, batch_size=config.batch_size, seed=config.seed,
+                        allow_failures=config.allow_failures, trust_remote_code=config.trust_remote_code)
+    answers = results.answers
     report: dict[str, Any] = {
         "baseline": baseline, "questions": len(samples.names), "left_out": samples.left_out,
         "answers": answers.counts() | {"prompt_tokens": answers.prompt_tokens, "answer_tokens": answers.answer_tokens},
     }
     bootstrap = {"seed": config.seed, "n_bootstrap": config.n_bootstrap}
     if spec.responses == 2:
-        verdicts = to_verdicts(average(answers.scores.reshape(len(answers.scores), 2, -1), (2,)))
+        verdicts = to_verdicts(average(results.preferences, (2,)))
         preferences = (verdicts + 1) / 2
         report["position"] = position_bias(verdicts[:, 0], -verdicts[:, 1])._asdict()
     else:
-        scores = aggregate_scores(answers, spec)
-        preferences = score_preferences(samples, only, scores)
-        report["grades"] = samples.mean_score_by_turn(scores, **bootstrap)
+        preferences = score_preferences(samples, only, results.task_scores)
+        report["grades"] = samples.mean_score_by_turn(results.task_scores, **bootstrap)
     comparisons = build_comparisons(samples, only, preferences)
     report["policies"] = evaluate_policies(comparisons, samples.policies, baseline=baseline, **bootstrap)
     return report

@@ -42,8 +42,8 @@ def section(
 ) -> Any:
     """A `dict[str, Any]` of settings of the configuration "module:Class"; the owner sets the `fixed` ones itself.
 
-    "module:REGISTRY" may name a mapping instead, kind -> entry with the configuration as its `config`; the key `kind`
-    of the settings then says which one they are of. `optional`: the default is None instead of no settings.
+    "module:REGISTRY" may name a mapping instead, kind -> configuration; the key `kind` of the settings then says which
+    one they are of. `optional`: the default is None instead of no settings.
     """
     extra: dict[str, Any] = {"section": config, "fixed": list(fixed), "advanced": advanced}
     factory: Any = types.NoneType if optional else dict

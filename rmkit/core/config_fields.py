@@ -54,7 +54,7 @@ def inner_classes(field: FieldInfo) -> dict[str, type]:
     reference = get_extra(field, "section", None)
     target = import_object(reference) if reference else nested_class(field)
     if isinstance(target, Mapping):
-        return {kind: entry.config for kind, entry in target.items()}
+        return dict(target)
     return {"": target} if hasattr(target, "__pydantic_fields__") else {}
 
 

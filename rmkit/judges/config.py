@@ -1,13 +1,13 @@
-"""The registry of judges: the settings of each kind, and the module that builds it.
+"""The registry of judges: the settings of each kind.
 
-A new judge takes its own module with `judge_spec(settings)` and `build_judge(settings, ...)`, see `load_judge`, its
-settings class and its line in `JUDGES`. This module imports neither torch nor numpy, so that `--help` is fast.
+A new judge is a settings class in `JUDGES` whose `module` has `judge_spec(settings)` and `build_judge(settings, ...)`,
+see `load_judge`. This module imports neither torch nor numpy, so that `--help` is fast.
 """
 
 import importlib
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.config import as_dict, build_config, configuration, option
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 class LLMJudgeConfig:
     """A language model that scores single responses or, with `prompt: pairwise`, compares two in both orders."""
 
+    module: ClassVar[str] = "rmkit.judges.language_model"
     kind: Literal["llm"] = option("llm", "Kind of judge.")
     model_name_or_path: str = option(help="Folder or hub name of the model, or its name on the server at base_url.")
     prompt: Literal["additive_5", "scale_100", "synthetic", "pairwise"] = option(
@@ -59,6 +60,7 @@ class LLMJudgeConfig:
 class RewardModelJudgeConfig:
     """Reward models as an ensemble; rewards are standardised per member and mapped to the scale by a sigmoid."""
 
+    module: ClassVar[str] = "rmkit.judges.reward_model"
     kind: Literal["reward_model"] = option("reward_model", "Kind of judge.")
     models: dict[str, str] = option(help="Reward models, name -> folder or hub name.", min_length=1)
     score_min: float = option(0.0, "Lowest score of the scale.")
@@ -78,34 +80,24 @@ class RewardModelJudgeConfig:
 class GoldJudgeConfig:
     """The gold reward of the synthetic data, on rows that have its column `request`."""
 
+    module: ClassVar[str] = "rmkit.judges.gold"
     kind: Literal["gold"] = option("gold", "Kind of judge.")
 
 
-class JudgeKind(NamedTuple):
-    """The settings class of a kind of judge, and the module with its `judge_spec` and `build_judge`."""
-
-    config: type
-    module: str
+JUDGES: dict[str, type] = {"llm": LLMJudgeConfig, "reward_model": RewardModelJudgeConfig, "gold": GoldJudgeConfig}
 
 
-JUDGES = {
-    "llm": JudgeKind(LLMJudgeConfig, "rmkit.judges.language_model"),
-    "reward_model": JudgeKind(RewardModelJudgeConfig, "rmkit.judges.reward_model"),
-    "gold": JudgeKind(GoldJudgeConfig, "rmkit.judges.gold"),
-}
-
-
-def parse_judge(judge: Mapping[str, Any]) -> tuple[JudgeKind, Any]:
-    """The kind and the checked settings of a judge that is given as {kind: ..., settings}."""
+def parse_judge(judge: Mapping[str, Any]) -> Any:
+    """The checked settings of a judge that is given as {kind: ..., settings}."""
     kind = judge.get("kind")
     if kind not in JUDGES:
         raise_input_error("judge.kind", f"one of {', '.join(JUDGES)}", kind or Verbatim("none"), "Name the judge.")
-    return JUDGES[kind], build_config(JUDGES[kind].config, judge, "judge.")
+    return build_config(JUDGES[kind], judge, "judge.")
 
 
 def resolve_judge(judge: Mapping[str, Any]) -> dict[str, Any]:
     """The same judge with all its settings, checked."""
-    return as_dict(parse_judge(judge)[1])
+    return as_dict(parse_judge(judge))
 
 
 def load_judge(judge: Mapping[str, Any]) -> tuple["JudgeSpec", Callable[..., "Judge"]]:
@@ -114,6 +106,6 @@ def load_judge(judge: Mapping[str, Any]) -> tuple["JudgeSpec", Callable[..., "Ju
     The function takes `seed`, `folder` (for its files), `trust_remote_code` and `reference` (tasks of one response,
     on which a reward model's scale is fitted).
     """
-    kind, settings = parse_judge(judge)
-    module = importlib.import_module(kind.module)
+    settings = parse_judge(judge)
+    module = importlib.import_module(settings.module)
     return module.judge_spec(settings), partial(module.build_judge, settings)

@@ -1,6 +1,7 @@
 """Language models as judges: they see a response, or two in both orders, and write a judgment."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,18 +60,19 @@ class JudgeSampler:
         if self.samples < 1:
             raise_input_error("samples", "at least 1", self.samples, "Meta-Rewarding takes 11.")
 
-    def query(self, conversations: Sequence[tuple[Messages, Order]], prompt: JudgePrompt) -> list[list[JudgeAnswer]]:
-        """The answers to rendered conversations of one prompt, [conversation][sample]."""
+    def query(self, conversations: Sequence[Sequence[Messages]], prompt: JudgePrompt) -> list[list[JudgeAnswer]]:
+        """The answers [task][order * sample] to conversations of one prompt, [task][order]."""
         sampling = self.sampling
         if self.score_from == "logprobs":
             sampling = dataclasses.replace(sampling, top_logprobs=TOP_LOGPROBS)
-        results = self.generator.generate(
-            [messages for messages, _ in conversations],
+        results = iter(self.generator.generate(
+            list(itertools.chain(*conversations)),
             samples=self.samples, sampling=sampling, seed=self.seed, cache=self.cache,
-        )
+        ))
         return [
-            [self.parse(result, prompt, order, sample) for sample, result in enumerate(samples)]
-            for (_, order), samples in zip(conversations, results, strict=True)
+            [self.parse(result, prompt, order, sample)
+             for order, _ in zip(ORDERS, task, strict=False) for sample, result in enumerate(next(results))]
+            for task in conversations
         ]
 
     def parse(self, result: GenerationResult, prompt: JudgePrompt, order: Order, sample: int) -> JudgeAnswer:
@@ -105,10 +107,10 @@ class LanguageModelJudge:
     def judge(self, tasks: Sequence[JudgeTask]) -> list[list[JudgeAnswer]]:
         """The answers to each task, [task][order * sample]."""
         check_tasks(tasks, self.responses)
-        orders = ORDERS[:self.responses]
-        conversations = [(render_task(self.prompt, task, order, self.sampler.special_tokens), order)
-                         for task in tasks for order in orders]
-        return merge_orders(self.sampler.query(conversations, self.prompt), len(orders))
+        tokens = self.sampler.special_tokens
+        return self.sampler.query([
+            [render_task(self.prompt, task, order, tokens) for order in ORDERS[:self.responses]] for task in tasks
+        ], self.prompt)
 
 
 def render_task(prompt: JudgePrompt, task: JudgeTask, order: Order, special_tokens: Sequence[str]) -> Messages:
@@ -122,11 +124,6 @@ def render_task(prompt: JudgePrompt, task: JudgeTask, order: Order, special_toke
 def by_slot(quoted: Sequence[str], order: Order) -> dict[str, str]:
     """Quoted texts by the slot of the template that they fill."""
     return dict(zip(("first", "second"), quoted if order == "original" else quoted[::-1], strict=False))
-
-
-def merge_orders(answers: Sequence[list[JudgeAnswer]], orders: int) -> list[list[JudgeAnswer]]:
-    """Answers [task * order][sample] as [task][order * sample]."""
-    return [sum(answers[start:start + orders], []) for start in range(0, len(answers), orders)]
 
 
 def judge_spec(settings: LLMJudgeConfig) -> JudgeSpec:

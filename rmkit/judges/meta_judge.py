@@ -13,23 +13,14 @@ from scipy.special import expit, log_expit
 from rmkit.core.arrays import finite_array, same_shape
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.judges.base import ORDERS, PREFERENCE, JudgeAnswer, Judgment, Messages, Order
-from rmkit.judges.language_model import JudgeSampler, by_slot, merge_orders
+from rmkit.judges.language_model import JudgeSampler, by_slot
 from rmkit.judges.prompts import META_JUDGE_PROMPTS
 from rmkit.judges.sanitize import quote, quote_messages
 
 
 @dataclass(frozen=True)
-class JudgmentPair:
-    """Two judgments, as text, of one response to one prompt."""
-
-    prompt: Messages
-    response: Messages
-    judgments: tuple[str, str]
-
-
-@dataclass(frozen=True)
 class JudgmentSet:
-    """All judgments, as text, of one response to one prompt."""
+    """Judgments, as text, of one response to one prompt."""
 
     prompt: Messages
     response: Messages
@@ -51,41 +42,38 @@ class MetaJudge:
         self.sampler = sampler
         self.prompt = META_JUDGE_PROMPTS[prompt]
 
-    def compare(self, pairs: Sequence[JudgmentPair]) -> list[list[JudgeAnswer]]:
-        """The answers on each pair, [pair][order * sample]; scores are the preference for its first judgment."""
-        conversations = [(self.render(pair, order), order) for pair in pairs for order in ORDERS]
-        return merge_orders(self.sampler.query(conversations, self.prompt), len(ORDERS))
-
-    def render(self, pair: JudgmentPair, order: Order) -> Messages:
-        """The conversation that the meta-judge continues on a pair."""
-        tokens = self.sampler.special_tokens
-        return self.prompt.render(
-            request=quote_messages(pair.prompt, tokens),
-            response=quote_messages(pair.response, tokens),
-            **by_slot([quote(judgment, tokens) for judgment in pair.judgments], order),
-        )
-
-    def compare_all(self, sets: Sequence[JudgmentSet]) -> list[tuple[NDArray[np.float64], list[list[JudgeAnswer]]]]:
+    def compare(self, sets: Sequence[JudgmentSet]) -> list[tuple[NDArray[np.float64], list[list[JudgeAnswer]]]]:
         """Compare every two judgments of each set in both orders: verdicts [judgment, judgment] and answers by set.
 
         Entry [m, n] is the verdict of the comparison in which m was shown first: 1 where m won, -1 where n did, 0 for a
         tie, NaN without a parsed answer and on the diagonal. With several samples, the sign of their mean. The answers
-        are those on the pairs (0, 1), (0, 2), ..., as `compare` returns them.
+        are [pair][order * sample], of the pairs (0, 1), (0, 2), ...; scores are the preference for the pair's first.
         """
-        indices = [list(itertools.combinations(range(len(each.judgments)), 2)) for each in sets]
-        answers = iter(self.compare([
-            JudgmentPair(each.prompt, each.response, (each.judgments[m], each.judgments[n]))
-            for each, pairs in zip(sets, indices, strict=True) for m, n in pairs
-        ]))
+        answers = iter(self.sampler.query(
+            [[self.render(each, pair, order) for order in ORDERS]
+             for each in sets for pair in itertools.combinations(each.judgments, 2)],
+            self.prompt,
+        ))
         compared = []
-        for each, pairs in zip(sets, indices, strict=True):
-            verdicts = np.full((len(each.judgments), len(each.judgments)), math.nan)
-            answers_of_set = [next(answers) for _ in pairs]
-            for (m, n), answers_of_pair in zip(pairs, answers_of_set, strict=True):
-                verdicts[m, n] = mean_verdict(answers_of_pair, "original")
-                verdicts[n, m] = -mean_verdict(answers_of_pair, "swapped")
+        for each in sets:
+            count = len(each.judgments)
+            verdicts = np.full((count, count), math.nan)
+            answers_of_set = []
+            for m, n in itertools.combinations(range(count), 2):
+                answers_of_set.append(next(answers))
+                verdicts[m, n] = mean_verdict(answers_of_set[-1], "original")
+                verdicts[n, m] = -mean_verdict(answers_of_set[-1], "swapped")
             compared.append((verdicts, answers_of_set))
         return compared
+
+    def render(self, judged: JudgmentSet, pair: Sequence[str], order: Order) -> Messages:
+        """The conversation that the meta-judge continues on two judgments of a set."""
+        tokens = self.sampler.special_tokens
+        return self.prompt.render(
+            request=quote_messages(judged.prompt, tokens),
+            response=quote_messages(judged.response, tokens),
+            **by_slot([quote(judgment, tokens) for judgment in pair], order),
+        )
 
 
 def mean_verdict(answers: Iterable[JudgeAnswer], order: Order) -> float:

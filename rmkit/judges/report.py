@@ -1,21 +1,18 @@
 """Writes a judge's answers, and its report: agreement with labels, biases, ties, missing answers and cost."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
-from numpy.typing import NDArray
 
-from rmkit.core.stage import PARTIAL_SUFFIX
-from rmkit.judges.base import ORDERS, JudgeAnswer, JudgeSpec, Judgment
+from rmkit.judges.base import ORDERS, JudgeAnswer, JudgeSpec
 from rmkit.judges.meta_judge import compare_ensemble_members
 from rmkit.judges.metrics import evaluate_judge, scores_to_preferences, to_verdicts
 from rmkit.judges.results import PairwiseResults
-from rmkit.judges.reward_model import ensemble_score
 from rmkit.metrics import agreement, bradley_terry, wins_from_verdicts
 
 JUDGMENTS = "judgments.parquet"
@@ -25,46 +22,25 @@ COLUMNS = pyarrow.schema([
     ("text", pyarrow.string()), ("reason", pyarrow.string()), ("prompt_tokens", pyarrow.int64()),
     ("answer_tokens", pyarrow.int64()),
 ])
-ENSEMBLE = pyarrow.schema([
-    ("task", pyarrow.string()), ("mean", pyarrow.float64()), ("spread", pyarrow.float64()),
-    ("conservative", pyarrow.float64()),
-])
 BATCH_SIZE = 1000  # rows that are held in memory
 RIDGE = 0.01
 
-Answers = Iterable[tuple[str, list[JudgeAnswer]]]  # by task id
 
-
-def write_judgments(answers: Answers, path: Path, spec: JudgeSpec) -> None:
-    """Every answer as a row of a Parquet file."""
+def write_judgments(answers: Iterable[tuple[str, list[JudgeAnswer]]], path: Path, spec: JudgeSpec) -> None:
+    """Write every answer, given by task id, as a row of a Parquet file."""
     samples = spec.answers // spec.responses
-    write_rows((
-        {"task": task, "kind": type(answer).__name__.lower(), "sample": index % samples,
-         "order": ORDERS[index // samples], **vars(answer)}
-        for task, answers_of_task in answers for index, answer in enumerate(answers_of_task)
-    ), COLUMNS, path)
-
-
-def write_ensemble(answers: Answers, path: Path, std_penalty: float) -> None:
-    """The `ensemble_score` of each response as a row of a Parquet file."""
-    write_rows(ensemble_rows(answers, std_penalty), ENSEMBLE, path)
-
-
-def ensemble_rows(answers: Answers, std_penalty: float) -> Iterator[dict[str, Any]]:
-    """Each response's mean, spread and conservative score."""
-    for task, answers_of_task in answers:
-        scores = [[answer.score] for answer in answers_of_task if isinstance(answer, Judgment)]
-        ensemble = ensemble_score(scores, std_penalty=std_penalty)._asdict()
-        yield {"task": task, **{name: float(value[0]) for name, value in ensemble.items()}}
-
-
-def write_rows(rows: Iterator[dict[str, Any]], columns: pyarrow.Schema, path: Path) -> None:
-    """Rows as a Parquet file, renamed once it is complete."""
-    partial = path.with_name(path.name + PARTIAL_SUFFIX)
-    with pyarrow.parquet.ParquetWriter(partial, columns) as file:
+    rows = ({"task": task, "kind": type(answer).__name__.lower(), "sample": index % samples,
+             "order": ORDERS[index // samples], **vars(answer)}
+            for task, answers_of_task in answers for index, answer in enumerate(answers_of_task))
+    with pyarrow.parquet.ParquetWriter(path, COLUMNS) as file:
         while batch := list(itertools.islice(rows, BATCH_SIZE)):
-            file.write_table(pyarrow.Table.from_pylist(batch, columns))
-    partial.replace(path)
+            file.write_table(pyarrow.Table.from_pylist(batch, COLUMNS))
+
+
+def write_ensemble(results: PairwiseResults, path: Path) -> None:
+    """Write the `ensemble_score` of each response as a row of a Parquet file."""
+    table = pyarrow.table({"task": results.answers.tasks, **results.ensemble._asdict()})
+    pyarrow.parquet.write_table(table, path)
 
 
 def build_report(results: PairwiseResults, *, seed: int, n_bootstrap: int) -> dict[str, Any]:
@@ -76,7 +52,7 @@ def build_report(results: PairwiseResults, *, seed: int, n_bootstrap: int) -> di
     and by the other members' preferences.
     """
     spec, answers, pairs = results.spec, results.answers, len(results.tasks)
-    scored = spec.responses == 1 and not spec.members
+    scored = spec.responses == 1 and not spec.members  # by a language model or the gold reward
     report: dict[str, Any] = {"pairs": 0} if not pairs else evaluate_judge(
         results.preferences, results.labels, prompts=results.prompts, lengths=results.lengths,
         scores=results.scores if scored else None, top=spec.scale.high if scored else None,
@@ -92,30 +68,22 @@ def build_report(results: PairwiseResults, *, seed: int, n_bootstrap: int) -> di
 
 def report_ensemble(results: PairwiseResults) -> dict[str, Any]:
     """Agreement and ratings of the members of an ensemble, and of its conservative score."""
-    names, scores = results.spec.members, results.scores
-    conservative = ensemble_score(
-        scores.reshape(-1, len(names)).T, std_penalty=results.spec.std_penalty
-    ).conservative
-    verdicts = to_verdicts(scores_to_preferences(conservative.reshape(-1, 2, 1)))[:, 0, 0]
+    names = results.spec.members
+    conservative = results.ensemble.conservative[results.tasks]
+    verdicts = to_verdicts(scores_to_preferences(conservative[:, :, None]))[:, 0, 0]
     report: dict[str, Any] = {
         "conservative": agreement(verdicts, results.labels)._asdict(),
         "members": {name: agreement(signs, results.labels)._asdict()
                     for name, signs in zip(names, np.sign(results.gaps).T, strict=True)},
     }
-    chosen, rejected = scores.transpose(1, 2, 0)
-    if len(names) >= 2:
-        verdicts = compare_ensemble_members(chosen, rejected, rule="label")
-        report["rated_by_labels"] = rate_members(names, verdicts)
-    if len(names) >= 3:
-        verdicts = compare_ensemble_members(chosen, rejected, rule="leave_two_out")
-        report["rated_by_the_others"] = rate_members(names, verdicts)
+    chosen, rejected = results.scores.transpose(1, 2, 0)
+    rules: tuple[tuple[Literal["label", "leave_two_out"], str, int], ...] = (
+        ("label", "rated_by_labels", 2), ("leave_two_out", "rated_by_the_others", 3))
+    for rule, key, min_members in rules:
+        if len(names) >= min_members:
+            wins = wins_from_verdicts(compare_ensemble_members(chosen, rejected, rule=rule)).sum(axis=0)
+            report[key] = dict(zip(names, bradley_terry(wins, ridge=RIDGE).ratings.tolist(), strict=True))
     return report
-
-
-def rate_members(names: Iterable[str], verdicts: NDArray[np.float64]) -> dict[str, float]:
-    """Bradley-Terry ratings in logits from members' verdicts [pair, member, member]."""
-    wins = wins_from_verdicts(verdicts).sum(axis=0)
-    return dict(zip(names, bradley_terry(wins, ridge=RIDGE).ratings.tolist(), strict=True))
 
 
 def format_report(report: dict[str, Any]) -> str:

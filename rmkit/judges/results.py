@@ -15,7 +15,7 @@ from rmkit.data.parquet import prompt_ids
 from rmkit.generation import Failed
 from rmkit.judges.base import JudgeAnswer, JudgeSpec, Unparsed
 from rmkit.judges.metrics import average, scores_to_preferences
-from rmkit.judges.reward_model import ensemble_score
+from rmkit.judges.reward_model import EnsembleScore, ensemble_score
 from rmkit.judges.tasks import iterate_rows, list_tasks
 
 
@@ -23,13 +23,13 @@ from rmkit.judges.tasks import iterate_rows, list_tasks
 class AnswerArrays:
     """Scores and rewards [task, answer], NaN for none, and counts of what has none.
 
-    failed: [task, answer], true where no answer came. unparsed_reasons, failed_reasons: how often each occurred.
-    prompt_tokens, answer_tokens: sums; None if a part of them is unknown. seconds: of finished batches.
+    tasks: ids. unparsed_reasons, failed_reasons: how often each occurred. prompt_tokens, answer_tokens: sums; None if
+    a part of them is unknown. seconds: of finished batches.
     """
 
+    tasks: list[str]
     scores: NDArray[np.float64]
     rewards: NDArray[np.float64]
-    failed: NDArray[np.bool_]
     unparsed_reasons: Counter[str] = field(default_factory=Counter)
     failed_reasons: Counter[str] = field(default_factory=Counter)
     prompt_tokens: int | None = 0
@@ -40,7 +40,6 @@ class AnswerArrays:
         """Enter a task's answers, those in the original order before the swapped ones."""
         for index, answer in enumerate(answers):
             if isinstance(answer, Failed):
-                self.failed[task, index] = True
                 self.failed_reasons[answer.reason] += 1
                 continue
             if isinstance(answer, Unparsed):
@@ -53,21 +52,14 @@ class AnswerArrays:
 
     def counts(self) -> dict[str, Any]:
         """How many answers were asked for, failed, and could not be parsed, and why."""
-        failed, unparsed = int(self.failed.sum()), self.unparsed_reasons.total()
-        received = self.failed.size - failed
+        failed, unparsed = self.failed_reasons.total(), self.unparsed_reasons.total()
+        received = self.scores.size - failed
         return {
-            "asked": self.failed.size, "failed": failed, "unparsed": unparsed,
+            "asked": self.scores.size, "failed": failed, "unparsed": unparsed,
             "unparsed_share": unparsed / received if received else None,
             "unparsed_reasons": dict(self.unparsed_reasons.most_common()),
             "failed_reasons": dict(self.failed_reasons.most_common()),
         }
-
-
-def aggregate_scores(answers: AnswerArrays, spec: JudgeSpec) -> NDArray[np.float64]:
-    """One score of each response: the conservative score of reward models, the mean of another judge's answers."""
-    if spec.members:
-        return ensemble_score(answers.scores.T, std_penalty=spec.std_penalty).conservative
-    return average(answers.scores, (1,))
 
 
 def add_optional(total: int | None, number: int | None) -> int | None:
@@ -89,6 +81,16 @@ class PairwiseResults:
     lengths: NDArray[np.float64]
     prompts: NDArray[np.integer]
     labels: NDArray[np.float64]
+
+    @property
+    def ensemble(self) -> EnsembleScore:
+        """Of reward models: the members' mean, spread and conservative score of each task's response."""
+        return ensemble_score(self.answers.scores.T, std_penalty=self.spec.std_penalty)
+
+    @property
+    def task_scores(self) -> NDArray[np.float64]:
+        """One score of each task: the conservative score of reward models, the mean of another judge's answers."""
+        return self.ensemble.conservative if self.spec.members else average(self.answers.scores, (1,))
 
     @property
     def scores(self) -> NDArray[np.float64]:
@@ -132,8 +134,8 @@ def collect_results(
             lengths.append((sizes[first], sizes[second]))
             tasks.append([start + first, start + second] if spec.responses == 1 else [start + pair])
             row_of_pair.append(row_index)
-    shape = (len(indices), spec.answers)
-    arrays = AnswerArrays(np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape, np.bool_), seconds=seconds)
+    scores = np.full((len(indices), spec.answers), np.nan)
+    arrays = AnswerArrays(list(indices), scores, scores.copy(), seconds=seconds)
     for name, answers_of_task in answers:
         arrays.add(indices[name], answers_of_task)
     labels = np.full(len(tasks), 1.0 if "chosen" in rows.column_names else np.nan)

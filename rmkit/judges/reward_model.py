@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from datasets import Dataset
@@ -20,20 +20,6 @@ from rmkit.judges.base import JudgeAnswer, JudgeSpec, JudgeTask, Judgment, Messa
 from rmkit.judges.config import RewardModelJudgeConfig
 from rmkit.judges.sanitize import break_tokens, special_tokens
 from rmkit.models.scoring import load_scorer, prefix_sharing_budget, score_units
-
-
-class Rewards(NamedTuple):
-    """Rewards [member, task], and the tokens read for each task [task]."""
-
-    rewards: NDArray[np.float64]
-    tokens: NDArray[np.int64]
-
-
-class Scorer(Protocol):
-    """One reward model or the members of an ensemble."""
-
-    def score(self, tasks: Sequence[JudgeTask]) -> Rewards:
-        """The rewards of tasks with one response each."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +91,8 @@ class RewardModelJudge:
 
     responses = 1
 
-    def __init__(self, scorer: Scorer, score_scale: ScoreScale) -> None:
-        self.scorer = scorer
-        self.score_scale = score_scale
+    def __init__(self, scorer: "ModelScorer", score_scale: ScoreScale) -> None:
+        self.scorer, self.score_scale = scorer, score_scale
         self.scale = score_scale.scale
 
     def judge(self, tasks: Sequence[JudgeTask]) -> list[list[JudgeAnswer]]:
@@ -116,12 +101,9 @@ class RewardModelJudge:
         rewards, tokens = self.scorer.score(tasks)
         scores = self.score_scale.transform(rewards)
         return [
-            [
-                Judgment(sample=member, score=float(scores[member, task]), reward=float(rewards[member, task]),
-                         prompt_tokens=int(tokens[task]), answer_tokens=0)
-                for member in range(len(rewards))
-            ]
-            for task in range(len(tasks))
+            [Judgment(sample=member, score=score, reward=reward, prompt_tokens=count, answer_tokens=0)
+             for member, (score, reward) in enumerate(zip(*columns, strict=True))]
+            for *columns, count in zip(scores.T.tolist(), rewards.T.tolist(), tokens.tolist(), strict=True)
         ]
 
 
@@ -133,19 +115,15 @@ class ModelScorer:
     """
 
     def __init__(
-        self,
-        paths: Iterable[str | Path],
-        *,
-        max_length: int,
-        max_tokens_per_batch: int = MAX_TOKENS,
+        self, paths: Iterable[str | Path], *, max_length: int, max_tokens_per_batch: int = MAX_TOKENS,
         trust_remote_code: bool = False,
     ) -> None:
         self.max_length = max_length
         self.max_tokens_per_batch = max_tokens_per_batch
         self.members = [load_scorer(path, trust_remote_code=trust_remote_code) for path in paths]
 
-    def score(self, tasks: Sequence[JudgeTask]) -> Rewards:
-        """Rewards [member, task], and the tokens of each task, summed over members.
+    def score(self, tasks: Sequence[JudgeTask]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Rewards [member, task] of tasks with one response, and the tokens of each task, summed over members.
 
         Prompts are cut from the left to fit `max_length`. Raises `ResponseTooLong` if a response alone exceeds it, and
         `InputError` for a reward that is not finite.
@@ -160,21 +138,17 @@ class ModelScorer:
                 model, tokenizer, units, max_length=self.max_length, max_tokens_per_batch=self.max_tokens_per_batch
             )
             tokens += [len(sequence) for group in units["input_ids"] for sequence in group]
-        return Rewards(rewards, tokens)
+        return rewards, tokens
 
 
 def group_tasks(tasks: Sequence[JudgeTask], special: Sequence[str]) -> list[dict[str, object]]:
     """Rows of a prompt and its responses, consecutive tasks with one prompt grouped; special tokens are broken up."""
-    return [
-        {"id": group[0].id, "prompt": break_special_tokens(prompt, special),
-         "responses": [break_special_tokens(task.responses[0], special) for task in group]}
-        for prompt, grouped in itertools.groupby(tasks, key=lambda task: task.prompt) for group in [list(grouped)]
-    ]
+    def broken(messages: Messages) -> list[dict[str, str]]:
+        return [{"role": message["role"], "content": break_tokens(message["content"], special)} for message in messages]
 
-
-def break_special_tokens(messages: Messages, special: Sequence[str]) -> list[dict[str, str]]:
-    """Messages whose special tokens are broken up by a space."""
-    return [{"role": message["role"], "content": break_tokens(message["content"], special)} for message in messages]
+    groups = [list(group) for _, group in itertools.groupby(tasks, key=lambda task: task.prompt)]
+    return [{"id": group[0].id, "prompt": broken(group[0].prompt),
+             "responses": [broken(task.responses[0]) for task in group]} for group in groups]
 
 
 def judge_spec(settings: RewardModelJudgeConfig) -> JudgeSpec:
@@ -196,6 +170,6 @@ def build_judge(
     fitted = read_json(folder / "scale.json")
     if fitted is not None:
         return RewardModelJudge(scorer, ScoreScale(scale, tuple(fitted["centre"]), tuple(fitted["spread"])))
-    score_scale = fit_scale(scorer.score(reference).rewards, scale)
+    score_scale = fit_scale(scorer.score(reference)[0], scale)
     write_json(folder / "scale.json", {"key": "scale", **dataclasses.asdict(score_scale)})
     return RewardModelJudge(scorer, score_scale)

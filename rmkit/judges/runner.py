@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.seeds import derive_seed
+from rmkit.data.resumable import append_jsonl
 from rmkit.generation import Failed
 from rmkit.judges.base import Judge, JudgeAnswer, JudgeSpec, JudgeTask, Judgment, Unparsed
 from rmkit.judges.language_model import PENDING
@@ -35,9 +36,10 @@ def run_judge(rows: Dataset, folder: Path, spec: JudgeSpec, build: Callable[...,
     log = AnswerLog(folder / ANSWERS)
     answer_tasks(rows, log, spec, build, **run)
     write_judgments(log.read(), folder / JUDGMENTS, spec)
+    results = collect_results(rows, log.read(), spec, log.seconds)
     if spec.members:
-        write_ensemble(log.read(), folder / "ensemble.parquet", spec.std_penalty)
-    return collect_results(rows, log.read(), spec, log.seconds)
+        write_ensemble(results, folder / "ensemble.parquet")
+    return results
 
 
 def answer_tasks(
@@ -118,41 +120,35 @@ class AnswerLog:
         self.offsets: dict[str, int] = {}
         self.failed: set[str] = set()
         self.seconds = 0.0
-        if path.exists():
-            with path.open("rb") as file:
-                offset = 0
-                for line in file:
-                    self.index_line(line, offset)
-                    offset += len(line)
+        self.size = 0
+        path.touch()
+        self.index_new_lines()
 
-    def index_line(self, line: bytes, offset: int) -> None:
-        """Note what the line at an offset holds."""
-        try:
-            content = json.loads(line)
-        except ValueError:
-            return
-        self.seconds += content.get("seconds", 0.0)
-        if "task" in content:
-            self.offsets[content["task"]] = offset
-            self.failed.discard(content["task"])
-            if any(answer["kind"] == "failed" for answer in content["answers"]):
-                self.failed.add(content["task"])
+    def index_new_lines(self) -> None:
+        """Note what the file holds after its first `size` bytes."""
+        with self.path.open("rb") as file:
+            file.seek(self.size)
+            for line in file:
+                offset, self.size = self.size, self.size + len(line)
+                try:
+                    content = json.loads(line)
+                except ValueError:
+                    continue
+                self.seconds += content.get("seconds", 0.0)
+                if "task" in content:
+                    self.offsets[content["task"]] = offset
+                    self.failed.discard(content["task"])
+                    if any(answer["kind"] == "failed" for answer in content["answers"]):
+                        self.failed.add(content["task"])
 
     def add(self, answers: Sequence[tuple[JudgeTask, list[JudgeAnswer]]], seconds: float) -> None:
         """Append the answers to some tasks; they are on disk when this returns."""
-        contents: list[dict[str, Any]] = [
-            {"task": task.id, "answers": [{"kind": type(answer).__name__.lower(), **dataclasses.asdict(answer)}
-                                          for answer in answers_of_task]}
-            for task, answers_of_task in answers
-        ]
-        with self.path.open("ab") as file:
-            file.write(b"\n")  # ends what a killed process left
-            for content in [*contents, {"seconds": seconds}]:
-                line = json.dumps(content).encode() + b"\n"
-                self.index_line(line, file.tell())
-                file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        append_jsonl(self.path, [
+            *({"task": task.id, "answers": [{"kind": type(answer).__name__.lower(), **dataclasses.asdict(answer)}
+                                            for answer in answers_of_task]} for task, answers_of_task in answers),
+            {"seconds": seconds},
+        ])
+        self.index_new_lines()
 
     def read(self) -> Iterator[tuple[str, list[JudgeAnswer]]]:
         """Each task with its answers, in the order in which they were first answered."""

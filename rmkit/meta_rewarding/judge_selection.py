@@ -55,7 +55,7 @@ def select_judgments(
         too long         the highest rated is longer than `max_length`; no other judgment replaces it
 
     Args:
-        verdicts: [prompt, judgment, judgment] of `MetaJudge.compare_all`: 1 where the row, shown first, won, -1
+        verdicts: [prompt, judgment, judgment] of `MetaJudge.compare`: 1 where the row, shown first, won, -1
             where the column was, 0 for a tie, NaN for none. Also verdicts of `compare_ensemble_members`, whose
             judgments are members without a position, so that both positions weigh 1/2.
         lengths: [prompt, judgment], characters. Ties in rating: the shortest is chosen, the longest rejected. Without

@@ -31,7 +31,7 @@ def run_meta_judging(config: MetaJudgingConfig) -> Path:
 
     A row has `response`: index of the response whose scores vary most (`highest_variance_response`); `prompt`: the
     conversation in which the judge was asked; `judgments`, `scores`: distinct judgments of that response; `verdicts`:
-    [judgment, judgment] as in `MetaJudge.compare_all`, null for none; `answers`: the meta-judge's texts.
+    [judgment, judgment] as in `MetaJudge.compare`, null for none; `answers`: the meta-judge's texts.
     Raises `InputError` if answers failed; the same command asks for them again.
     """
     with open_stage(config.output_dir, "meta_judge", output_settings(config), {"data": config.data}) as stage:
@@ -83,7 +83,7 @@ def compare_batch(
         sets.append(JudgmentSet(task.prompt, task.responses[0], list(scores)))
         rows.append({"id": task.id, "response": response, "prompt": [dict(message) for message in shown],
                      "judgments": list(scores), "scores": list(scores.values())})
-    compared = meta_judge.compare_all(sets)
+    compared = meta_judge.compare(sets)
     answers = [[answer for pair in pairs for answer in pair] for _, pairs in compared]
     failures = [answer.reason for of_prompt in answers for answer in of_prompt if isinstance(answer, Failed)]
     if failures:

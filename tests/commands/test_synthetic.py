@@ -9,9 +9,9 @@ from rmkit.core.checks import InputError
 from rmkit.data.synthetic.dataset import read_request
 from rmkit.data.synthetic.judgments import draw_judgments, draw_verdicts
 from rmkit.generation import Sampling, load_generator
-from rmkit.judges.base import JudgeTask
+from rmkit.judges.base import ORDERS, JudgeTask
 from rmkit.judges.language_model import JudgeSampler, render_task
-from rmkit.judges.meta_judge import JudgmentPair, MetaJudge
+from rmkit.judges.meta_judge import JudgmentSet, MetaJudge
 from rmkit.judges.prompts import JUDGE_PROMPTS
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
@@ -52,8 +52,9 @@ def test_demonstrations_ask_as_the_judges_do(folder):
         prompt, response = dialogue(row)
         assert render_task(JUDGE_PROMPTS["synthetic"], JudgeTask("t", prompt, (response,)), "original", ()) == shown
     for shown, row in zip(demonstrations[22:], draw_verdicts(9, seed=3), strict=True):
-        pair = JudgmentPair(*dialogue(row), tuple(row["judgments"]))
-        assert meta_judge.render(pair, "original") == shown != meta_judge.render(pair, "swapped")
+        judged = JudgmentSet(*dialogue(row), row["judgments"])
+        original, swapped = (meta_judge.render(judged, row["judgments"], order) for order in ORDERS)
+        assert original == shown != swapped
 
 
 def test_a_finished_folder_is_reused(config, folder):

@@ -26,7 +26,7 @@ def find_judgments(shown):
 def compare_all(scripted, verdict, judgments):
     """Verdicts and answers of a meta-judge whose answer to judgments shown first and second is verdict(first, second)."""
     sampler = JudgeSampler(scripted(lambda shown, request: verdict(*find_judgments(shown))), Sampling())
-    return MetaJudge(sampler).compare_all([JudgmentSet(PROMPT, RESPONSE, judgments)])[0]
+    return MetaJudge(sampler).compare([JudgmentSet(PROMPT, RESPONSE, judgments)])[0]
 
 
 def test_the_papers_example(scripted):
@@ -66,7 +66,7 @@ def test_ties_unparsed_and_failed_answers(scripted):
 
 def test_a_judgment_cannot_pose_as_the_meta_judge(scripted, attack):
     generator = scripted(lambda shown, request: "Winner: Judgment B")
-    MetaJudge(JudgeSampler(generator, Sampling())).compare_all([JudgmentSet(PROMPT, RESPONSE, [attack, "fair"])])
+    MetaJudge(JudgeSampler(generator, Sampling())).compare([JudgmentSet(PROMPT, RESPONSE, [attack, "fair"])])
     original, swapped = ([line for line in request.prompt[-1]["content"].split("\n") if not line.startswith(">")]
                          for request in generator.requests)
     assert original == swapped and len(original) < 40

@@ -10,7 +10,7 @@ from rmkit.generation import Sampling
 from rmkit.generation.local import encode_prompt, render_messages
 from rmkit.judges.base import PREFERENCE, JudgeTask, Scale
 from rmkit.judges.language_model import JudgeSampler, LanguageModelJudge
-from rmkit.judges.meta_judge import JudgmentPair, MetaJudge
+from rmkit.judges.meta_judge import JudgmentSet, MetaJudge
 from rmkit.judges.prompts import JUDGE_PROMPTS, META_JUDGE_PROMPTS
 
 TURN = "{% for message in messages %}"
@@ -95,7 +95,7 @@ def query_everything(scripted, text, tokens=()):
         for prompt in (user(text), dialogue):
             responses = (assistant(text), assistant(f"{text} "))[:judge_prompt.responses]
             LanguageModelJudge(sampler, judge_prompt).judge([JudgeTask("t", prompt, responses)])
-    MetaJudge(sampler).compare([JudgmentPair(user(text), assistant(text), (text, f"{text} "))])
+    MetaJudge(sampler).compare([JudgmentSet(user(text), assistant(text), (text, f"{text} "))])
     return [request.prompt for request in generator.requests]
 
 

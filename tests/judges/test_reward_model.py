@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rmkit.core.checks import InputError
 from rmkit.judges.base import JudgeTask, Scale
 from rmkit.judges.meta_judge import compare_ensemble_members
-from rmkit.judges.reward_model import RewardModelJudge, Rewards, ScoreScale, ensemble_score, fit_scale
+from rmkit.judges.reward_model import RewardModelJudge, ScoreScale, ensemble_score, fit_scale
 from rmkit.metrics import bradley_terry, wins_from_verdicts
 
 FIVE = Scale(0, 5)
@@ -19,7 +19,7 @@ class Lengths:
 
     def score(self, tasks):
         sizes = np.array([len(task.responses[0][-1]["content"]) for task in tasks], dtype=float)
-        return Rewards(np.stack([sizes, 1000 - 50 * sizes]), np.full(len(tasks), 7))
+        return np.stack([sizes, 1000 - 50 * sizes]), np.full(len(tasks), 7)
 
 
 def make_tasks(*texts):

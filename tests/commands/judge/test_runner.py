@@ -1,6 +1,6 @@
 """Runs that are killed or fail ask for nothing twice; settings of generators; a judge of one's own."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 
@@ -9,7 +9,7 @@ from rmkit.core.checks import InputError
 from rmkit.core.config import configuration, option, output_settings
 from rmkit.generation import Failed, ServerGenerator
 from rmkit.judges.base import JudgeSpec, Judgment, Scale
-from rmkit.judges.config import JUDGES, JudgeKind, LLMJudgeConfig
+from rmkit.judges.config import JUDGES, LLMJudgeConfig
 from rmkit.judges.language_model import load_judge_generator
 from tests.judges.judge_runs import LLM, configure, run
 
@@ -170,7 +170,7 @@ def test_settings_that_decide_the_answers():
 
 def test_a_judge_of_ones_own(write_pairs, tmp_path, monkeypatch):
     """A module with `judge_spec` and `build_judge`, and a line in the registry."""
-    monkeypatch.setitem(JUDGES, "length", JudgeKind(LengthJudgeConfig, __name__))
+    monkeypatch.setitem(JUDGES, "length", LengthJudgeConfig)
     data = write_pairs([("1", "aa", "b"), ("2", "a", "bb")])
     report, judgments = run(configure(data, tmp_path, "--judge.kind", "length", "--judge.highest", "9"))
     assert [row["score"] for row in judgments] == [2, 1, 1, 2] and report["agreement"]["with_ties"] == 0.5
@@ -180,6 +180,7 @@ def test_a_judge_of_ones_own(write_pairs, tmp_path, monkeypatch):
 class LengthJudgeConfig:
     """Longer responses are better."""
 
+    module: ClassVar[str] = __name__
     kind: Literal["length"] = option("length", "Kind of judge.")
     highest: int = option(100, "The highest score.")
 
