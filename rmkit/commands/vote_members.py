@@ -18,7 +18,7 @@ from rmkit.core.arrays import text_key
 from rmkit.core.checks import InputError, Verbatim, raise_input_error
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import open_stage, read_json, read_record, sha256_text, write_json
-from rmkit.data.collators import LABELS
+from rmkit.data.encoding import LABELS
 from rmkit.data.memmap import memmap_zeros
 from rmkit.data.parquet import PAIR_SIDES, prompt_ids, stream_rows, write_table
 from rmkit.ensembles.folds import assign_folds

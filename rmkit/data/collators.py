@@ -1,19 +1,19 @@
 """Pairs into token ids, and rows of token ids into padded batches or packed rows."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
 import torch
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.data.chat_template import encode_rows, unwrap
+from rmkit.data.chat_template import Encoded
+from rmkit.data.encoding import LABELS, encode_dataset
 
-LABELS = ("target", "margin")
 TokenIds = Sequence[int]
 ENCODED = {"input_ids_chosen": List(Value("int32")), "input_ids_rejected": List(Value("int32")),
            "length": Value("int32"), "tokens": Value("int32")}
@@ -26,32 +26,15 @@ def encode_pairs(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_lengt
     `target` and `margin` are kept where the dataset has them, and so is the order of the rows. Prompts are truncated
     from the left, each side by itself. Raises `ResponseTooLong`, naming the pair.
     """
-    labels = {name: dataset.features[name] for name in LABELS if name in dataset.column_names}
-    return dataset.map(
-        encode_pair_batch,
-        batched=True,
-        fn_kwargs={"tokenizer": tokenizer, "max_length": max_length},
-        remove_columns=[name for name in dataset.column_names if name not in labels],
-        features=Features({**labels, **ENCODED}),
-        load_from_cache_file=False,  # the cache's key does not see a change in how rmkit encodes
-        desc="Tokenising pairs",
-    )
+    return encode_dataset(dataset, tokenizer, max_length, list_pair, ENCODED, labels=True)
 
 
-def encode_pair_batch(
-    batch: Mapping[str, list], tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> dict[str, list]:
-    """Token ids of a batch of pairs."""
-    ids = batch.get("id") or ["(without id)"] * len(batch["prompt"])
-    pairs = list(zip(batch["prompt"], zip(batch["chosen"], batch["rejected"], strict=True), strict=True))
-    encoded: dict[str, list] = {name: [] for name in ENCODED}
-    for pair_id, sides in zip(ids, encode_rows(tokenizer, pairs, max_length, starts=False), strict=True):
-        chosen, rejected = (unwrap(side, f"pair {pair_id}").input_ids for side in sides)
-        encoded["input_ids_chosen"].append(chosen)
-        encoded["input_ids_rejected"].append(rejected)
-        encoded["length"].append(max(len(chosen), len(rejected)))
-        encoded["tokens"].append(len(chosen) + len(rejected) - shared_prefix_length([chosen, rejected]))
-    return encoded
+def list_pair(name: str, sides: Sequence[Encoded]) -> Iterator[dict[str, Any]]:
+    """The row of `encode_pairs` for a pair."""
+    sequences = chosen, rejected = [side.input_ids for side in sides]
+    lengths = len(chosen), len(rejected)
+    yield {"input_ids_chosen": chosen, "input_ids_rejected": rejected, "length": max(lengths),
+           "tokens": sum(lengths) - shared_prefix_length(sequences)}
 
 
 def shared_prefix_length(group: Sequence[TokenIds]) -> int:

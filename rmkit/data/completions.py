@@ -1,17 +1,19 @@
 """Prompts with completions to learn, read from any usual file and encoded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.data.chat_template import ResponseTooLong, encode_rows, unwrap
-from rmkit.data.collators import LABELS, collate_labels, pad_right
+from rmkit.data.chat_template import Encoded
+from rmkit.data.collators import collate_labels, pad_right
+from rmkit.data.encoding import encode_dataset
 from rmkit.data.rejected_rows import RejectedRows, parse_rows
-from rmkit.data.schema import InvalidRow, Messages, read_messages, read_prompt, read_response
+from rmkit.data.schema import Messages, check_not_empty, read_messages, read_prompt, read_response, read_side
+from rmkit.data.sources import Row
 
 COMPLETION = "completion"
 
@@ -30,21 +32,17 @@ def read_completions(data: str, split: str, quarantine: RejectedRows) -> list[di
     return rows
 
 
-def split_row(content: Mapping[str, Any]) -> tuple[Messages, Messages]:
+def split_row(row: Row) -> tuple[Messages, Messages]:
     """A row's prompt and completion."""
+    content = row.columns
     if content.get("prompt") is None and content.get("messages") is not None:
         turns = read_messages(content["messages"], "messages")
         prompt, completion = turns[:-1], read_response(turns[-1:], [], "messages")
     else:
-        for name in ("prompt", COMPLETION):
-            if content.get(name) is None:
-                raise InvalidRow(f"missing {name}")
-        prompt, side = read_prompt(content["prompt"]), content[COMPLETION]
-        completion = read_response(side if isinstance(side, str) else read_messages(side, COMPLETION), prompt,
-                                   COMPLETION)
-    for name, messages in (("prompt", prompt), (COMPLETION, completion)):
-        if not any(message["content"].strip() for message in messages):
-            raise InvalidRow(f"empty {name}")
+        prompt = read_prompt(content.get("prompt"))
+        completion = read_response(read_side(content.get(COMPLETION), COMPLETION), prompt, COMPLETION)
+    check_not_empty(prompt, "prompt")
+    check_not_empty(completion, COMPLETION)
     return prompt, completion
 
 
@@ -56,43 +54,17 @@ def encode_sides(
     `start_SIDE`: the index of the side's first token. `length`: of a row's longest sequence. `target` and `margin` are
     kept. Prompts are truncated from the left; rows of which a side alone exceeds `max_length` are left out.
     """
-    labels = {name: dataset.features[name] for name in LABELS if name in dataset.column_names}
     tokens = {f"input_ids_{side}": List(Value("int32")) for side in sides}
     numbers = {name: Value("int32") for name in (*(f"start_{side}" for side in sides), "length")}
-    features = Features({**labels, **tokens, **numbers})
-    return dataset.map(
-        encode_side_batch,
-        batched=True,
-        fn_kwargs={"tokenizer": tokenizer, "max_length": max_length, "sides": sides, "features": features},
-        remove_columns=dataset.column_names,
-        features=features,
-        load_from_cache_file=False,  # the cache's key does not see a change in how rmkit encodes
-        desc="Tokenising completions",
-    )
 
+    def list_sides(name: str, responses: list[Encoded]) -> Iterator[dict[str, Any]]:
+        row: dict[str, Any] = {"length": max(len(response.input_ids) for response in responses)}
+        for side, response in zip(sides, responses, strict=True):
+            row |= {f"input_ids_{side}": response.input_ids, f"start_{side}": response.response_start}
+        yield row
 
-def encode_side_batch(
-    batch: Mapping[str, list],
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-    sides: Sequence[str],
-    features: Features,
-) -> dict[str, list]:
-    """Token ids of a batch of rows."""
-    encoded: dict[str, list] = {name: [] for name in features}
-    rows = list(zip(batch["prompt"], zip(*(batch[side] for side in sides), strict=True), strict=True))
-    for index, responses in enumerate(encode_rows(tokenizer, rows, max_length)):
-        if any(isinstance(response, ResponseTooLong) for response in responses):
-            continue
-        kept = [unwrap(response, f"row {index}") for response in responses]
-        for side, response in zip(sides, kept, strict=True):
-            encoded[f"input_ids_{side}"].append(response.input_ids)
-            encoded[f"start_{side}"].append(response.response_start)
-        for name in LABELS:
-            if name in encoded:
-                encoded[name].append(batch[name][index])
-        encoded["length"].append(max(len(response.input_ids) for response in kept))
-    return encoded
+    return encode_dataset(dataset, tokenizer, max_length, list_sides, {**tokens, **numbers}, sides=sides, labels=True,
+                          starts=True, drop_too_long=True)
 
 
 class CompletionCollator:

@@ -10,7 +10,6 @@ from typing import Any, Self
 
 import pyarrow
 import pyarrow.parquet
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from rmkit.core.arrays import text_key
@@ -18,9 +17,9 @@ from rmkit.core.checks import InputError, Verbatim, raise_input_error
 from rmkit.core.stage import PARTIAL_SUFFIX
 from rmkit.data.chat_template import ResponseTooLong, encode_rows
 from rmkit.data.parquet import BLOCK
-from rmkit.data.rejected_rows import RejectedRows
+from rmkit.data.rejected_rows import RejectedRows, parse_rows
 from rmkit.data.schema import Messages, Pair, check_columns, parse_pair
-from rmkit.data.sources import SUFFIXES, Row, RowError, read_rows
+from rmkit.data.sources import SUFFIXES, Row, RowError
 
 MESSAGES = pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))
 TYPES = {
@@ -94,17 +93,13 @@ def read_pairs(
         for source in sources:
             before = sum(summary.rows_out.values())
             parser.start_source()
-            for row in tqdm(read_rows(source.data, source.split), f"Reading {source.data}", unit=" rows", disable=None):
-                summary.rows_in += 1
-                pair = parser.parse(row)
-                if isinstance(pair, RowError):
-                    quarantine.add(row, pair)
-                    continue
+            for _, pair in parse_rows(source.data, source.split, parser.parse, quarantine):
                 split = source.split_of(pair["prompt"])
                 if split not in writers:
                     writers[split] = stack.enter_context(PairWriter(directory / f"{split}.parquet", pair))
                 writers[split].write(pair)
                 summary.rows_out[split] = summary.rows_out.get(split, 0) + 1
+            summary.rows_in = sum(summary.rows_out.values()) + quarantine.reasons.total()
             if sum(summary.rows_out.values()) == before:
                 parser.check_columns_exist()
                 raise_input_error(
@@ -115,7 +110,6 @@ def read_pairs(
                 )
         parser.check_columns_exist()
         summary.prompts_truncated = parser.prompts_truncated
-    assert summary.rows_in == sum(summary.rows_out.values()) + sum(summary.quarantined.values())
     return summary
 
 
@@ -138,28 +132,24 @@ class RowParser:
         self.ids.clear()
         self.has_gold_gap = None
 
-    def parse(self, row: Row) -> Pair | RowError:
-        """The row's pair, or the reason why it cannot be used."""
-        if isinstance(row.content, RowError):
-            return row.content
-        self.first_columns = self.first_columns or list(row.content)
-        self.columns_not_found.difference_update(row.content)
+    def parse(self, row: Row) -> Pair:
+        """The row's pair; raises `RowError` where it cannot be used."""
+        self.first_columns = self.first_columns or list(row.columns)
+        self.columns_not_found.difference_update(row.columns)
         name = self.name_file(row.file)
-        pair = parse_pair(row.content, self.columns, f"{name}:{row.line}", name)
-        if isinstance(pair, RowError):
-            return pair
+        pair = parse_pair(row.columns, self.columns, f"{name}:{row.line}", name)
         if self.has_gold_gap not in (None, "gold_gap" in pair):
-            return RowError("gold_gap in some rows only", "the first usable row decides")
+            raise RowError("gold_gap in some rows only", "the first usable row decides")
         truncated = False
         if self.tokenizer is not None and self.max_length is not None:
             responses = [pair["chosen"], pair["rejected"]]
             for encoded in encode_rows(self.tokenizer, [(pair["prompt"], responses)], self.max_length)[0]:
                 if isinstance(encoded, InputError):
-                    return encoding_error(encoded)
+                    raise encoding_error(encoded)
                 truncated = truncated or encoded.prompt_tokens_cut > 0
         key = text_key(pair["id"])
         if key in self.ids:
-            return RowError("duplicate id", pair["id"])
+            raise RowError("duplicate id", pair["id"])
         self.ids.add(key)
         self.has_gold_gap = "gold_gap" in pair
         self.prompts_truncated += truncated

@@ -5,13 +5,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from tqdm import tqdm
 
 from rmkit.core.checks import InputError
 from rmkit.core.stage import PARTIAL_SUFFIX
-from rmkit.data.schema import InvalidRow
 from rmkit.data.sources import Row, RowError, read_rows
 
 Parsed = TypeVar("Parsed")
@@ -49,20 +48,18 @@ class RejectedRows:
 
 def format_rejected(row: Row, error: RowError) -> str:
     """A rejected row as a line of JSON."""
-    entry = {"file": row.file, "line": row.line, **error._asdict(), "row": row.raw}
+    entry = {"file": row.file, "line": row.line, "reason": error.reason, "detail": error.detail, "row": row.raw}
     return json.dumps(entry, ensure_ascii=False, default=str) + "\n"
 
 
 def parse_rows(
-    data: str, split: str, parse: Callable[[dict[str, Any]], Parsed], quarantine: RejectedRows
+    data: str, split: str, parse: Callable[[Row], Parsed], quarantine: RejectedRows
 ) -> Iterator[tuple[Row, Parsed]]:
-    """Each row of `data` with what `parse` makes of its columns; rows for which it raises `InvalidRow` are rejected."""
+    """Each row of `data` with what `parse` makes of it; rows for which it raises `RowError` are rejected."""
     for row in tqdm(read_rows(data, split), f"Reading {data}", unit=" rows", disable=None):
         try:
-            if isinstance(row.content, RowError):
-                raise InvalidRow(*row.content)
-            parsed = parse(row.content)
-        except InvalidRow as invalid:
-            quarantine.add(row, RowError(*invalid.args))
+            parsed = parse(row)
+        except RowError as error:
+            quarantine.add(row, error)
         else:
             yield row, parsed

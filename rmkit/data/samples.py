@@ -5,7 +5,7 @@ import heapq
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,18 +13,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset, List, Value
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from rmkit.core.checks import InputError, Verbatim, raise_input_error
 from rmkit.core.stage import sha256_text
-from rmkit.data.chat_template import ResponseTooLong, encode_rows, unwrap
+from rmkit.data.chat_template import Encoded, ResponseTooLong, encode_rows
 from rmkit.data.collators import pack, pad_right, shared_prefix_length
+from rmkit.data.encoding import encode_dataset
 from rmkit.data.parquet import read_column
 from rmkit.data.reading import PairWriter, encoding_error
 from rmkit.data.rejected_rows import RejectedRows, parse_rows
-from rmkit.data.schema import InvalidRow, Messages, read_messages, read_prompt, read_response, strip
+from rmkit.data.schema import Messages, check_not_empty, check_unicode, read_prompt, read_response, read_side, strip
 from rmkit.data.sources import Row, RowError
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ NAMES = ("responses", "completions")  # of the column, ours and TRL's
 SPLIT = "samples"
 SAMPLES = "samples.jsonl"
 SIZES = ("length", "tokens", "responses", "equal")
-ENCODED = Features({"input_ids": List(List(Value("int32"))), **{name: Value("int32") for name in SIZES}})
+ENCODED = {"input_ids": List(List(Value("int32"))), **{name: Value("int32") for name in SIZES}}
 
 
 @dataclass
@@ -82,10 +83,10 @@ def read_samples(
 
 
 def parse_samples(
-    content: Mapping[str, Any], *, tokenizer: PreTrainedTokenizerBase, max_length: int, left_out: Counter[str]
+    row: Row, *, tokenizer: PreTrainedTokenizerBase, max_length: int, left_out: Counter[str]
 ) -> dict[str, Any]:
     """The prompt of a row and its different responses; counts in `left_out` what is left out, by reason."""
-    prompt, responses = read_columns(content)
+    prompt, responses = read_columns(row.columns)
     kept: dict[tuple[tuple[str, str], ...], Messages] = {}
     encoded = encode_rows(tokenizer, [(prompt, responses)], max_length)[0]
     for response, tokens in zip(responses, encoded, strict=True):
@@ -97,28 +98,22 @@ def parse_samples(
         elif isinstance(tokens, ResponseTooLong):
             left_out["over-long"] += 1
         elif isinstance(tokens, InputError):
-            raise InvalidRow(*encoding_error(tokens))
+            raise encoding_error(tokens)
         else:
             kept[key] = response
     if len(kept) < 2:
-        raise InvalidRow("fewer than two different responses", f"{len(kept)} of {len(responses)}")
+        raise RowError("fewer than two different responses", f"{len(kept)} of {len(responses)}")
     return {"prompt": prompt, "responses": list(kept.values())}
 
 
 def read_columns(content: Mapping[str, Any]) -> tuple[Messages, list[Messages]]:
     """The prompt and all responses of a row."""
-    if content.get("prompt") is None:
-        raise InvalidRow("missing prompt")
-    prompt = read_prompt(content["prompt"])
+    prompt = read_prompt(content.get("prompt"))
     values = next((content[name] for name in NAMES if content.get(name) is not None), None)
     if not isinstance(values, list):
-        raise InvalidRow("missing responses", f"expected a list in {' or '.join(NAMES)}, got {type(values).__name__}")
-    sides = [value if isinstance(value, str) else read_messages(value, "responses") for value in values]
-    responses = [read_response(side, prompt, "responses") for side in sides]
-    try:
-        "".join(text for part in (prompt, *responses) for message in part for text in message.values()).encode()
-    except UnicodeEncodeError as error:
-        raise InvalidRow("bad Unicode", str(error)) from None
+        raise RowError("missing responses", f"expected a list in {' or '.join(NAMES)}, got {type(values).__name__}")
+    responses = [read_response(read_side(value, "responses"), prompt, "responses") for value in values]
+    check_unicode(prompt, *responses)
     return prompt, responses
 
 
@@ -130,40 +125,22 @@ def encode_samples(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_len
     logged as a warning. Raises `InputError` for a row with fewer than two different responses, or one that cannot be
     encoded.
     """
-    encoded = dataset.map(
-        encode_sample_batch,
-        batched=True,
-        fn_kwargs={"tokenizer": tokenizer, "max_length": max_length},
-        remove_columns=dataset.column_names,
-        features=ENCODED,
-        load_from_cache_file=False,
-        desc="Tokenising samples",
-    )
+    encoded = encode_dataset(dataset, tokenizer, max_length, list_sample, ENCODED)
     if equal := int(read_column(encoded, "equal", "int64").sum()):
         logger.warning("%d responses have the same tokens as another to their prompt, and are left out", equal)
     return encoded
 
 
-def encode_sample_batch(
-    batch: Mapping[str, list], tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> dict[str, list]:
-    """Token ids of a batch of prompts with their responses."""
-    encoded: dict[str, list] = {name: [] for name in ENCODED}
-    rows = list(zip(batch["prompt"], batch["responses"], strict=True))
-    for (prompt, _), group in zip(rows, encode_rows(tokenizer, rows, max_length, starts=False), strict=True):
-        name = f"samples of {prompt!r:.80}"
-        every = [tuple(unwrap(response, name).input_ids) for response in group]
-        sequences = list(dict.fromkeys(every))
-        if len(sequences) < 2:
-            hint = "`read_samples` leaves such rows out."
-            raise_input_error(name, "at least two different responses", len(sequences), hint)
-        lengths = [len(sequence) for sequence in sequences]
-        encoded["input_ids"].append(sequences)
-        encoded["length"].append(max(lengths))
-        encoded["tokens"].append(sum(lengths) - shared_prefix_length(sequences) * (len(sequences) - 1))
-        encoded["responses"].append(len(sequences))
-        encoded["equal"].append(len(every) - len(sequences))
-    return encoded
+def list_sample(name: str, group: Sequence[Encoded]) -> Iterator[dict[str, Any]]:
+    """The row of `encode_samples` for a prompt."""
+    sequences = list(dict.fromkeys(tuple(response.input_ids) for response in group))
+    if len(sequences) < 2:
+        hint = "`read_samples` leaves such rows out."
+        raise_input_error(name, "at least two different responses", len(sequences), hint)
+    lengths = [len(sequence) for sequence in sequences]
+    tokens = sum(lengths) - shared_prefix_length(sequences) * (len(sequences) - 1)
+    yield {"input_ids": sequences, "length": max(lengths), "tokens": tokens, "responses": len(sequences),
+           "equal": len(group) - len(sequences)}
 
 
 def collate_samples(
@@ -191,8 +168,8 @@ def read_prompts(
     does not depend. Rows without a prompt to answer go into `quarantine`. Raises `InputError` where none has one.
     """
     rows: dict[str, tuple[str, int, dict[str, Any]]] = {}
-    for _, (content, prompt) in parse_rows(data, split, lambda row: (row, parse_prompt(row)), quarantine):
-        others = {name: value for name, value in content.items() if name not in RESPONSES}
+    for row, prompt in parse_rows(data, split, parse_prompt, quarantine):
+        others = {name: value for name, value in row.columns.items() if name not in RESPONSES}
         key = sha256_text(json.dumps([seed, prompt]))
         rows.setdefault(key, (key, len(rows), {**others, "prompt": prompt}))
     if not rows:
@@ -202,32 +179,25 @@ def read_prompts(
     return [row for _, _, row in sorted(sampled, key=lambda entry: entry[1])]
 
 
-def parse_prompt(content: Mapping[str, Any]) -> Messages:
+def parse_prompt(row: Row) -> Messages:
     """The prompt of a row, with something to answer at its end."""
-    if content.get("prompt") is None:
-        raise InvalidRow("missing prompt")
-    prompt = read_prompt(content["prompt"])
+    prompt = read_prompt(row.columns.get("prompt"))
     if not prompt[-1]["content"].strip() or prompt[-1]["role"] == "assistant":
-        raise InvalidRow("nothing to answer")
+        raise RowError("nothing to answer")
     return prompt
 
 
-def parse_responses(row: Row) -> tuple[Messages, list[Messages]] | RowError:
-    """The prompt of a row and its responses, or why it is rejected."""
-    if isinstance(row.content, RowError):
-        return row.content
-    content = row.content
+def parse_responses(row: Row) -> tuple[Messages, list[Messages]]:
+    """The prompt of a row and its responses; raises `RowError` where they cannot be used."""
+    content = row.columns
     if content.get("response") is not None:
         content = {**content, "responses": [content["response"]]}
-    try:
-        prompt, responses = read_columns(content)
-    except InvalidRow as invalid:
-        return RowError(*invalid.args)
+    prompt, responses = read_columns(content)
     if not responses:
-        return RowError("empty responses")
-    for part, messages in (("prompt", prompt), *(("response", response) for response in responses)):
-        if not any(message["content"].strip() for message in messages):
-            return RowError(f"empty {part}")
+        raise RowError("empty responses")
+    check_not_empty(prompt, "prompt")
+    for response in responses:
+        check_not_empty(response, "response")
     return prompt, responses
 
 

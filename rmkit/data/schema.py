@@ -20,10 +20,6 @@ Messages = list[dict[str, str]]
 Pair = dict[str, Any]
 
 
-class InvalidRow(Exception):
-    """Why a row cannot be used: its arguments are the fields of a `RowError`."""
-
-
 def check_columns(columns: Mapping[str, str]) -> None:
     """Refuse a mapping {our column: theirs} with an unknown column of ours."""
     for ours in columns:
@@ -32,66 +28,64 @@ def check_columns(columns: Mapping[str, str]) -> None:
             raise_input_error(f"columns: {ours}", expected, Verbatim("an unknown one"), "Write {our column: theirs}.")
 
 
-def parse_pair(row: Mapping[str, Any], columns: Mapping[str, str], name: str, source: str) -> Pair | RowError:
-    """The pair in a row, or why it is rejected.
+def parse_pair(row: Mapping[str, Any], columns: Mapping[str, str], name: str, source: str) -> Pair:
+    """The pair in a row; raises `RowError` where there is none.
 
     `columns` maps our columns to theirs; `name` and `source` are used where the row has no id or source. A prompt is
     text, a dialogue as text ("Human: ...\\n\\nAssistant: ...\\n\\nAssistant:") or messages; a side is text or messages.
     Without a prompt column each side is a whole conversation. In messages, the prompt is their common beginning; in
     text ("\\n\\nHuman: ...\\n\\nAssistant: ..."), it is all but the last turn, which must be the same on both sides.
     """
-    try:
-        values = {ours: row.get(columns.get(ours, ours)) for ours in COLUMNS}
-        sides = {side: read_side(values[side], side) for side in ("chosen", "rejected")}
-        if values["prompt"] is None:
-            prompt, chosen, rejected = split_conversations(sides["chosen"], sides["rejected"])
-        else:
-            prompt = read_prompt(values["prompt"])
-            chosen, rejected = (read_response(sides[side], prompt, side) for side in ("chosen", "rejected"))
-        for part, messages in (("prompt", prompt), ("chosen", chosen), ("rejected", rejected)):
-            if not any(message["content"].strip() for message in messages):
-                raise InvalidRow(f"empty {part}")
-        if [strip(message) for message in chosen] == [strip(message) for message in rejected]:
-            raise InvalidRow("chosen equal to rejected")
-        pair: Pair = {
-            "id": read_name(values["id"], "id") or name,
-            "prompt": prompt,
-            "chosen": chosen,
-            "rejected": rejected,
-            "source": read_name(values["source"], "source") or source,
-        }
-        check_text(pair)
-        if values["gold_gap"] is not None:
-            pair["gold_gap"] = read_number(values["gold_gap"], "gold_gap")
-    except InvalidRow as invalid:
-        return RowError(*invalid.args)
+    values = {ours: row.get(columns.get(ours, ours)) for ours in COLUMNS}
+    sides = {side: read_side(values[side], side) for side in ("chosen", "rejected")}
+    if values["prompt"] is None:
+        prompt, chosen, rejected = split_conversations(sides["chosen"], sides["rejected"])
+    else:
+        prompt = read_prompt(values["prompt"])
+        chosen, rejected = (read_response(sides[side], prompt, side) for side in ("chosen", "rejected"))
+    for part, messages in (("prompt", prompt), ("chosen", chosen), ("rejected", rejected)):
+        check_not_empty(messages, part)
+    if [strip(message) for message in chosen] == [strip(message) for message in rejected]:
+        raise RowError("chosen equal to rejected")
+    pair: Pair = {
+        "id": read_name(values["id"], "id") or name,
+        "prompt": prompt,
+        "chosen": chosen,
+        "rejected": rejected,
+        "source": read_name(values["source"], "source") or source,
+    }
+    check_unicode(prompt, chosen, rejected, [{"id": pair["id"], "source": pair["source"]}])
+    if values["gold_gap"] is not None:
+        pair["gold_gap"] = read_number(values["gold_gap"], "gold_gap")
     return pair
 
 
 def read_side(value: Any, side: str) -> str | Messages:
     """A side's text or messages."""
     if value is None:
-        raise InvalidRow(f"missing {side}")
+        raise RowError(f"missing {side}")
     return value if isinstance(value, str) else read_messages(value, side)
 
 
 def read_messages(value: Any, column: str) -> Messages:
     """Messages with their role and content; other keys of a message are left out."""
     if not isinstance(value, list):
-        raise InvalidRow("wrong type", f"{column}: expected text or messages, got {type(value).__name__}")
+        raise RowError("wrong type", f"{column}: expected text or messages, got {type(value).__name__}")
     if not value:
-        raise InvalidRow(f"empty {column}")
+        raise RowError(f"empty {column}")
     messages = []
     for position, message in enumerate(value):
         fields = [message.get(key) for key in ("role", "content")] if isinstance(message, dict) else []
         if not fields or not all(isinstance(field, str) for field in fields) or not fields[0]:
-            raise InvalidRow("wrong type", f"{column}: message {position + 1} has no role and content that are text")
+            raise RowError("wrong type", f"{column}: message {position + 1} has no role and content that are text")
         messages.append({"role": fields[0], "content": fields[1]})
     return messages
 
 
 def read_prompt(value: Any) -> Messages:
     """A prompt's messages, from messages, a dialogue as text, or the text of one user message."""
+    if value is None:
+        raise RowError("missing prompt")
     if not isinstance(value, str):
         return read_messages(value, "prompt")
     text = value.strip()
@@ -122,11 +116,11 @@ def read_response(side: str | Messages, prompt: Messages, column: str) -> Messag
 def check_response(messages: Messages, column: str) -> None:
     """A response begins and ends with the assistant."""
     if not messages:
-        raise InvalidRow(f"empty {column}")
+        raise RowError(f"empty {column}")
     if messages[0]["role"] != "assistant":
-        raise InvalidRow("prompts differ", f"{column}: the response begins with the role {messages[0]['role']}")
+        raise RowError("prompts differ", f"{column}: the response begins with the role {messages[0]['role']}")
     if messages[-1]["role"] != "assistant":
-        raise InvalidRow("no response at the end", f"{column}: the last role is {messages[-1]['role']}")
+        raise RowError("no response at the end", f"{column}: the last role is {messages[-1]['role']}")
 
 
 def split_conversations(chosen: str | Messages, rejected: str | Messages) -> tuple[Messages, Messages, Messages]:
@@ -135,20 +129,20 @@ def split_conversations(chosen: str | Messages, rejected: str | Messages) -> tup
     for column, side in (("chosen", chosen), ("rejected", rejected)):
         if isinstance(side, str):
             if not side.strip():
-                raise InvalidRow(f"empty {column}")
+                raise RowError(f"empty {column}")
             if not side.lstrip().startswith("Human:"):
-                raise InvalidRow("missing prompt", f"no prompt column, and {column} does not begin with Human:")
+                raise RowError("missing prompt", f"no prompt column, and {column} does not begin with Human:")
             side = parse_dialogue(side)
         sides.append(side)
     shortest = min(len(side) for side in sides) - 1  # a response is left on both sides
     shared = next((turn for turn in range(shortest) if sides[0][turn] != sides[1][turn]), shortest)
     prompt, responses = sides[0][:shared], [side[shared:] for side in sides]
     if not prompt:
-        raise InvalidRow("prompts differ", "chosen and rejected share no first message")
+        raise RowError("prompts differ", "chosen and rejected share no first message")
     for column, response, original in zip(("chosen", "rejected"), responses, (chosen, rejected), strict=True):
         check_response(response, column)
         if isinstance(original, str) and len(response) > 1:
-            raise InvalidRow("prompts differ", f"{column}: {len(response)} turns that the other side has not")
+            raise RowError("prompts differ", f"{column}: {len(response)} turns that the other side has not")
     return prompt, responses[0], responses[1]
 
 
@@ -157,7 +151,7 @@ def read_name(value: Any, column: str) -> str:
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise InvalidRow("wrong type", f"{column}: expected text, got {type(value).__name__}")
+        raise RowError("wrong type", f"{column}: expected text, got {type(value).__name__}")
     return str(value)
 
 
@@ -168,18 +162,22 @@ def read_number(value: Any, column: str) -> float:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise InvalidRow("wrong type", f"{column}: expected a finite number, got {value!r:.40}")
+        raise RowError("wrong type", f"{column}: expected a finite number, got {value!r:.40}")
     return number
 
 
-def check_text(pair: Pair) -> None:
+def check_not_empty(messages: Messages, name: str) -> None:
+    """Refuse messages without any text."""
+    if not any(message["content"].strip() for message in messages):
+        raise RowError(f"empty {name}")
+
+
+def check_unicode(*parts: Messages) -> None:
     """Refuse half a surrogate pair (JSON can escape one), which no file or tokenizer takes."""
-    texts = [pair["id"], pair["source"]]
-    texts += [text for part in ("prompt", "chosen", "rejected") for message in pair[part] for text in message.values()]
     try:
-        "".join(texts).encode()
+        "".join(text for messages in parts for message in messages for text in message.values()).encode()
     except UnicodeEncodeError as error:
-        raise InvalidRow("bad Unicode", str(error)) from None
+        raise RowError("bad Unicode", str(error)) from None
 
 
 def strip(message: Mapping[str, str]) -> tuple[str, str]:

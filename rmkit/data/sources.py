@@ -29,11 +29,12 @@ ROWS_AT_A_TIME = 256
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-class RowError(NamedTuple):
+class RowError(Exception):
     """Why a row cannot be used: the reason, by which rows are counted, and a detail."""
 
-    reason: str
-    detail: str = ""
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
 
 
 class Row(NamedTuple):
@@ -44,12 +45,19 @@ class Row(NamedTuple):
     raw: str | dict[str, Any]
     content: dict[str, Any] | RowError
 
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The content of a row that can be decoded; raises `RowError` for another."""
+        if isinstance(self.content, RowError):
+            raise self.content
+        return self.content
+
 
 def read_rows(data: str, split: str = "train") -> Iterator[Row]:
     """Every row of `data`, in order; `split` is used for a saved dataset dictionary and a hub dataset."""
     files = find_files(data)
     if not files:
-        yield from read_dataset(data, load_dataset(data, split))
+        yield from read_dataset(data, split)
     for file in files:
         yield from choose_reader(file)(file)
 
@@ -72,7 +80,7 @@ def find_files(data: str) -> list[Path]:
     """
     path = Path(data)
     if path.is_dir():
-        if is_saved(path):
+        if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
             return []
         if read_record(path) is not None:
             raise_input_error(
@@ -93,11 +101,6 @@ def find_files(data: str) -> list[Path]:
         except OSError as error:
             raise_input_error(f"data {file}", FORMATS, Verbatim(error.strerror or error), "Check the path.")
     return files
-
-
-def is_saved(folder: Path) -> bool:
-    """Whether `save_to_disk` wrote the folder."""
-    return (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
 
 
 def is_hub_name(data: str) -> bool:
@@ -169,40 +172,18 @@ def read_table(path: Path) -> Iterator[Row]:
                     yield Row(str(path), number, "", RowError("damaged file", str(error)))
 
 
-def load_dataset(data: str, split: str) -> datasets.Dataset | datasets.IterableDataset:
-    """A split of a saved dataset (memory-mapped) or of a hub dataset (streamed)."""
-    saved = Path(data).is_dir()
+def read_dataset(data: str, split: str) -> Iterator[Row]:
+    """The rows of a split of a saved dataset (memory-mapped) or of a hub dataset (streamed)."""
+    line, saved = 0, Path(data).is_dir()
     try:
-        if not saved:
-            return datasets.load_dataset(data, split=split, streaming=True)
-        dataset = datasets.load_from_disk(data)
-        return dataset[split] if isinstance(dataset, datasets.DatasetDict) else dataset
+        dataset = datasets.load_from_disk(data) if saved else datasets.load_dataset(data, split=split, streaming=True)
+        rows = dataset[split] if isinstance(dataset, datasets.DatasetDict) else dataset
+        for line, content in enumerate(rows, 1):
+            yield Row(data, line, content, content)
     except Exception as error:  # the hub's client, its file system and its builders each have their own
-        what = f"data {data}, split {split}"
-        problem = Verbatim(
-            f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-        )
+        where = f"row {line + 1}" if line else f"split {split}"
+        expected = "a hub dataset that can be reached (or a path that exists)"
         if saved:
-            raise_input_error(what, "a dataset that `save_to_disk` wrote, with this split", problem, "Check both.")
-        raise_input_error(
-            what,
-            "a path that exists, or a hub dataset that can be reached",
-            problem,
-            "Check the path, the name and the network.",
-        )
-
-
-def read_dataset(name: str, dataset: datasets.Dataset | datasets.IterableDataset) -> Iterator[Row]:
-    """The rows of a `datasets` dataset."""
-    line, rows = 0, iter(dataset)
-    while True:
-        try:
-            content = next(rows, None)
-        except Exception as error:  # as above: the network may go at any row
-            raise_input_error(
-                f"data {name}, row {line + 1}", "a row that can be read", Verbatim(error), "Fix it or start again."
-            )
-        if content is None:
-            return
-        line += 1
-        yield Row(name, line, content, content)
+            expected = "a dataset that `save_to_disk` wrote, with this split"
+        problem = Verbatim(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+        raise_input_error(f"data {data}, {where}", expected, problem, "Check the path, the name and the network.")

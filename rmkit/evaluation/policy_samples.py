@@ -85,8 +85,9 @@ def read_policy(policy: str, paths: Sequence[str], split: str) -> tuple[dict[Nam
     rows: dict[Name, SampledRow] = {}
     invalid = 0
     for row in itertools.chain.from_iterable(read_rows(file, split) for file in files):
-        parsed, columns = parse_responses(row), row.content
-        if isinstance(parsed, RowError) or isinstance(columns, RowError):
+        try:
+            parsed, columns = parse_responses(row), row.columns
+        except RowError:
             invalid += 1
             continue
         name = (str(columns.get("question") or name_question(parsed[0])), int(columns.get("turn") or 1))

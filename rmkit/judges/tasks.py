@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets import Dataset
-from tqdm import tqdm
 
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.data.parquet import PAIR_SIDES, load_split, stream_rows
 from rmkit.data.reading import PairWriter
-from rmkit.data.rejected_rows import RejectedRows
+from rmkit.data.rejected_rows import RejectedRows, parse_rows
 from rmkit.data.samples import parse_responses
-from rmkit.data.sources import RowError, find_files, read_rows
+from rmkit.data.sources import find_files
 from rmkit.judges.base import JudgeTask, Messages
 
 COLUMNS = ("id", "prompt", "responses")
@@ -60,13 +59,9 @@ def read_responses(data: str, split: str, folder: Path) -> Dataset:
     if not path.exists():
         count = 0
         with RejectedRows(folder / QUARANTINE) as rejected, PairWriter(path, (*COLUMNS, REQUEST)) as out:
-            for row in tqdm(read_rows(data, split), f"Reading {data}", unit=" rows", disable=None):
-                parsed = parse_responses(row)
-                if isinstance(parsed, RowError):
-                    rejected.add(row, parsed)
-                    continue
+            for row, parsed in parse_rows(data, split, parse_responses, rejected):
                 count += 1
-                request = row.content.get(REQUEST) if isinstance(row.content, dict) else None
+                request = row.columns.get(REQUEST)
                 out.write({**dict(zip(COLUMNS, (f"{Path(row.file).name}:{row.line}", *parsed), strict=True)),
                            REQUEST: request if isinstance(request, dict) else None})
             if not count:

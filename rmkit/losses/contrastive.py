@@ -2,7 +2,7 @@
 
 The vectors come from `preference_embeddings`. Computed in float32 (in float64 where one of the inputs is), outside
 autocast, and returned in the dtype of the first view. A zero vector has no direction: its cosines are 0 and it gets no
-gradient. Across processes, SimCSE's negatives and SwAV's assignments span the rows of all (`rmkit.losses.contrastive`).
+gradient. Across processes, SimCSE's negatives and SwAV's assignments span the rows of all (`gather_rows`).
 """
 
 import math
@@ -36,12 +36,7 @@ def preference_embeddings(chosen: Tensor, rejected: Tensor, kind: Literal["pair"
 
     "pair": chosen, then rejected; "difference": chosen - rejected, then rejected - chosen.
 
-    Args:
-        chosen, rejected: [pair, hidden].
-        kind: which of the two sets.
-
-    Raises:
-        InputError: on shapes that differ, an empty batch or another kind.
+    `chosen` and `rejected` are [pair, hidden]. Raises `InputError` on shapes that differ and an empty batch.
 
     Source: arXiv 2401.06080, section 3.1.
     """
@@ -149,7 +144,7 @@ def sinkhorn(scores: Tensor, *, epsilon: float = 0.05, iterations: int = 3) -> T
     check_divisor("epsilon", epsilon)
     check_count("iterations", iterations)
     check_shapes(("vector", "prototype"), scores=scores)
-    if not bool(torch.isfinite(scores).all()):
+    if not torch.isfinite(scores).all():
         check_finite(scores=scores)
     return _balance(to_float32(scores), epsilon, iterations).to(scores.dtype)
 

@@ -57,11 +57,9 @@ def dpo_loss(
         "reference_rejected_logps": reference_rejected_logps,
     }
     check_shapes(("pair",), **sources)
-    chosen_rewards = beta * (to_float32(policy_chosen_logps) - to_float32(reference_chosen_logps))
-    rejected_rewards = beta * (to_float32(policy_rejected_logps) - to_float32(reference_rejected_logps))
-    logit, target = prepare_inputs(
-        chosen_rewards - rejected_rewards, 1.0 if target is None else target, margin, **sources
-    )
+    policy_chosen, policy_rejected, reference_chosen, reference_rejected = map(to_float32, sources.values())
+    gap = beta * (policy_chosen - reference_chosen) - beta * (policy_rejected - reference_rejected)
+    logit, target = prepare_inputs(gap, 1.0 if target is None else target, margin, **sources)
     assert target is not None
     target = (smooth if smoothing == "conservative" else unsmooth)(target, label_smoothing)
     dtype = torch.promote_types(policy_chosen_logps.dtype, policy_rejected_logps.dtype)

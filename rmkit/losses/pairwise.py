@@ -10,7 +10,11 @@ precision thus rounds the value that is logged, never the gradient's way to the 
 or a squared reward may exceed its 65504: pass `rewards.float()` where that matters.
 """
 
-from collections.abc import Callable
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,8 +58,7 @@ def bradley_terry_loss(
     logarithm, where it could not change any gradient; here it is inside. Eq. (5)'s alpha is a value of
     `target`.
     """
-    logit, target = _read_pairs(chosen_rewards, rejected_rewards, target, margin)
-    return reduce(expected_loss(logistic, logit, target), reduction, _dtype(chosen_rewards, rejected_rewards))
+    return _reduce_pairs(logistic, chosen_rewards, rejected_rewards, target, margin, reduction)
 
 
 def symmetric_loss(
@@ -79,8 +82,9 @@ def symmetric_loss(
     Source: Ghosh, Kumar and Sastry, "Robust loss functions under label noise for deep neural networks", AAAI 2017, for
     the condition of symmetry. Not in arXiv 2401.06080.
     """
-    logit, target = _read_pairs(chosen_rewards, rejected_rewards, target, margin)
-    return reduce(expected_loss(_sigmoid_loss, logit, target), reduction, _dtype(chosen_rewards, rejected_rewards))
+    return _reduce_pairs(
+        lambda logit: torch.sigmoid(-logit), chosen_rewards, rejected_rewards, target, margin, reduction
+    )
 
 
 def noise_corrected_loss(
@@ -110,10 +114,37 @@ def noise_corrected_loss(
     Not in arXiv 2401.06080.
     """
     check_number("flip_rate", flip_rate, low=0.0, below=0.5)
-    logit, target = _read_pairs(chosen_rewards, rejected_rewards, 1.0 if target is None else target, margin)
-    assert target is not None
-    values = expected_loss(logistic, logit, unsmooth(target, flip_rate))
-    return reduce(values, reduction, _dtype(chosen_rewards, rejected_rewards))
+    return _reduce_pairs(logistic, chosen_rewards, rejected_rewards, target, margin, reduction, flip_rate)
+
+
+PAIR_LOSSES: dict[str, Callable[..., Tensor]] = {
+    "bradley_terry": bradley_terry_loss,
+    "symmetric": symmetric_loss,
+    "noise_corrected": noise_corrected_loss,
+}
+
+
+def get_pair_loss(name: str, loss_kwargs: Mapping[str, Any] | None = None) -> Callable[..., Tensor]:
+    """The loss `name` of `PAIR_LOSSES` with its own arguments, such as {"flip_rate": 0.2}, set to `loss_kwargs`.
+
+    Raises:
+        InputError: for an unknown loss, an unknown or missing argument, and a value that the loss refuses.
+    """
+    kwargs = dict(loss_kwargs or {})
+    if name not in PAIR_LOSSES:
+        nearest, = difflib.get_close_matches(str(name), PAIR_LOSSES, n=1, cutoff=0.0)
+        raise_input_error("loss", f"one of {', '.join(PAIR_LOSSES)}", name, f"Did you mean {nearest}?")
+    loss = PAIR_LOSSES[name]
+    shared = inspect.signature(bradley_terry_loss).parameters
+    own = {key: value for key, value in inspect.signature(loss).parameters.items() if key not in shared}
+    required = {key for key, value in own.items() if value.default is value.empty}
+    if not required <= kwargs.keys() <= own.keys():
+        expected = f"the arguments of loss {name}: {', '.join(own) or 'none'}"
+        wrong = [*sorted(required - kwargs.keys()), *sorted(kwargs.keys() - own.keys())]
+        raise_input_error("loss_kwargs", expected, kwargs, f"Add or remove {', '.join(wrong)}.")
+    configured = partial(loss, **kwargs)
+    configured(torch.zeros(1), torch.zeros(1))  # the loss checks the values
+    return configured
 
 
 def smooth_targets(target: Tensor, label_smoothing: float) -> Tensor:
@@ -130,12 +161,7 @@ def smooth_targets(target: Tensor, label_smoothing: float) -> Tensor:
     """
     check_unit_interval("target", target)
     if not 0 <= label_smoothing <= 1:
-        raise_input_error(
-            "label_smoothing",
-            "a probability in [0, 1]",
-            label_smoothing,
-            "Choose label_smoothing inside this interval.",
-        )
+        raise_input_error("label_smoothing", "a probability in [0, 1]", label_smoothing, "Choose one inside.")
     return smooth(target if target.is_floating_point() else target.float(), label_smoothing)
 
 
@@ -159,7 +185,7 @@ def reward_center_penalty(rewards: Tensor, *, reduction: Reduction = "mean") -> 
             "rewards", "two responses per pair", rewards.shape[1], "Stack chosen and rejected along dim 1."
         )
     values = to_float32(rewards).sum(dim=1).square()
-    if not bool(torch.isfinite(values).all()):
+    if not torch.isfinite(values).all():
         check_finite(rewards=rewards)
     return reduce(values, reduction, rewards.dtype)
 
@@ -184,17 +210,19 @@ def unsmooth(target: Tensor, rate: float) -> Tensor:
     return (target - rate) / (1 - 2 * rate)
 
 
-def _sigmoid_loss(logit: Tensor) -> Tensor:
-    return torch.sigmoid(-logit)
-
-
-def _read_pairs(
-    chosen: Tensor, rejected: Tensor, target: Tensor | float | None, margin: Tensor | float | None
-) -> tuple[Tensor, Tensor | None]:
+def _reduce_pairs(
+    loss: Callable[[Tensor], Tensor],
+    chosen: Tensor,
+    rejected: Tensor,
+    target: Tensor | float | None,
+    margin: Tensor | float | None,
+    reduction: Reduction,
+    flip_rate: float | None = None,
+) -> Tensor:
+    """`expected_loss` of checked pairs, reduced; a `flip_rate` is taken out of the targets by `unsmooth`."""
     sources = {"chosen_rewards": chosen, "rejected_rewards": rejected}
     check_shapes(("pair",), **sources)
-    return prepare_inputs(to_float32(chosen) - to_float32(rejected), target, margin, **sources)
-
-
-def _dtype(chosen: Tensor, rejected: Tensor) -> torch.dtype:
-    return torch.promote_types(chosen.dtype, rejected.dtype)
+    logit, target = prepare_inputs(to_float32(chosen) - to_float32(rejected), target, margin, **sources)
+    if flip_rate is not None:
+        target = unsmooth(torch.ones_like(logit) if target is None else target, flip_rate)
+    return reduce(expected_loss(loss, logit, target), reduction, torch.promote_types(chosen.dtype, rejected.dtype))

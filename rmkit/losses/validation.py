@@ -50,9 +50,8 @@ def check_divisor(name: str, value: float) -> None:
 
 def check_count(name: str, value: int) -> None:
     """Refuse a setting that is not a whole number, 1 or more."""
-    check_number(name, value, low=1)
-    if value != int(value):
-        raise_input_error(name, "a whole number", value, f"Round {name}.")
+    if not (value >= 1 and value % 1 == 0):
+        raise_input_error(name, "a whole number, 1 or more", value, f"Change {name}.")
 
 
 def to_float32(values: Tensor) -> Tensor:
@@ -73,18 +72,18 @@ def prepare_inputs(
 
     `sources` are the tensors that `gap` was computed from; they are read only to name the invalid one.
     """
+    logit = gap
+    if margin is not None:
+        sources["margin"] = _per_pair("margin", margin, gap)
+        logit = gap - sources["margin"]
+    valid = torch.isfinite(logit)
     if target is not None:
         target = _per_pair("target", target, gap)
-    if margin is not None:
-        margin = _per_pair("margin", margin, gap)
-    logit = gap if margin is None else gap - margin
-    sound = torch.isfinite(logit)
-    if target is not None:
-        sound = sound & (target >= 0) & (target <= 1)
-    if not bool(sound.all()):
+        valid = valid & (target >= 0) & (target <= 1)
+    if not bool(valid.all()):
         if target is not None:
             check_unit_interval("target", target)
-        check_finite(**sources, **({} if margin is None else {"margin": margin}))
+        check_finite(**sources)
     return logit, target
 
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rmkit.core.checks import InputError, Verbatim, raise_input_error
 from rmkit.core.stage import Stage, open_stage
-from rmkit.data.chat_template import Encoded, encode_rows
+from rmkit.data.chat_template import Encoded, encode_rows, unwrap
 from rmkit.data.reading import encoding_error
 from rmkit.data.resumable import PROGRESS, ResumableJsonlWriter
 from rmkit.data.samples import parse_responses
@@ -106,11 +106,12 @@ def score_block(
     max_tokens_per_batch: int,
 ) -> Iterator[tuple[Row, Mapping[str, Any] | RowError]]:
     """Each row of a block with its `rewards`, or its error."""
-    encoded = encode_block([parse_responses(row) for row in block], tokenizer, max_length)
-    groups = [group for group in encoded if not isinstance(group, RowError)]
-    units = split_into_units(groups, prefix_sharing_budget(model, max_length, max_tokens_per_batch))
+    encoded = encode_block(block, tokenizer, max_length)
+    sharing = prefix_sharing_budget(model, max_length, max_tokens_per_batch)
+    units = [unit for group in encoded if not isinstance(group, RowError) for unit in split_into_units(group, sharing)]
+    columns = {name: [unit[name] for unit in units] for name in UNIT_SCHEMA}
     rewards: np.ndarray = score_units(
-        model, tokenizer, Dataset.from_dict(units, UNIT_SCHEMA),
+        model, tokenizer, Dataset.from_dict(columns, UNIT_SCHEMA),
         max_length=max_length, max_tokens_per_batch=max_tokens_per_batch,
     )
     for row, group in zip(block, encoded, strict=True):
@@ -122,9 +123,15 @@ def score_block(
 
 
 def encode_block(
-    parsed: list[tuple[Messages, list[Messages]] | RowError], tokenizer: PreTrainedTokenizerBase, max_length: int
+    block: list[Row], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> list[list[list[int]] | RowError]:
     """Token ids [response, token] of each row, or why it is rejected."""
+    parsed: list[tuple[Messages, list[Messages]] | RowError] = []
+    for row in block:
+        try:
+            parsed.append(parse_responses(row))
+        except RowError as error:
+            parsed.append(error)
     encoded = iter(encode_rows(
         tokenizer, [row for row in parsed if not isinstance(row, RowError)], max_length, starts=False
     ))
@@ -133,7 +140,7 @@ def encode_block(
 
 def list_tokens(group: list[Encoded | InputError]) -> list[list[int]] | RowError:
     """Token ids of a row's conversations, or why the first that has none is rejected."""
-    for encoded in group:
-        if isinstance(encoded, InputError):
-            return encoding_error(encoded)
-    return [encoded.input_ids for encoded in group if isinstance(encoded, Encoded)]
+    try:
+        return [unwrap(encoded).input_ids for encoded in group]
+    except InputError as error:
+        return encoding_error(error)

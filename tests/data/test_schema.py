@@ -123,6 +123,6 @@ HUMAN = "\n\nHuman: Q\n\nAssistant: "
     ({**ROW, "id": "half \ud83d"}, "bad Unicode"),
 ], ids=str)
 def test_every_fault_has_its_reason(row, reason):
-    fault = parse(row)
-    assert isinstance(fault, RowError)
-    assert fault.reason == reason
+    with pytest.raises(RowError) as error:
+        parse(row)
+    assert error.value.reason == reason

@@ -12,23 +12,28 @@ GROUPS = [[[1, 2, 3, 4], [1, 2, 5], [1, 2, 6, 7]], [], [[9, 9]], [[4, 5], [5, 4,
 SEQUENCES = [sequence for group in GROUPS for sequence in group]
 
 
+def split(groups, budget):
+    return [unit for group in groups for unit in split_into_units(group, budget)]
+
+
 def test_units_by_hand():
-    units = split_into_units(GROUPS, 6)
-    assert units["input_ids"] == [[[1, 2, 3, 4], [1, 2, 5]], [[1, 2, 6, 7]], [[9, 9]], [[4, 5], [5, 4, 4]]]
-    assert units["tokens"] == [5, 4, 2, 5]
-    assert units["sequences"] == [2, 1, 1, 2]
-    assert split_into_units(GROUPS, None)["input_ids"] == [[sequence] for sequence in SEQUENCES]
-    assert split_into_units(GROUPS, 1)["input_ids"] == [[sequence] for sequence in SEQUENCES]
+    units = split(GROUPS, 6)
+    assert [unit["input_ids"] for unit in units] == [
+        [[1, 2, 3, 4], [1, 2, 5]], [[1, 2, 6, 7]], [[9, 9]], [[4, 5], [5, 4, 4]]
+    ]
+    assert [(unit["tokens"], unit["sequences"]) for unit in units] == [(5, 2), (4, 1), (2, 1), (5, 2)]
+    for budget in (None, 1):
+        assert [unit["input_ids"] for unit in split(GROUPS, budget)] == [[sequence] for sequence in SEQUENCES]
 
 
 @given(st.lists(st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=6), max_size=5), max_size=4),
        st.integers(1, 20))
 def test_units_hold_every_sequence_and_pack_into_the_budget(groups, tokens):
-    units = split_into_units(groups, tokens)
-    assert [one for unit in units["input_ids"] for one in unit] == [one for group in groups for one in group]
-    for unit, size in zip(units["input_ids"], units["tokens"], strict=True):
-        assert pack([unit])["input_ids"].shape[1] <= size
-        assert size <= tokens or len(unit) == 1
+    units = split(groups, tokens)
+    assert [one for unit in units for one in unit["input_ids"]] == [one for group in groups for one in group]
+    for unit in units:
+        assert pack([unit["input_ids"]])["input_ids"].shape[1] <= unit["tokens"]
+        assert unit["tokens"] <= tokens or unit["sequences"] == 1
 
 
 @pytest.mark.parametrize(("padded", "expected"), [

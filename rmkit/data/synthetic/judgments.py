@@ -10,9 +10,9 @@ from typing import Any
 
 from rmkit.core.seeds import derive_seed
 from rmkit.data.synthetic import vocabulary as words
+from rmkit.data.synthetic.dataset import draw_response
 from rmkit.data.synthetic.gold_reward import THEME_OF, TIP, WEIGHTS, WORD, check_attributes, gold_reward
-from rmkit.data.synthetic.prompts import Request, draw_request, write_prompt
-from rmkit.data.synthetic.responses import write_response
+from rmkit.data.synthetic.prompts import Request
 
 # Short, for a model that knows some hundreds of words; what they are filled with is quoted.
 JUDGE_PROMPT = "Request:\n{request}\nResponse:\n{first}\nHow good is the response?"
@@ -135,11 +135,3 @@ def draw_verdicts(count: int, *, seed: int = 0) -> Iterator[dict[str, Any]]:
             "judgments": [write_judgment(first, evidence), write_judgment(second, evidence)],
             "verdict": write_verdict(request, row["response"], (first, second), rng),
         }
-
-
-def draw_response(number: int, rng: random.Random) -> tuple[Request, dict[str, str]]:
-    """A request, and a row of its `prompt` and a `response` of any quality; on themes and in words of every split."""
-    request = draw_request(rng, new_themes=number % 4 == 0)
-    prompt = write_prompt(request, rng, new_phrasings=number % 8 == 1)
-    response = write_response(request, rng.random(), rng, policy=int(number % 8 == 2))
-    return request, {"prompt": prompt, "response": response}

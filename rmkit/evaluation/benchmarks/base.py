@@ -16,7 +16,7 @@ from rmkit.core.stage import PARTIAL_SUFFIX
 from rmkit.data.reading import ReadSummary
 from rmkit.data.rejected_rows import RejectedRows
 from rmkit.data.samples import read_columns
-from rmkit.data.schema import InvalidRow, Messages, read_name
+from rmkit.data.schema import Messages, check_not_empty, read_name
 from rmkit.data.sources import Row, RowError
 from rmkit.metrics.accuracy import pair_correct
 
@@ -58,12 +58,12 @@ def make_item(
 ) -> BenchmarkItem:
     """The item of a prompt and its responses, each text or messages; the default group is the prompt.
 
-    Raises `InvalidRow`.
+    Raises `RowError`.
     """
     messages, responses = read_columns({"prompt": prompt, "responses": list(sides)})
-    for name, content in (("prompt", messages), *(("response", response) for response in responses)):
-        if not any(message["content"].strip() for message in content):
-            raise InvalidRow(f"empty {name}")
+    check_not_empty(messages, "prompt")
+    for response in responses:
+        check_not_empty(response, "response")
     return BenchmarkItem(messages, responses, list(grades), part, str(messages) if group is None else group)
 
 
@@ -73,28 +73,28 @@ def first_column(content: Mapping[str, Any], names: Iterable[str]) -> Any:
 
 
 def read_subset(content: Mapping[str, Any]) -> str:
-    """The `subset` column; raises `InvalidRow` where it is missing."""
+    """The `subset` column; raises `RowError` where it is missing."""
     subset = read_name(content.get("subset"), "subset")
     if not subset:
-        raise InvalidRow("missing subset")
+        raise RowError("missing subset")
     return subset
 
 
-def unknown_subset(subset: str, subsets: Sequence[str]) -> InvalidRow:
+def unknown_subset(subset: str, subsets: Sequence[str]) -> RowError:
     """The error for a subset that is not one of `subsets`."""
     nearest = difflib.get_close_matches(subset, subsets, n=1, cutoff=0.0)
-    return InvalidRow("unknown subset", f"{subset}; the nearest is {nearest[0]}")
+    return RowError("unknown subset", f"{subset}; the nearest is {nearest[0]}")
 
 
 def read_list(content: Mapping[str, Any], column: str) -> list[Any]:
-    """A column that holds a list of responses, not empty; raises `InvalidRow`."""
+    """A column that holds a list of responses, not empty; raises `RowError`."""
     value = content.get(column)
     if value is None:
-        raise InvalidRow(f"missing {column}")
+        raise RowError(f"missing {column}")
     if not isinstance(value, list) or value and isinstance(value[0], dict):
-        raise InvalidRow("wrong type", f"{column}: expected a list of responses, got one response")
+        raise RowError("wrong type", f"{column}: expected a list of responses, got one response")
     if not value:
-        raise InvalidRow(f"empty {column}")
+        raise RowError(f"empty {column}")
     return value
 
 
@@ -116,13 +116,11 @@ def write_items(
         for row in rows:
             summary.rows_in += 1
             try:
-                if isinstance(row.content, RowError):
-                    raise InvalidRow(*row.content)
-                item = parse(row.content)
-            except InvalidRow as error:
-                quarantine.add(row, RowError(*error.args))
+                item = parse(row.columns)
+            except RowError as error:
+                quarantine.add(row, error)
                 continue
-            name = row.content.get("id")
+            name = row.columns.get("id")
             shared = {"number": parts.total(), "id": str(row.line if name is None else name)}
             parts[item.part] += 1
             for entry in item_lines(item, perturbations):

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rmkit.data.samples import NAMES
-from rmkit.data.schema import InvalidRow, read_name, read_number
+from rmkit.data.schema import read_name, read_number
+from rmkit.data.sources import RowError
 from rmkit.evaluation.benchmarks.base import (
     BenchmarkItem,
     ScoredItem,
@@ -34,7 +35,7 @@ def parse(content: Mapping[str, Any]) -> BenchmarkItem:
         grades = [1.0] * len(sides["chosen"]) + [0.0] * len(sides["rejected"])
         return make_item(content.get("prompt"), [*sides["chosen"], *sides["rejected"]], grades, part)
     if not isinstance(responses, list) or len(responses) < 2:
-        raise InvalidRow("fewer than two responses")
+        raise RowError("fewer than two responses")
     return make_item(content.get("prompt"), responses, read_grades(content, len(responses)), part)
 
 
@@ -42,29 +43,29 @@ def read_side(content: Mapping[str, Any], side: str) -> list[Any]:
     """The responses of a side, which may be a single one."""
     value = content.get(side)
     if value is None:
-        raise InvalidRow(f"missing {side}")
+        raise RowError(f"missing {side}")
     if value == []:
-        raise InvalidRow(f"empty {side}")
+        raise RowError(f"empty {side}")
     single = not isinstance(value, list) or isinstance(value[0], dict)
     return [value] if single else value
 
 
 def read_grades(content: Mapping[str, Any], responses: int) -> list[float]:
-    """The grades of a row's responses; raises `InvalidRow`."""
+    """The grades of a row's responses; raises `RowError`."""
     best = content.get("best")
     if best is not None:
         if isinstance(best, bool) or not isinstance(best, int) or not 0 <= best < responses:
-            raise InvalidRow("wrong best", f"expected an index below {responses}, got {best!r:.40}")
+            raise RowError("wrong best", f"expected an index below {responses}, got {best!r:.40}")
         return [float(index == best) for index in range(responses)]
     column = next((name for name in GRADES if content.get(name) is not None), None)
     if column is None:
-        raise InvalidRow("missing grades", f"expected {', '.join(GRADES)} or best beside the responses")
+        raise RowError("missing grades", f"expected {', '.join(GRADES)} or best beside the responses")
     values = content[column]
     if not isinstance(values, list) or len(values) != responses:
-        raise InvalidRow("wrong number of grades", f"{column}: not one for each of {responses} responses")
+        raise RowError("wrong number of grades", f"{column}: not one for each of {responses} responses")
     grades = [read_number(value, column) for value in values]
     if len(set(grades)) < 2:
-        raise InvalidRow("equal grades", f"{column}: all {grades[0]:g}")
+        raise RowError("equal grades", f"{column}: all {grades[0]:g}")
     return grades
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from rmkit.data.schema import InvalidRow, read_name, read_number
+from rmkit.data.schema import read_name, read_number
+from rmkit.data.sources import RowError
 from rmkit.evaluation.benchmarks.base import BenchmarkItem, ScoredItem, first_column, make_item, pairs_correct
 from rmkit.evaluation.benchmarks.scores import BenchmarkResult, mean_by_part, mean_over
 from rmkit.metrics.correlation import rank_correlation
@@ -26,11 +27,11 @@ def parse(content: Mapping[str, Any]) -> BenchmarkItem:
     values = [first_column(content, names) for names in COLUMNS]
     for names, value in zip(COLUMNS, values, strict=True):
         if value is None:
-            raise InvalidRow(f"missing {names[0]}")
+            raise RowError(f"missing {names[0]}")
     prompt, *responses = values[:3]
     preference = read_number(values[3], "preference")
     if abs(preference) > STRONGEST or preference != int(preference):
-        raise InvalidRow("wrong preference", f"expected a whole number from -3 to 3, got {preference:g}")
+        raise RowError("wrong preference", f"expected a whole number from -3 to 3, got {preference:g}")
     grades = [max(-preference, 0.0), max(preference, 0.0)]
     return make_item(prompt, responses, grades, read_name(content.get("domain"), "domain") or WHOLE)
 

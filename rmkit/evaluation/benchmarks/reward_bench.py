@@ -9,7 +9,7 @@ other way round, the card's stand here. A tie counts half.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rmkit.data.schema import InvalidRow
+from rmkit.data.sources import RowError
 from rmkit.evaluation.benchmarks.base import (
     BenchmarkItem,
     ScoredItem,
@@ -54,7 +54,7 @@ def parse(content: Mapping[str, Any]) -> BenchmarkItem:
         raise unknown_subset(subset, (*REQUIRED, *ALL_OR_NONE))
     for side in ("chosen", "rejected"):
         if content.get(side) is None:
-            raise InvalidRow(f"missing {side}")
+            raise RowError(f"missing {side}")
     return make_item(content.get("prompt"), [content["chosen"], content["rejected"]], [1, 0], subset)
 
 

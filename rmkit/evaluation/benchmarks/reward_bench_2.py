@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmkit.data.schema import InvalidRow, read_name
+from rmkit.data.schema import read_name
+from rmkit.data.sources import RowError
 from rmkit.evaluation.benchmarks.base import (
     BenchmarkItem,
     ScoredItem,
@@ -48,14 +49,14 @@ def parse(content: Mapping[str, Any]) -> BenchmarkItem:
     chosen, rejected = read_list(content, "chosen"), read_list(content, "rejected")
     n_correct = content.get("num_correct")
     if n_correct is not None and n_correct != len(chosen):
-        raise InvalidRow("wrong number of responses", f"num_correct {n_correct}, chosen {len(chosen)}")
+        raise RowError("wrong number of responses", f"num_correct {n_correct}, chosen {len(chosen)}")
     if part != TIES and (len(chosen), len(rejected)) != (1, N_REJECTED):
-        raise InvalidRow("wrong number of responses", f"{len(chosen)} chosen and {len(rejected)} rejected, not 1 and 3")
+        raise RowError("wrong number of responses", f"{len(chosen)} chosen and {len(rejected)} rejected, not 1 and 3")
     group = None
     if part == TIES:
         kind, number = split_id(content.get("id"))
         if (kind == REFERENCE) != (len(chosen) == 1):
-            raise InvalidRow("wrong number of responses", f"{kind}:{number} with {len(chosen)} chosen")
+            raise RowError("wrong number of responses", f"{kind}:{number} with {len(chosen)} chosen")
         group = f"{TIES}:{number}"  # the bootstrap draws a reference and its tied prompt together
     grades = [1.0] * len(chosen) + [0.0] * len(rejected)
     return make_item(content.get("prompt"), [*chosen, *rejected], grades, part, group=group)
@@ -67,10 +68,10 @@ def find_subset(name: str) -> str | None:
 
 
 def split_id(name: object) -> tuple[str, str]:
-    """The kind and the number in the id of a prompt of Ties; raises `InvalidRow`."""
+    """The kind and the number in the id of a prompt of Ties; raises `RowError`."""
     kind, colon, number = read_name(name, "id").partition(":")
     if kind not in (REFERENCE, TIED) or not colon or not number:
-        raise InvalidRow("wrong id", f"expected ref:NUMBER or tied:NUMBER in {TIES}, got {name!r:.40}")
+        raise RowError("wrong id", f"expected ref:NUMBER or tied:NUMBER in {TIES}, got {name!r:.40}")
     return kind, number
 
 

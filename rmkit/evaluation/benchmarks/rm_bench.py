@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmkit.data.schema import InvalidRow, read_name
+from rmkit.data.schema import read_name
+from rmkit.data.sources import RowError
 from rmkit.evaluation.benchmarks.base import BenchmarkItem, ScoredItem, make_item, read_list
 from rmkit.evaluation.benchmarks.scores import BenchmarkResult, mean_by_part, value_of, weighted_mean
 from rmkit.metrics.accuracy import pair_correct
@@ -25,14 +26,14 @@ def parse(content: Mapping[str, Any]) -> BenchmarkItem:
     """The item of a row with `prompt`, `chosen` and `rejected`, a response of each style, and `domain`."""
     domain = read_name(content.get("domain"), "domain")
     if not domain:
-        raise InvalidRow("missing domain")
+        raise RowError("missing domain")
     part = next((name for name in REQUIRED if domain.startswith(name)), None)
     if part is None:
-        raise InvalidRow("unknown domain", f"{domain}; expected {', '.join(REQUIRED)}")
+        raise RowError("unknown domain", f"{domain}; expected {', '.join(REQUIRED)}")
     sides = {side: read_list(content, side) for side in ("chosen", "rejected")}
     for side, responses in sides.items():
         if len(responses) != len(STYLES):
-            raise InvalidRow("missing style", f"{side}: {len(responses)} of {', '.join(STYLES)}")
+            raise RowError("missing style", f"{side}: {len(responses)} of {', '.join(STYLES)}")
     grades = [1.0] * len(STYLES) + [0.0] * len(STYLES)
     return make_item(content.get("prompt"), [*sides["chosen"], *sides["rejected"]], grades, part)
 

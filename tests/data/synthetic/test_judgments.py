@@ -5,6 +5,7 @@ import random
 import pytest
 
 from rmkit.data.synthetic import WEIGHTS, Request, check_attributes, gold_reward, judgments
+from rmkit.data.synthetic.dataset import draw_response
 from rmkit.data.synthetic.judgments import (
     CLAIM_ERROR_RATE,
     GRADES,
@@ -13,7 +14,6 @@ from rmkit.data.synthetic.judgments import (
     add_points,
     corrupt_claims,
     draw_judgments,
-    draw_response,
     draw_verdicts,
     explain,
     find_claims,

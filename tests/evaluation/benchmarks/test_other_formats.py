@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from rmkit.commands.evaluate import BenchmarkName
-from rmkit.data.schema import InvalidRow
+from rmkit.data.sources import RowError
 from rmkit.evaluation.benchmarks import best_of_n, helpsteer
 from rmkit.evaluation.benchmarks.registry import BENCHMARKS, detect_benchmark
 from rmkit.evaluation.benchmarks.scores import count_items, value_of
@@ -41,7 +41,7 @@ def test_columns_that_say_which_is_better():
     ({"responses": ["a", "b"], "best": 2}, "wrong best"),
 ])
 def test_invalid_rows_of_several_responses(columns, reason):
-    with pytest.raises(InvalidRow) as error:
+    with pytest.raises(RowError) as error:
         best_of_n.parse({**ASK, **columns})
     assert error.value.args[0] == reason
 
@@ -93,7 +93,7 @@ def test_columns_of_helpsteer_2():
     ({"response1": ""}, "empty response"),
 ])
 def test_invalid_helpsteer_rows(changes, reason):
-    with pytest.raises(InvalidRow) as error:
+    with pytest.raises(RowError) as error:
         helpsteer.parse(steer(1, **changes))
     assert error.value.args[0] == reason
 

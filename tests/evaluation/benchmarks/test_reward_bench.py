@@ -3,7 +3,7 @@
 import pytest
 
 from rmkit.core.checks import InputError
-from rmkit.data.schema import InvalidRow
+from rmkit.data.sources import RowError
 from rmkit.evaluation.benchmarks import reward_bench
 from rmkit.evaluation.benchmarks.registry import BENCHMARKS, check_parts
 from rmkit.evaluation.benchmarks.scores import value_of
@@ -77,7 +77,7 @@ def test_missing_parts():
     ({"prompt": None}, "missing prompt", ""),
 ])
 def test_invalid_rows(changes, reason, detail):
-    with pytest.raises(InvalidRow) as error:
+    with pytest.raises(RowError) as error:
         reward_bench.parse({**row("math-prm"), **changes})
     assert error.value.args[0] == reason and detail in "".join(error.value.args[1:])
 

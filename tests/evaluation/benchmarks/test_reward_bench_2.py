@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from rmkit.data.schema import InvalidRow
+from rmkit.data.sources import RowError
 from rmkit.evaluation.benchmarks import reward_bench_2
 from rmkit.evaluation.benchmarks.scores import score_intervals, value_of
 
@@ -102,6 +102,6 @@ def test_a_tied_prompt_and_its_reference_form_one_group(score):
     (ties("both:7", 2, 2), "wrong id"),
 ])
 def test_invalid_rows(row, reason):
-    with pytest.raises(InvalidRow) as error:
+    with pytest.raises(RowError) as error:
         reward_bench_2.parse(row)
     assert error.value.args[0] == reason

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rmkit.data.schema import InvalidRow
+from rmkit.data.sources import RowError
 from rmkit.evaluation.benchmarks import rm_bench
 from rmkit.evaluation.benchmarks.scores import value_of
 
@@ -54,6 +54,6 @@ def test_domains_have_equal_weight_and_safety_is_one(score):
     ({"rejected": ["d", "e", " "]}, "empty response"),
 ])
 def test_invalid_rows(changes, reason):
-    with pytest.raises(InvalidRow) as error:
+    with pytest.raises(RowError) as error:
         rm_bench.parse({**row("chat"), **changes})
     assert error.value.args[0] == reason
