@@ -14,7 +14,7 @@ from rmkit.commands.train import TrainConfig, train
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.config import as_dict, build_section, configuration, option, section
 from rmkit.core.stage import write_json
-from rmkit.core.steps import Steps, make_step, run_steps
+from rmkit.core.steps import Steps, get_config, make_step, run_steps
 
 PLAIN, METARM = "plain", "metarm"
 ROUNDS = "rounds.json"
@@ -91,21 +91,25 @@ def iterate(config: IterateConfig) -> Path:
     """
     from rmkit.data.parquet import split_path
     from rmkit.data.sources import find_files
+    from rmkit.training.config import check_training
     from rmkit.training.zero import refuse_launcher
 
     refuse_launcher("iterate", "train and rl")
     planner = IteratePlanner(config)
     setup = planner.plan_setup()
     variants = {variant: planner.plan_variant(variant) for variant in config.variants}
+    for rounds in variants.values():
+        for name in ("train", "rl"):
+            check_training(get_config(rounds[0][name]), name)
     if config.data != SYNTHETIC:
         split_path(config.data, "train")
     run_steps({name: step for name, step in setup.items() if name != "sft"})
     find_files(planner.prompts)
     run_steps({"sft": setup["sft"]})
-    rounds: dict[str, Any] = {variant: run_rounds(steps) for variant, steps in variants.items()}
+    metrics: dict[str, Any] = {variant: run_rounds(rounds) for variant, rounds in variants.items()}
     path = Path(config.output_dir) / ROUNDS
-    write_json(path, {"key": ROUNDS, "rounds": rounds})
-    print(format_rounds(rounds))
+    write_json(path, {"key": ROUNDS, "rounds": metrics})
+    print(format_rounds(metrics))
     return path
 
 

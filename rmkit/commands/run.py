@@ -56,10 +56,14 @@ class RunConfig:
 
 def run(config: RunConfig) -> Path:
     """Run every step that is not finished yet; returns the folder of the report."""
+    from rmkit.training.config import check_training
     from rmkit.training.zero import refuse_launcher
 
     refuse_launcher("run", "vote.train and train")
-    folder: Path = run_steps(plan_run(config))["report"]
+    steps = plan_run(config)
+    get_config(steps["vote"]).check_training("vote.train")
+    check_training(get_config(steps["robust"]), "train")
+    folder: Path = run_steps(steps)["report"]
     return folder
 
 

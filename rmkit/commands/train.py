@@ -54,11 +54,10 @@ def train(config: TrainConfig) -> Path:
     """
     from rmkit.data.parquet import split_path
     from rmkit.data.sources import find_files
-    from rmkit.losses import get_pair_loss
-    from rmkit.training.config import RewardConfig, build_arguments
+    from rmkit.training.config import RewardConfig, build_arguments, check_training
     from rmkit.training.session import run_training_session
 
-    get_pair_loss(config.loss, config.loss_kwargs)
+    check_training(config)
     split_path(config.data, "train")  # before anything is started or emptied
     if config.evaluation_data:
         split_path(config.evaluation_data, "validation")

@@ -97,6 +97,13 @@ class VoteConfig:
             output_dir=str(folder), seed=derive_seed(self.seed, "member", member), **shared,
         )
 
+    def check_training(self, section: str = "train") -> None:
+        """Raise `InputError`, which names `section`, for settings that the training of full members would refuse."""
+        from rmkit.training.config import check_training
+
+        if self.voters == "full" and not self.merge:
+            check_training(self.member_config(self.data, Path(self.output_dir), 0), section)
+
     def output_settings(self) -> dict[str, Any]:
         """The settings that the votes depend on."""
         unused = "train" if self.voters == "heads" else "heads"
@@ -121,6 +128,7 @@ def vote(config: VoteConfig) -> Path:
         raise_input_error(
             "vote", "one process", Verbatim("a launcher's rank"), "Set train.num_processes; members start theirs."
         )
+    config.check_training()
     pairs = {
         split: load_split(config.data, split, ("id", *PAIR_SIDES))
         for split in SPLITS if split == "train" or (Path(config.data) / f"{split}.parquet").is_file()

@@ -4,10 +4,12 @@ import contextlib
 import dataclasses
 import itertools
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rmkit.commands.compare import CompareConfig, compare
+from rmkit.commands.vote import VoteConfig
 from rmkit.core.config import as_dict
 from rmkit.core.stage import read_record
 from rmkit.core.steps import Steps, get_config, run_steps
@@ -16,6 +18,8 @@ from rmkit.meta_rewarding.config import MetaRewardConfig
 from rmkit.meta_rewarding.drift import DriftMetrics, check_drift
 from rmkit.meta_rewarding.plan import plan_loop
 from rmkit.meta_rewarding.report import write_report
+from rmkit.training.config import check_training
+from rmkit.training.settings import TrainingSettings
 from rmkit.training.zero import refuse_launcher
 
 logger = logging.getLogger(__name__)
@@ -30,6 +34,8 @@ def meta_reward(config: MetaRewardConfig) -> Path:
     """
     refuse_launcher("meta-reward", "dpo, sft and judge_rm.train")
     plan = plan_loop(config)
+    for step in itertools.chain.from_iterable(steps.items() for steps in (plan.setup, *plan.iterations)):
+        check_step(*step)
     run_with_server(config, plan.setup)
     metrics = [run_with_server(config, steps)["metrics"] for steps in plan.evaluations[:1]]
     history: list[DriftMetrics] = []
@@ -60,6 +66,15 @@ def meta_reward(config: MetaRewardConfig) -> Path:
         metrics = add_win_rates(plan.compare, metrics)
     responses = [get_config(steps["responses"]).output_dir for steps in plan.evaluations[:len(metrics)]]
     return write_report(Path(config.output_dir) / "report", as_dict(config), metrics, iterations, responses)
+
+
+def check_step(name: str, step: partial[Any]) -> None:
+    """Raise `InputError` for a step with settings that training would refuse."""
+    settings = step.args[0] if step.args else None
+    if isinstance(settings, VoteConfig):
+        settings.check_training("judge_rm.vote.train")
+    elif isinstance(settings, TrainingSettings):
+        check_training(settings, name if name in ("sft", "dpo") else "judge_rm.train")
 
 
 def run_with_server(config: MetaRewardConfig, steps: Steps) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`RewardConfig`: the arguments of `RewardTrainer`; and training arguments built from a command's settings."""
+"""`RewardConfig`, the arguments of `RewardTrainer`; training arguments built from a command's settings, or checked."""
 
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -7,13 +7,15 @@ from typing import Any, TypeVar
 import torch
 from transformers import TrainingArguments
 
-from rmkit.core.checks import Verbatim, raise_input_error
+from rmkit.core.checks import InputError, Verbatim, raise_input_error
 from rmkit.core.config import configuration
 from rmkit.losses import get_pair_loss
 from rmkit.training.settings import RewardSettings, TrainingSettings, check_reward_settings
-from rmkit.training.zero import default_config, init_process_group
+from rmkit.training.zero import default_config, init_process_group, under_launcher
 
 Arguments = TypeVar("Arguments", bound=TrainingArguments)
+NOT_CHECKED = {"deepspeed": None, "tf32": None, "torch_compile": False, "torch_compile_mode": None,
+               "torch_compile_backend": None}
 
 
 @configuration
@@ -47,16 +49,35 @@ def build_arguments(kind: type[Arguments], command: str, settings: TrainingSetti
     With DeepSpeed, joins the process group. Raises `InputError`, which names `command`, for settings that do not fit
     together or this machine.
     """
+    values = {item.name: getattr(settings, item.name) for item in fields(kind) if hasattr(settings, item.name)} | fixed
     # Set use_cpu explicitly; otherwise DeepSpeed computes batch sizes for one process.
-    use_cpu = settings.use_cpu or not torch.accelerator.is_available()
-    deepspeed = default_config() if settings.deepspeed == "auto" else settings.deepspeed
-    if deepspeed:
-        init_process_group(timedelta(seconds=settings.ddp_timeout), "gloo" if use_cpu else None)
-    names = [item.name for item in fields(kind) if item.init and hasattr(settings, item.name)]
-    values = {name: getattr(settings, name) for name in names} | {"deepspeed": deepspeed, "use_cpu": use_cpu}
+    values["use_cpu"] = settings.use_cpu or not torch.accelerator.is_available()
+    if values["deepspeed"] == "auto":
+        values["deepspeed"] = default_config()
+    if values["deepspeed"]:
+        init_process_group(timedelta(seconds=settings.ddp_timeout), "gloo" if values["use_cpu"] else None)
     try:
-        return kind(**values | fixed)
+        return kind(**values)
+    except InputError:
+        raise
     except (ValueError, ImportError) as error:
         raise_input_error(
             command, "settings that fit together and this machine", Verbatim(error), "Change these keys."
         )
+
+
+def check_training(settings: TrainingSettings, section: str = "") -> None:
+    """Raise `InputError`, which names `section`, for settings that training would refuse, before anything starts.
+
+    Neither device nor process group is set up, and TF32 and torch.compile are not switched on; these and DeepSpeed's
+    configuration are checked when training starts. The same holds under a launcher, whose processes start at once.
+    """
+    if under_launcher():
+        return
+    kind = RewardConfig if isinstance(settings, RewardSettings) else TrainingArguments
+    no_device = {"_setup_devices": torch.device("cpu"), "_n_gpu": 1, "distributed_state": None}
+    try:
+        build_arguments(type(kind.__name__, (kind,), no_device), section or "train", settings, **NOT_CHECKED)
+    except InputError as error:
+        prefix = f"{section}." if section and not str(error).startswith(f"{section}:") else ""
+        raise InputError(f"{prefix}{error}") from None

@@ -97,6 +97,17 @@ def test_settings_are_checked_before_anything_starts(configure, settings, match)
         configure(**settings)
 
 
+@pytest.mark.parametrize("train, match", [
+    ({"loss_kwargs": {"flip_rate": 0.2}}, "train.loss_kwargs: expected the arguments of loss symmetric: none"),
+    ({"lr_scheduler_type": "cosin"}, "train: expected settings that fit together and this machine"),
+    ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "train: expected settings that fit together and this machine"),
+])
+def test_training_settings_that_do_not_fit_are_refused_first(configure, tmp_path, train, match):
+    with pytest.raises(InputError, match=match):
+        vote(configure(voters="full", train=train))
+    assert not list(tmp_path.glob("votes*"))
+
+
 def test_settings_of_the_other_voters_are_not_used(configure, tmp_path):
     """Neither by the vote nor in its key: `voters` changes on the command line with any recipe."""
     keys = [read_record(vote(configure(folds=0, train=train)))["key"] for train in ({}, TRAINING)]
