@@ -27,9 +27,9 @@ from rmkit.commands.read import ReadConfig, read
 from rmkit.commands.synthetic import BASE_MODEL, SyntheticConfig, synthetic
 from rmkit.core.stage import read_record
 from rmkit.meta_rewarding import MetaRewardConfig, meta_reward
-from rmkit.meta_rewarding.config import MetaJudgingConfig
 from rmkit.meta_rewarding.drift import meta_judge_bias
 from rmkit.meta_rewarding.meta_judging import read_meta_judgments, run_meta_judging, stack_verdicts
+from rmkit.meta_rewarding.step_config import MetaJudgingConfig
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "meta_rewarding_synthetic.yaml"
 ARMS: dict[str, dict[str, Any]] = {

@@ -1,22 +1,26 @@
 """Drift monitor: metrics of each iteration's judgments and responses, and alerts where they pass a limit."""
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmkit.core.checks import Verbatim, raise_input_error
+from rmkit.core.stage import open_stage
 from rmkit.data.samples import is_first_occurrence
 from rmkit.judges.base import Scale
-from rmkit.meta_rewarding.config import DriftRules, Threshold
+from rmkit.judges.judged_samples import read_judged
+from rmkit.meta_rewarding.config import DriftRules
+from rmkit.meta_rewarding.meta_judging import read_meta_judgments, stack_verdicts
 from rmkit.metrics.agreement import score_array, verdict_array
 
 TOP = 0.05  # of the scale, below its maximum: inflated judges also write 4.75 and 4.9 of 5
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class DriftMetrics:
     """Metrics of one iteration; None where there is nothing to measure.
 
@@ -37,11 +41,23 @@ class DriftMetrics:
     agreement: float | None = None
 
 
+def measure_drift(judgments: Path, meta_judgments: str | None, output_dir: Path, *, scale: Scale) -> DriftMetrics:
+    """The drift metrics of a folder of `rmkit judge` and of one of meta-judgments, also kept in the record."""
+    inputs: dict[str, str | Path] = {"judgments": judgments}
+    if meta_judgments is not None:
+        inputs["meta_judgments"] = meta_judgments
+    with open_stage(output_dir, "drift", {"scale": list(scale)}, inputs) as stage:
+        if not stage.done:
+            judged = read_judged(judgments)
+            rows = read_meta_judgments(meta_judgments) if meta_judgments else []
+            metrics = drift_metrics(judged.scores, judged.contents, scale=scale,
+                                    meta_judgments=stack_verdicts(rows) if rows else None)
+            stage.record["metrics"] = dataclasses.asdict(metrics)
+    return DriftMetrics(**stage.record["metrics"])
+
+
 def drift_metrics(
-    scores: ArrayLike,
-    responses: Sequence[Sequence[str]],
-    *,
-    scale: Scale,
+    scores: ArrayLike, responses: Sequence[Sequence[str]], *, scale: Scale,
     meta_judgments: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> DriftMetrics:
     """The `DriftMetrics` of an iteration's judgments, without `kl` and `agreement`.
@@ -69,9 +85,7 @@ def drift_metrics(
         score=float(values.mean()) if len(values) else None,
         top=float((values >= 1 - TOP).mean()) if len(values) else None,
         length=float(np.mean(lengths)),
-        distinct=1 - repeated / len(lengths),
-        first=first,
-        higher=higher,
+        distinct=1 - repeated / len(lengths), first=first, higher=higher,
     )
 
 
@@ -95,9 +109,9 @@ def fraction(hits: NDArray[np.bool_]) -> float | None:
 
 
 class Alert(NamedTuple):
-    """A limit that was passed; `rule` is its key in `DriftRules`."""
+    """A limit that was passed; `severity` is "warn" or "stop", `rule` its key in `DriftRules`."""
 
-    severity: Literal["warn", "stop"]
+    severity: str
     rule: str
     text: str
 
@@ -109,33 +123,27 @@ def check_drift(history: Sequence[DriftMetrics], rules: DriftRules) -> list[Aler
     """
     if not history:
         raise_input_error("history", "at least one iteration", Verbatim("none"), "Pass the first iteration's metrics.")
-    now, first, before = history[-1], history[0], history[-2] if len(history) > 1 else history[0]
-    growth = now.kl / before.kl if now.kl is not None and before.kl is not None and before.kl > 0 else None
-    measured: dict[str, tuple[str, float | None]] = {
-        "score": ("rise of the mean score, fraction of the scale", difference(now.score, first.score)),
-        "top": ("fraction of scores at the top", now.top),
-        "position": ("meta-judge's position bias", None if now.first is None else abs(now.first - 0.5)),
-        "higher": ("meta-judge's verdicts for the higher score", now.higher),
-        "length": ("change of length since the first iteration", abs(now.length / max(first.length, 1) - 1)),
-        "length_step": ("change of length since the last iteration", abs(now.length / max(before.length, 1) - 1)),
-        "distinct": ("fall of the fraction of distinct responses", first.distinct - now.distinct),
-        "kl": ("growth of the KL since the last iteration", growth),
-        "agreement": ("fall of label agreement since the first iteration", difference(first.agreement, now.agreement)),
-        "agreement_step": (
-            "fall of label agreement since the last iteration", difference(before.agreement, now.agreement)
-        ),
+    now, first, before = (
+        {name: np.nan if value is None else value for name, value in vars(metrics).items()}
+        for metrics in (history[-1], history[0], history[-2:][0])
+    )
+    measured = {
+        "score": ("rise of the mean score, fraction of the scale", now["score"] - first["score"]),
+        "top": ("fraction of scores at the top", now["top"]),
+        "position": ("meta-judge's position bias", abs(now["first"] - 0.5)),
+        "higher": ("meta-judge's verdicts for the higher score", now["higher"]),
+        "length": ("change of length since the first iteration", abs(now["length"] / max(first["length"], 1) - 1)),
+        "length_step": ("change of length since the last iteration", abs(now["length"] / max(before["length"], 1) - 1)),
+        "distinct": ("fall of the fraction of distinct responses", first["distinct"] - now["distinct"]),
+        "kl": ("growth of the KL since the last iteration", now["kl"] / before["kl"] if before["kl"] > 0 else np.nan),
+        "agreement": ("fall of label agreement since the first iteration", first["agreement"] - now["agreement"]),
+        "agreement_step": ("fall of label agreement since the last iteration", before["agreement"] - now["agreement"]),
     }
     alerts = []
     for rule, (text, value) in measured.items():
-        limits: Threshold = getattr(rules, rule)
-        severities: dict[Literal["warn", "stop"], float | None] = {"stop": limits.stop, "warn": limits.warn}
-        for severity, limit in severities.items():
-            if value is not None and limit is not None and value > limit:
+        limits = getattr(rules, rule)
+        for severity, limit in (("stop", limits.stop), ("warn", limits.warn)):
+            if limit is not None and value > limit:
                 alerts.append(Alert(severity, rule, f"{text}: {value:.3g}, above {limit:g}"))
                 break
     return alerts
-
-
-def difference(minuend: float | None, subtrahend: float | None) -> float | None:
-    """`minuend - subtrahend`; None if either is None."""
-    return None if minuend is None or subtrahend is None else minuend - subtrahend

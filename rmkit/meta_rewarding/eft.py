@@ -24,7 +24,7 @@ from rmkit.judges.judged_samples import JudgedSamples, read_judged
 from rmkit.judges.language_model import render_task
 from rmkit.judges.prompts import JUDGE_PROMPTS
 from rmkit.judges.sanitize import special_tokens
-from rmkit.meta_rewarding.config import EftConfig
+from rmkit.meta_rewarding.step_config import EftConfig
 from rmkit.metrics.agreement import score_array
 from rmkit.models.reward_model import load_tokenizer
 

@@ -16,7 +16,7 @@ from rmkit.core.steps import Steps, get_config, run_steps
 from rmkit.generation import managed_server
 from rmkit.meta_rewarding.config import MetaRewardConfig
 from rmkit.meta_rewarding.drift import DriftMetrics, check_drift
-from rmkit.meta_rewarding.plan import plan_loop
+from rmkit.meta_rewarding.plan import LoopPlan
 from rmkit.meta_rewarding.report import write_report
 from rmkit.training.config import check_training
 from rmkit.training.settings import TrainingSettings
@@ -33,7 +33,7 @@ def meta_reward(config: MetaRewardConfig) -> Path:
     that stops ends the loop before the iteration's training.
     """
     refuse_launcher("meta-reward", "dpo, sft and judge_rm.train")
-    plan = plan_loop(config)
+    plan = LoopPlan(config)
     for step in itertools.chain.from_iterable(steps.items() for steps in (plan.setup, *plan.iterations)):
         check_step(*step)
     run_with_server(config, plan.setup)

@@ -21,7 +21,7 @@ from rmkit.judges.judged_samples import JudgedSamples, read_judged
 from rmkit.judges.language_model import PENDING, build_sampler, render_task
 from rmkit.judges.meta_judge import JudgmentSet, MetaJudge, highest_variance_response
 from rmkit.judges.prompts import JUDGE_PROMPTS
-from rmkit.meta_rewarding.config import MetaJudgingConfig
+from rmkit.meta_rewarding.step_config import MetaJudgingConfig
 
 META_JUDGMENTS = "meta_judgments.jsonl"
 
@@ -47,9 +47,11 @@ def compare_judgments(stage: Stage, config: MetaJudgingConfig) -> None:
     partial = stage.directory / (META_JUDGMENTS + PARTIAL_SUFFIX)
     rows = {row["id"]: row for row in read_partial_jsonl(partial)}
     missing = [prompt for prompt, name in enumerate(judged.ids) if name not in rows]
-    meta_judge = build_meta_judge(config, stage.directory) if missing else None
+    if missing:
+        sampler = build_sampler(config, seed=derive_seed(config.seed, "battles"), folder=stage.directory,
+                                trust_remote_code=config.trust_remote_code)
+        meta_judge = MetaJudge(sampler, config.prompt)
     for start in tqdm(range(0, len(missing), config.batch_size), "Meta-judging", unit="batch"):
-        assert meta_judge is not None
         batch = compare_batch(meta_judge, config, judged, missing[start:start + config.batch_size])
         append_jsonl(partial, batch)
         rows |= {row["id"]: row for row in batch}
@@ -60,13 +62,6 @@ def compare_judgments(stage: Stage, config: MetaJudgingConfig) -> None:
     partial.replace(stage.directory / META_JUDGMENTS)
     counts = Counter(answer["kind"] for row in ordered for answer in row["answers"])
     stage.record.update(rows=len(compared), skipped=len(ordered) - len(compared), answers=counts)
-
-
-def build_meta_judge(config: MetaJudgingConfig, folder: Path) -> MetaJudge:
-    """The meta-judge; answers of an unfinished batch are kept in `folder`."""
-    sampler = build_sampler(config, seed=derive_seed(config.seed, "battles"), folder=folder,
-                            trust_remote_code=config.trust_remote_code)
-    return MetaJudge(sampler, config.prompt)
 
 
 def compare_batch(
@@ -117,14 +112,7 @@ def read_meta_judgments(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def stack_verdicts(rows: Sequence[dict[str, Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Verdicts [prompt, judgment, judgment] and scores [prompt, judgment] of meta-judgments, NaN for none.
-
-    Raises `InputError` if there are no rows.
-    """
-    if not rows:
-        raise_input_error(
-            "meta-judgments", "a prompt whose judgments were compared", Verbatim("none"), "Judge with samples above 1."
-        )
+    """Verdicts [prompt, judgment, judgment] and scores [prompt, judgment] of meta-judgments, NaN for none."""
     width = max(len(row["judgments"]) for row in rows)
     verdicts, scores = np.full((len(rows), width, width), np.nan), np.full((len(rows), width), np.nan)
     for index, row in enumerate(rows):

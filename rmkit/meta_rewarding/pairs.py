@@ -15,10 +15,10 @@ from rmkit.core.stage import open_stage, read_record
 from rmkit.data.parquet import load_split, write_table
 from rmkit.judges.judged_samples import JudgedSamples, read_judged
 from rmkit.meta_rewarding.actor_selection import choose_rho, select_pairs
-from rmkit.meta_rewarding.config import LLM, REWARD_MODEL, PairConfig
 from rmkit.meta_rewarding.judge_selection import select_judgments
 from rmkit.meta_rewarding.meta_judging import read_meta_judgments, stack_verdicts
 from rmkit.meta_rewarding.score_fusion import combine_scores, label_weak_pairs
+from rmkit.meta_rewarding.step_config import LLM, REWARD_MODEL, PairConfig
 
 ACTOR, JUDGE = "actor", "judge"  # which role of the policy a pair trains
 TRAIN = "train.parquet"
@@ -73,10 +73,8 @@ def score_responses(config: PairConfig, judges: dict[str, JudgedSamples]) -> NDA
             "llm_judgments and reward_judgments", "judgments of the same responses", Verbatim("different ones"),
             "Judge the same samples.",
         )
-    if others:
-        combined = combine_scores(scores, {name: config.weights[name] for name in scores})
-    else:
-        combined = next(iter(scores.values()))
+    weights = {name: config.weights[name] for name in scores}
+    combined = combine_scores(scores, weights) if others else next(iter(scores.values()))
     return np.where(first.first, combined, np.nan)
 
 
@@ -102,18 +100,17 @@ def make_actor_pairs(
     )
     rows: list[dict[str, Any]] = []
     skipped = Counter({"no two scores": len(pairs) - len(prompts)})
-    for number, (prompt, *pair) in enumerate(zip(prompts.tolist(), chosen.tolist(), rejected.tolist(), strict=True)):
-        if config.max_response is not None and lengths[prompt, pair[0]] > config.max_response:
+    for number, prompt in enumerate(prompts.tolist()):
+        if config.max_response is not None and lengths[prompt, chosen[number]] > config.max_response:
             skipped["chosen too long"] += 1
         elif not labels.keep[number]:
             skipped["weak"] += 1
         else:
-            texts = {side: judged.responses[prompt][index] for side, index in zip(SIDES, pair, strict=True)}
-            rows.append({
-                "id": f"{ACTOR}:{judged.ids[prompt]}", "prompt": judged.prompts[prompt], **texts, "source": ACTOR,
-                "target": float(labels.target[number]), "margin": float(labels.margin[number]),
-                "score_chosen": float(scores[prompt, pair[0]]), "score_rejected": float(scores[prompt, pair[1]]),
-            })
+            pair = pairs[prompt].tolist()
+            rows.append(make_row(
+                ACTOR, judged.ids[prompt], judged.prompts[prompt], [judged.responses[prompt][index] for index in pair],
+                scores[prompt, pair].tolist(), float(labels.target[number]), float(labels.margin[number]),
+            ))
     statistics: dict[str, Any] = {"pairs": len(rows), "weak": int(labels.weak.sum()), "skipped": dict(+skipped),
                                   "length": float(np.nanmean(lengths))}
     for side in SIDES:
@@ -133,6 +130,14 @@ def measure_gaps(
     return np.asarray(means[prompts, chosen] - means[prompts, rejected], dtype=np.float64)[None]
 
 
+def make_row(
+    role: str, name: str, prompt: Any, texts: list[Any], scores: list[float], target: float = 1.0, margin: float = 0.0
+) -> dict[str, Any]:
+    """The row of a pair; `texts` and `scores` are those of the chosen and of the rejected side."""
+    return {"id": f"{role}:{name}", "prompt": prompt, "chosen": texts[0], "rejected": texts[1], "source": role,
+            "target": target, "margin": margin, "score_chosen": scores[0], "score_rejected": scores[1]}
+
+
 def make_judge_pairs(
     config: PairConfig, meta_judgments: Sequence[dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -148,11 +153,7 @@ def make_judge_pairs(
     rows = []
     for row, *pair in zip(meta_judgments, selected.chosen.tolist(), selected.rejected.tolist(), strict=True):
         if pair[0] >= 0:
-            texts = {side: [{"role": "assistant", "content": row["judgments"][index]}]
-                     for side, index in zip(SIDES, pair, strict=True)}
-            rows.append({
-                "id": f"{JUDGE}:{row['id']}", "prompt": row["prompt"], **texts, "source": JUDGE, "target": 1.0,
-                "margin": 0.0, "score_chosen": row["scores"][pair[0]], "score_rejected": row["scores"][pair[1]],
-            })
+            texts = [[{"role": "assistant", "content": row["judgments"][index]}] for index in pair]
+            rows.append(make_row(JUDGE, row["id"], row["prompt"], texts, [row["scores"][index] for index in pair]))
     weights = {"first": float(selected.weights.first), "second": float(selected.weights.second)}
     return rows, {"judge": {**selected.count(), "position_weights": weights}}

@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from rmkit.commands.compare import CompareConfig
 from rmkit.commands.dpo import DpoConfig, dpo
@@ -19,21 +19,15 @@ from rmkit.data.samples import SAMPLES
 from rmkit.judges.base import Scale
 from rmkit.judges.config import LLMJudgeConfig
 from rmkit.judges.prompts import JUDGE_PROMPTS
-from rmkit.meta_rewarding.config import (
-    LLM,
-    MATCH_LENGTH,
-    REWARD_MODEL,
-    EftConfig,
-    MetaJudgingConfig,
-    MetaRewardConfig,
-    PairConfig,
-)
+from rmkit.meta_rewarding.config import MetaRewardConfig
+from rmkit.meta_rewarding.drift import measure_drift
 from rmkit.meta_rewarding.eft import TRAIN_FILE, write_eft_data
 from rmkit.meta_rewarding.meta_judging import run_meta_judging
 from rmkit.meta_rewarding.metrics import evaluate_policy
 from rmkit.meta_rewarding.pairs import write_pairs
+from rmkit.meta_rewarding.prompts import split_prompts
 from rmkit.meta_rewarding.reward_models import plan_ensemble_judge, plan_reward_models
-from rmkit.meta_rewarding.steps import measure_drift, split_prompts
+from rmkit.meta_rewarding.step_config import LLM, MATCH_LENGTH, REWARD_MODEL, EftConfig, MetaJudgingConfig, PairConfig
 
 # Of `rmkit synthetic`: enough demonstrations of judging for a language model that is its own judge.
 SYNTHETIC_SIZES = {"prompts": 2000, "evaluation_prompts": 200, "demonstrations": 6000, "min_quality": 0.0,
@@ -42,33 +36,12 @@ SAMPLING = {"temperature": 0.8, "top_p": 0.95}  # the paper's, of responses, jud
 Value = TypeVar("Value")
 
 
-class LoopPlan(NamedTuple):
-    """The steps before the loop, of each iteration, and of the evaluation of each policy, the first policy's first."""
+class LoopPlan:
+    """The steps of a run. Raises `InputError` for a setting that does not fit.
 
-    setup: Steps
-    iterations: list[Steps]
-    evaluations: list[Steps]
-    compare: CompareConfig | None
-
-
-def plan_loop(config: MetaRewardConfig) -> LoopPlan:
-    """Every step's configuration, with the folders in between. Raises `InputError` for a setting that does not fit."""
-    planner = Planner(config)
-    setup = planner.plan_setup()
-    iterations = [planner.plan_iteration(number) for number in range(1, config.iterations + 1)]
-    evaluations, compare = [], None
-    if planner.evaluation_prompts is not None:
-        evaluations = [planner.plan_evaluation(number) for number in range(len(planner.policies))]
-    if config.compare is not None:
-        responses = {f"policy-{number}": get_config(steps["responses"]).output_dir
-                     for number, steps in enumerate(evaluations)}
-        compare = build_section(CompareConfig, config.compare, planner.shared, "compare", policies=responses,
-                                output_dir=str(planner.folder / "compare"))
-    return LoopPlan(setup, iterations, evaluations, compare)
-
-
-class Planner:
-    """Builds the steps of a run. `policies`: the first policy, and that of each iteration."""
+    setup: the steps before the loop. iterations: those of each iteration. evaluations: those that measure each of the
+    `policies`, which are the first policy and that of each iteration. compare: the comparison of all policies.
+    """
 
     def __init__(self, config: MetaRewardConfig) -> None:
         self.config = config
@@ -91,6 +64,17 @@ class Planner:
         fine_tunes = config.sft is not None or config.eft is not None
         first = str(self.folder / "sft") if fine_tunes else self.model
         self.policies = [first, *(str(self.iteration(number) / "model") for number in range(1, config.iterations + 1))]
+        self.setup = self.plan_setup()
+        self.iterations = [self.plan_iteration(number) for number in range(1, config.iterations + 1)]
+        self.evaluations: list[Steps] = []
+        if self.evaluation_prompts is not None:
+            self.evaluations = [self.plan_evaluation(number) for number in range(len(self.policies))]
+        self.compare: CompareConfig | None = None
+        if config.compare is not None:
+            responses = {f"policy-{number}": get_config(steps["responses"]).output_dir
+                         for number, steps in enumerate(self.evaluations)}
+            self.compare = build_section(CompareConfig, config.compare, self.shared, "compare", policies=responses,
+                                         output_dir=str(self.folder / "compare"))
 
     def iteration(self, number: int) -> Path:
         """The folder of an iteration, from 1."""

@@ -40,7 +40,7 @@ def write_report(
 ) -> Path:
     """Write report.json and report.html into `folder`, print the table, and return the folder.
 
-    `iterations` are those of `loop.summarise`, `samples` each policy's folder of `rmkit sample`.
+    `iterations` are those of `loop.meta_reward`, `samples` each policy's folder of `rmkit sample`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "report.json",

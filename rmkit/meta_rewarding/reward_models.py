@@ -22,9 +22,9 @@ from rmkit.core.steps import Steps, make_step
 from rmkit.data.parquet import PAIR_SIDES, load_split, write_table
 from rmkit.judges.judged_samples import JudgedSamples, read_judged
 from rmkit.judges.meta_judge import compare_ensemble_members, highest_variance_response
-from rmkit.meta_rewarding.config import RewardEnsembleConfig
 from rmkit.meta_rewarding.judge_selection import select_judgments
 from rmkit.meta_rewarding.pairs import TRAIN
+from rmkit.meta_rewarding.step_config import RewardEnsembleConfig
 
 COLUMNS = ("id", *PAIR_SIDES, "source")
 POLICY_PAIRS = "policy_pairs"

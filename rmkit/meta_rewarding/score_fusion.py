@@ -84,16 +84,10 @@ def label_weak_pairs(
         scale: from reward units to log-odds; 1 for rewards of Bradley-Terry models, else that of `calibrate_scale`.
         margin_scale: margin in logits of the loss per logit of strength.
 
-    Raises `InputError` for NaN, other shapes, an unknown policy and numbers out of range.
+    Raises `InputError` for NaN, other shapes and a negative `margin_scale`.
 
     Source: strength and margin as in Secrets of RLHF Part II (arXiv 2401.06080), Eqs. (4) and (6); there not for DPO.
     """
-    if policy not in ("keep", "drop", "soft"):
-        raise_input_error("policy", "keep, drop or soft", policy, "Choose one of these.")
-    if not (0 < scale < np.inf and np.isfinite(threshold)):
-        raise_input_error(
-            "scale and threshold", "a positive and a finite number", (scale, threshold), "1 and 0 are usual."
-        )
     values = np.asarray(gaps, dtype=np.float64)
     strength = scale * preference_strength(values, np.zeros_like(values)).mean
     weak = strength < threshold

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.meta_rewarding import meta_rewarding as study
 from rmkit.meta_rewarding import MetaRewardConfig
-from rmkit.meta_rewarding.plan import plan_loop
+from rmkit.meta_rewarding.plan import LoopPlan
 
 
 @pytest.mark.parametrize("arm", study.ARMS)
@@ -12,7 +12,7 @@ from rmkit.meta_rewarding.plan import plan_loop
 def test_every_arm_can_be_planned(arm, changes, judge_pairs, tmp_path):
     settings = study.read_settings(changes) | study.ARMS[arm]
     config = MetaRewardConfig(output_dir=str(tmp_path), **settings, drift=study.NO_STOP)
-    plan = plan_loop(config)
+    plan = LoopPlan(config)
     assert ["meta_judge" in steps for steps in plan.iterations] == [arm == "meta" and train for train in judge_pairs]
     assert ["judge_rm" in steps for steps in plan.iterations] == [arm == "reward"] * len(judge_pairs)
     assert not any(limit.stop for limit in vars(config.drift).values())  # later iterations would have no figures

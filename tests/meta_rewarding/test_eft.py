@@ -12,8 +12,8 @@ from rmkit.core.stage import read_record
 from rmkit.data.completions import read_completions
 from rmkit.data.rejected_rows import RejectedRows
 from rmkit.generation import Completion, Generator
-from rmkit.meta_rewarding.config import EftConfig
 from rmkit.meta_rewarding.eft import write_eft_data
+from rmkit.meta_rewarding.step_config import EftConfig
 from rmkit.models.reward_model import load_tokenizer
 
 

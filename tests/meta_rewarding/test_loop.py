@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
 from rmkit.meta_rewarding import MetaRewardConfig, meta_reward, replay_pairs
-from rmkit.meta_rewarding.plan import plan_loop
+from rmkit.meta_rewarding.plan import LoopPlan
 
 pytestmark = pytest.mark.filterwarnings(
     r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
@@ -164,7 +164,7 @@ def test_offline_pairs(settings, finished, tmp_path):
 
 def test_variants_by_their_settings(settings, tmp_path):
     def plan(**changes):
-        return plan_loop(MetaRewardConfig(**{**settings, "output_dir": str(tmp_path), **changes}))
+        return LoopPlan(MetaRewardConfig(**{**settings, "output_dir": str(tmp_path), **changes}))
 
     def pair_settings(iterations, name):
         return [getattr(steps["pairs"].args[0], name) for steps in iterations]

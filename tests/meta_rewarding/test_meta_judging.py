@@ -7,8 +7,8 @@ import pytest
 from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
 from rmkit.generation import Completion, Failed, Generator
-from rmkit.meta_rewarding.config import MetaJudgingConfig
-from rmkit.meta_rewarding.meta_judging import META_JUDGMENTS, read_meta_judgments, run_meta_judging, stack_verdicts
+from rmkit.meta_rewarding.meta_judging import META_JUDGMENTS, read_meta_judgments, run_meta_judging
+from rmkit.meta_rewarding.step_config import MetaJudgingConfig
 from tests.meta_rewarding.judged_folder import write_judged
 
 RESPONSES = [["calm", "torn"], ["only"], ["twin"], ["odd", "even"]]
@@ -101,8 +101,3 @@ def test_unparsed_verdicts_are_none(run):
 def test_invalid_settings(run, settings, match):
     with pytest.raises(InputError, match=match):
         run(Scripted(), **settings)
-
-
-def test_no_meta_judgments_to_stack():
-    with pytest.raises(InputError, match="meta-judgments: expected a prompt whose judgments"):
-        stack_verdicts([])

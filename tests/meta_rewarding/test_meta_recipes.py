@@ -11,7 +11,7 @@ from rmkit.cli import main
 from rmkit.core.config import load_config
 from rmkit.core.stage import read_record
 from rmkit.meta_rewarding import MetaRewardConfig, replay_pairs
-from rmkit.meta_rewarding.plan import plan_loop
+from rmkit.meta_rewarding.plan import LoopPlan
 from rmkit.training.zero import free_port
 
 pytestmark = pytest.mark.filterwarnings(
@@ -73,7 +73,7 @@ def test_llama_with_a_server_that_is_started_for_each_model(tiny_policy, prompts
 
 def test_llama_has_the_papers_settings(tmp_path):
     config = load_config(MetaRewardConfig, RECIPES / "meta_rewarding_llama3_8b.yaml", ["--output_dir", str(tmp_path)])
-    iterations = plan_loop(config).iterations
+    iterations = LoopPlan(config).iterations
     assert [(pairs.rho, pairs.max_response, pairs.max_judgment)
             for pairs in (steps["pairs"].args[0] for steps in iterations)] == [
         (0.0, 2500, 1100), (0.32, None, 1000), (0.32, None, 1000), (0.4, None, 1000)]

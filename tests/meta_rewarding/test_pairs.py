@@ -8,8 +8,8 @@ import pytest
 from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
 from rmkit.judges.judged_samples import read_judged
-from rmkit.meta_rewarding.config import PairConfig
 from rmkit.meta_rewarding.pairs import replay_pairs, write_pairs
+from rmkit.meta_rewarding.step_config import PairConfig
 from tests.meta_rewarding.judged_folder import message, write_answers, write_judged
 
 RESPONSES = [["a" * 2000, "b" * 1500, "c" * 900, "d" * 1200, "e" * 2600], ["same", "same ", "other"], ["x", "yy"]]

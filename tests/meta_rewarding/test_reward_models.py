@@ -11,8 +11,8 @@ from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
 from rmkit.judges.judged_samples import JudgedSamples, read_judged
 from rmkit.meta_rewarding import MetaRewardConfig, meta_reward, replay_pairs
-from rmkit.meta_rewarding.config import RewardEnsembleConfig
 from rmkit.meta_rewarding.reward_models import make_policy_pairs, most_disputed_pair, plan_reward_models
+from rmkit.meta_rewarding.step_config import RewardEnsembleConfig
 
 pytestmark = pytest.mark.filterwarnings(
     r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"

@@ -72,7 +72,6 @@ def test_invalid_scores(scores, weights, match):
 
 
 @pytest.mark.parametrize("changes, match", [
-    ({"policy": "flip"}, "policy"), ({"threshold": NAN}, "threshold"), ({"scale": 0}, "scale"),
     ({"margin_scale": -1}, "scale"), ({"gaps": [[NAN]]}, "rewards_chosen"), ({"gaps": [1.0]}, "rewards_chosen"),
 ])
 def test_invalid_labels(changes, match):

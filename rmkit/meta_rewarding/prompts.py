@@ -1,6 +1,5 @@
-"""Steps that only the loop has: the prompts of each iteration, and the drift metrics of its judgments."""
+"""The prompts of each iteration."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,6 @@ from rmkit.core.stage import open_stage
 from rmkit.data.rejected_rows import RejectedRows
 from rmkit.data.resumable import write_jsonl
 from rmkit.data.samples import read_prompts
-from rmkit.judges.base import Scale
-from rmkit.judges.judged_samples import read_judged
-from rmkit.meta_rewarding.drift import DriftMetrics, drift_metrics
-from rmkit.meta_rewarding.meta_judging import read_meta_judgments, stack_verdicts
 
 
 def split_prompts(data: str, output_dir: Path, *, per_iteration: int, iterations: int, seed: int) -> None:
@@ -32,18 +27,3 @@ def split_prompts(data: str, output_dir: Path, *, per_iteration: int, iterations
             unique = dict.fromkeys(indices)  # where one random order ends and the next begins, prompts can repeat
             write_jsonl(output_dir / f"iteration-{iteration + 1}.jsonl", (rows[index] for index in unique))
         stage.record.update(rows=len(rows), quarantined=quarantine.reasons)
-
-
-def measure_drift(judgments: Path, meta_judgments: str | None, output_dir: Path, *, scale: Scale) -> DriftMetrics:
-    """The drift metrics of a folder of `rmkit judge` and of one of meta-judgments."""
-    inputs: dict[str, str | Path] = {"judgments": judgments}
-    if meta_judgments is not None:
-        inputs["meta_judgments"] = meta_judgments
-    with open_stage(output_dir, "drift", {"scale": list(scale)}, inputs) as stage:
-        if not stage.done:
-            judged = read_judged(judgments)
-            rows = read_meta_judgments(meta_judgments) if meta_judgments else []
-            metrics = drift_metrics(judged.scores, judged.contents, scale=scale,
-                                    meta_judgments=stack_verdicts(rows) if rows else None)
-            stage.record["metrics"] = dataclasses.asdict(metrics)
-    return DriftMetrics(**stage.record["metrics"])
