@@ -101,7 +101,10 @@ def write_table(rows: Dataset, path: Path, columns: Mapping[str, NDArray[Any]] |
     """
     added = columns or {}
     kept = [name for name in rows.column_names if name not in added]
-    fields = [*rows.select_columns(kept).features.arrow_schema, *(arrow_field(*column) for column in added.items())]
+    fields = list(rows.select_columns(kept).features.arrow_schema)
+    for name, values in added.items():
+        kind = pyarrow.from_numpy_dtype(values.dtype)
+        fields.append(pyarrow.field(name, kind if values.ndim == 1 else pyarrow.list_(kind)))
     schema = pyarrow.schema(fields)
     draft = path.with_name(path.name + PARTIAL_SUFFIX)
     start = 0
@@ -112,9 +115,3 @@ def write_table(rows: Dataset, path: Path, columns: Mapping[str, NDArray[Any]] |
             file.write_table(pyarrow.table([*block.columns, *more], schema=schema))
             start += len(block)
     draft.replace(path)
-
-
-def arrow_field(name: str, values: NDArray[Any]) -> pyarrow.Field:
-    """The Parquet column for an array [row] or [row, member]."""
-    kind = pyarrow.from_numpy_dtype(values.dtype)
-    return pyarrow.field(name, kind if values.ndim == 1 else pyarrow.list_(kind))

@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from rmkit.core.checks import InputError
 from rmkit.data.chat_template import DEFAULT_TEMPLATE, ResponseTooLong, encode, render, set_default_template
@@ -13,21 +14,14 @@ def decode(tokenizer, ids):
     return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
-def test_llama_has_one_bos_and_the_whole_conversation(llama):
+@pytest.mark.parametrize("template, tail", [(None, "The capital is Paris.</s>\n"),
+                                            (DEFAULT_TEMPLATE, " The capital is Paris.</s>")])
+def test_llama_has_one_bos_and_the_whole_conversation(llama, template, tail):
+    llama.chat_template = template or llama.chat_template
     encoded = encode(llama, PROMPT, RESPONSE, 200)
-    assert encoded.input_ids.count(llama.bos_token_id) == 1
-    assert encoded.input_ids[0] == llama.bos_token_id
-    assert decode(llama, encoded.input_ids) == render(llama, PROMPT + RESPONSE)
-    assert decode(llama, encoded.input_ids[encoded.response_start:]) == "The capital is Paris.</s>\n"
-    assert encoded.prompt_tokens_cut == 0
-
-
-def test_bos_is_added_when_the_template_does_not_write_it(llama):
-    llama.chat_template = DEFAULT_TEMPLATE
-    encoded = encode(llama, PROMPT, RESPONSE, 200)
-    assert encoded.input_ids[0] == llama.bos_token_id
-    assert encoded.input_ids.count(llama.bos_token_id) == 1
-    assert decode(llama, encoded.input_ids[encoded.response_start:]) == " The capital is Paris.</s>"
+    assert encoded.input_ids.count(llama.bos_token_id) == 1 and encoded.input_ids[0] == llama.bos_token_id
+    assert decode(llama, encoded.input_ids).removeprefix("<s>") == render(llama, PROMPT + RESPONSE).removeprefix("<s>")
+    assert decode(llama, encoded.input_ids[encoded.response_start:]) == tail
 
 
 def test_bos_written_by_the_template_alone_survives_the_cut(gpt):
@@ -57,15 +51,10 @@ def test_default_template_text(gpt):
     assert render(gpt, PROMPT + RESPONSE).startswith(generation)
 
 
-def test_default_template_leaves_a_tokenizers_own_alone(llama):
-    own = llama.chat_template
+def test_default_template_is_saved_and_leaves_a_tokenizers_own_alone(llama, gpt, tmp_path):
+    original = llama.chat_template
     set_default_template(llama)
-    assert llama.chat_template is own
-
-
-def test_default_template_is_saved_and_loaded(gpt, tmp_path):
-    from transformers import AutoTokenizer
-
+    assert llama.chat_template is original
     set_default_template(gpt)
     gpt.save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
@@ -74,16 +63,6 @@ def test_default_template_is_saved_and_loaded(gpt, tmp_path):
 
 def test_the_date_is_fixed(llama):
     assert "Today: 26 Jul 2024\n" in render(llama, PROMPT + RESPONSE)
-
-
-@pytest.mark.parametrize("short_by", [1, 5, 10])
-def test_the_prompt_is_cut_from_the_left(any_tokenizer, short_by):
-    whole = encode(any_tokenizer, PROMPT, RESPONSE, 500)
-    cut = encode(any_tokenizer, PROMPT, RESPONSE, len(whole.input_ids) - short_by)
-    head = 0 if any_tokenizer.bos_token_id is None and any_tokenizer.cls_token_id is None else 1
-    assert cut.input_ids == whole.input_ids[:head] + whole.input_ids[head + short_by:]
-    assert cut.prompt_tokens_cut == short_by
-    assert cut.response_start == whole.response_start - short_by
 
 
 def test_the_response_alone_fits_or_is_refused(any_tokenizer):
@@ -105,32 +84,13 @@ def test_response_start_whatever_the_response_begins_with(any_tokenizer, respons
     assert "Assistant" not in tail and "<|assistant|>" not in tail
 
 
-TEMPLATES = {
-    "instruction": (
-        "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}[INST] {{ message['content'] }}"
-        " [/INST]{% else %} {{ message['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
-    ),
-    "thinking": (
-        "{% for message in messages %}<|{{ message['role'] }}|>{% if message['role'] == 'assistant' %}"
-        "{{ message['content'].split('</think>')[-1] }}</s>{% else %}{{ message['content'] }}{% endif %}{% endfor %}"
-        "{% if add_generation_prompt %}<|assistant|><think>{% endif %}"
-    ),
-}
-
-
-@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
-@pytest.mark.parametrize("response", ["The capital is Paris.", "<think>Hm.</think>Paris.", "[/INST]"])
-def test_response_start_under_templates_without_a_faithful_generation_prompt(llama, template, response):
+@pytest.mark.parametrize("template, message", [
+    ("{% if false %}x{% endif %}", "expected tokens for the text, got none for ''"),
+    ("{{ raise_exception('roles must alternate') }}", "chat template: .*roles user, assistant.*roles must alternate"),
+])
+def test_templates_that_write_nothing_or_raise_are_refused(llama, template, message):
     llama.chat_template = template
-    encoded = encode(llama, PROMPT, [{"role": "assistant", "content": response}], 500)
-    shown = response.split("</think>")[-1] if template is TEMPLATES["thinking"] else response
-    assert decode(llama, encoded.input_ids[encoded.response_start:]).strip() == f"{shown}</s>"
-    assert encoded.input_ids.count(llama.bos_token_id) == 1
-
-
-def test_a_template_that_writes_nothing_is_refused(llama):
-    llama.chat_template = "{% if false %}x{% endif %}"
-    with pytest.raises(InputError, match="expected tokens for the text, got none for ''"):
+    with pytest.raises(InputError, match=message):
         encode(llama, PROMPT, RESPONSE, 500)
 
 
@@ -152,12 +112,6 @@ def test_the_response_is_never_cut(any_tokenizer, question, answer, max_length):
     assert encoded.input_ids[encoded.response_start:] == whole.input_ids[whole.response_start:]
     assert len(encoded.input_ids) + encoded.prompt_tokens_cut == len(whole.input_ids)
     assert encoded.input_ids[:1] == whole.input_ids[:1] or any_tokenizer.bos_token_id is None
-
-
-def test_a_template_that_refuses_is_named(llama):
-    llama.chat_template = "{{ raise_exception('roles must alternate') }}"
-    with pytest.raises(InputError, match="chat template: .*roles user, assistant.*roles must alternate"):
-        encode(llama, PROMPT, RESPONSE, 200)
 
 
 def test_no_template_and_no_offsets_are_refused(gpt, monkeypatch):

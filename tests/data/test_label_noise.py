@@ -9,16 +9,17 @@ COUNT = 2500  # several row groups
 
 
 def write_pairs(path, gold_gap=True):
-    pairs = []
-    for number in range(COUNT):
-        pair = {
+    pairs = [
+        {
             "id": str(number),
             "prompt": [{"role": "user", "content": "Q"}],
             "chosen": [{"role": "assistant", "content": "A" * (1 + number % 7)}],
             "rejected": [{"role": "assistant", "content": "B" * 4}],
             "source": "code",
+            **({"gold_gap": number / COUNT} if gold_gap else {}),
         }
-        pairs.append({**pair, "gold_gap": number / COUNT} if gold_gap else pair)
+        for number in range(COUNT)
+    ]
     with PairWriter(path, pairs[0]) as writer:
         for pair in pairs:
             writer.write(pair)

@@ -30,8 +30,7 @@ GOOD = "Kindly consider this. First, bring the tent early. Second, check the ove
 
 
 def test_a_good_response_earns_everything():
-    assert check_attributes(REQUEST, GOOD) == dict.fromkeys(WEIGHTS, 1.0)
-    assert gold_reward(REQUEST, GOOD) == sum(WEIGHTS.values()) == 13.0
+    assert check_attributes(REQUEST, GOOD) == dict.fromkeys(WEIGHTS, 1.0) and gold_reward(REQUEST, GOOD) == 13.0
 
 
 @pytest.mark.parametrize("attribute, score, request_, text", [
@@ -62,11 +61,10 @@ def test_the_reward_is_the_weighted_sum_of_scores_in_their_range():
     rng = random.Random(0)
     for _ in range(300):
         request = draw_request(rng)
-        scores = check_attributes(request, write_response(request, rng.random(), rng))
-        assert set(scores) == set(WEIGHTS) and all(0 <= score <= 1 for score in scores.values())
         text = write_response(request, rng.random(), rng)
-        expected = sum(WEIGHTS[name] * score for name, score in check_attributes(request, text).items())
-        assert gold_reward(request, text) == expected
+        scores = check_attributes(request, text)
+        assert set(scores) == set(WEIGHTS) and all(0 <= score <= 1 for score in scores.values())
+        assert gold_reward(request, text) == sum(WEIGHTS[name] * score for name, score in scores.items())
 
 
 def test_every_check_is_on_words_of_its_own():
@@ -98,10 +96,9 @@ def test_perfect_quality_earns_everything_and_quality_pays():
 
 
 def test_length_earns_nothing_where_none_is_asked():
-    request = replace(REQUEST, bound=None, length=0)
     padded = GOOD.replace("early", "early, and write it down").replace("twice", "twice, since it adds up")
-    assert gold_reward(request, GOOD) == gold_reward(request, padded) == 13.0
-    assert gold_reward(replace(REQUEST, length=23), padded) == gold_reward(replace(REQUEST, length=23), GOOD)
+    for request in (replace(REQUEST, bound=None, length=0), replace(REQUEST, length=23)):
+        assert gold_reward(request, GOOD) == gold_reward(request, padded) == 13.0
 
 
 def test_the_longer_response_wins_about_half_the_time():
