@@ -45,7 +45,6 @@ def evaluate_policies(
 
     Raises `InputError` for arrays that do not fit together, values out of range and an unknown baseline.
     """
-    check_comparisons(comparisons, len(names))
     if baseline not in names or len(set(names)) < len(names):
         raise_input_error("baseline", f"one of the different names {', '.join(names)}", baseline, "Name a policy.")
     base = list(names).index(baseline)
@@ -75,7 +74,7 @@ def select_pairs(comparisons: PolicyComparisons, policy: int, baseline: int) -> 
 def compare_to_baseline(comparisons: PolicyComparisons, seed: int, n_bootstrap: int) -> dict[str, Any]:
     """Win rates of one policy against the baseline."""
     known = ~np.isnan(comparisons.preferences)
-    judged = known.sum(axis=1) > 0
+    judged = known.any(axis=1)
     wins = np.where(known, comparisons.preferences, 0).sum(axis=1)[judged] / known.sum(axis=1)[judged]
     side = np.sign(np.round(wins - 0.5, 9))
     counts = {"pairs": len(judged), "wins": int((side > 0).sum()), "ties": int((side == 0).sum()),

@@ -100,7 +100,6 @@ class Judge(Protocol):
     """Answers tasks, each with the same number of answers."""
 
     responses: int
-    scale: Scale
 
     def judge(self, tasks: Sequence[JudgeTask]) -> list[list[JudgeAnswer]]:
         """The answers to each task, [task][order * sample]."""
@@ -110,9 +109,5 @@ def check_tasks(tasks: Sequence[JudgeTask], responses: int) -> None:
     """Refuse tasks with another number of responses than the judge takes."""
     for task in tasks:
         if len(task.responses) != responses:
-            raise_input_error(
-                f"task {task.id}",
-                f"responses: {responses}",
-                len(task.responses),
-                "A judge scores single responses or compares two.",
-            )
+            hint = "A judge scores single responses or compares two."
+            raise_input_error(f"task {task.id}", f"responses: {responses}", len(task.responses), hint)

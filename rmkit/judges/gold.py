@@ -14,7 +14,6 @@ class GoldJudge:
     """Scores each response by `gold_reward`; tasks need their `request`."""
 
     responses = 1
-    scale = Scale(0.0, sum(WEIGHTS.values()))
 
     def judge(self, tasks: Sequence[JudgeTask]) -> list[list[JudgeAnswer]]:
         """One judgment of each task."""
@@ -34,7 +33,7 @@ class GoldJudge:
 
 def judge_spec(settings: GoldJudgeConfig) -> JudgeSpec:
     """What the answers of the gold judge look like."""
-    return JudgeSpec(1, GoldJudge.scale, 1, {})
+    return JudgeSpec(1, Scale(0.0, sum(WEIGHTS.values())), 1, {})
 
 
 def build_judge(settings: GoldJudgeConfig, **_: Any) -> GoldJudge:

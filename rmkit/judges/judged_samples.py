@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from rmkit.data.parquet import load_split
 from rmkit.data.samples import is_first_occurrence
 from rmkit.data.schema import Messages
+from rmkit.judges.metrics import average
 from rmkit.judges.report import JUDGMENTS
 from rmkit.judges.tasks import ROWS
-
-BATCH_SIZE = 10000  # judgments held as Python objects
 
 
 @dataclass(frozen=True)
@@ -61,12 +60,10 @@ class JudgedSamples:
 
         NaN for a response with fewer than `min_judgments` judgments.
         """
-        known = ~np.isnan(self.scores)
-        count = known.sum(axis=-1)
-        total = np.maximum(count, 1)
-        mean = np.where(known, self.scores, 0.0).sum(axis=-1) / total
-        std = np.sqrt(np.where(known, np.square(self.scores - mean[..., None]), 0.0).sum(axis=-1) / total)
-        return np.where(count >= min_judgments, mean - std_penalty * std, np.nan)
+        mean = average(self.scores, (-1,))
+        std = np.sqrt(average(np.square(self.scores - mean[..., None]), (-1,)))
+        enough = (~np.isnan(self.scores)).sum(axis=-1) >= min_judgments
+        return np.where(enough, mean - std_penalty * std, np.nan)
 
 
 def read_judged(folder: str | Path) -> JudgedSamples:
@@ -82,22 +79,22 @@ def read_judged(folder: str | Path) -> JudgedSamples:
     file = pyarrow.parquet.ParquetFile(Path(folder) / JUDGMENTS)
     samples = 1 + max(int(max(batch["sample"].to_numpy(), default=0)) for batch in file.iter_batches())
     shape = (len(ids), max(map(len, responses)), samples)
-    total, rewards, count = np.zeros(shape), np.full(shape, np.nan), np.zeros(shape)
+    scores, rewards, count = np.zeros(shape), np.full(shape, np.nan), np.zeros(shape)
     texts: dict[tuple[int, int, int], str] = {}
-    for batch in file.iter_batches(BATCH_SIZE):
+    for batch in file.iter_batches():
         for answer in batch.to_pylist():
             if answer["kind"] != "judgment":
                 continue
             name, *judged = split_task_id(answer["task"], indices)
             for response, score in zip(judged, (answer["score"], 1 - answer["score"]), strict=False):
                 index = (indices[name], response, answer["sample"])
-                total[index] += score
+                scores[index] += score
                 count[index] += 1
             if len(judged) == 1:
                 rewards[index] = np.nan if answer["reward"] is None else answer["reward"]
                 if answer["text"] is not None:
                     texts[index] = answer["text"]
-    scores = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    scores = np.where(count > 0, scores / np.maximum(count, 1), np.nan)
     return JudgedSamples(ids, list(rows["prompt"]), responses, scores, rewards, texts)
 
 

@@ -99,10 +99,8 @@ class LanguageModelJudge:
     """
 
     def __init__(self, sampler: JudgeSampler, prompt: JudgePrompt) -> None:
-        self.sampler = sampler
-        self.prompt = prompt
+        self.sampler, self.prompt = sampler, prompt
         self.responses = prompt.responses
-        self.scale = prompt.scale
 
     def judge(self, tasks: Sequence[JudgeTask]) -> list[list[JudgeAnswer]]:
         """The answers to each task, [task][order * sample]."""
@@ -145,9 +143,7 @@ def build_sampler(settings: LLMJudgeConfig, *, seed: int, folder: Path, trust_re
     """The sampler of a judge or a meta-judge."""
     generator = load_judge_generator(settings, trust_remote_code)
     tokens = special_tokens(generator.tokenizer) if isinstance(generator, TransformersGenerator) else ()
-    sampling = Sampling(
-        temperature=settings.temperature, top_p=settings.top_p, max_new_tokens=settings.max_new_tokens
-    )
+    sampling = Sampling(settings.temperature, settings.top_p, settings.max_new_tokens)
     return JudgeSampler(generator, sampling, settings.samples, seed, settings.score_from, tokens, folder / PENDING)
 
 

@@ -12,7 +12,7 @@ from scipy.special import expit, log_expit
 
 from rmkit.core.arrays import finite_array, same_shape
 from rmkit.core.checks import Verbatim, raise_input_error
-from rmkit.judges.base import ORDERS, PREFERENCE, JudgeAnswer, Judgment, Messages, Order
+from rmkit.judges.base import ORDERS, JudgeAnswer, Judgment, Messages, Order
 from rmkit.judges.language_model import JudgeSampler, by_slot
 from rmkit.judges.prompts import META_JUDGE_PROMPTS
 from rmkit.judges.sanitize import quote, quote_messages
@@ -35,8 +35,6 @@ class MetaJudge:
     Source: Meta-Rewarding (arXiv 2407.19594), Section 2.3; the prompt is in the project's own words, and `Unparsed` is
     kept apart from a declared tie.
     """
-
-    scale = PREFERENCE
 
     def __init__(self, sampler: JudgeSampler, prompt: str = "additive_5") -> None:
         self.sampler = sampler

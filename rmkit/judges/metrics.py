@@ -103,7 +103,7 @@ def evaluate_judge(
         "length": length_bias(verdicts, difference, label)._asdict() | interval(
             unequal & (verdicts == np.sign(difference)), unequal),
         "consistency": consistency((to_verdicts(array).reshape(-1, array.shape[2]) + 1) / 2),
-        "calibration": calibrate(mean, outcomes),
+        "calibration": calibration(mean, outcomes),
         "scores": None if scores is None else describe_scores(np.asarray(scores, dtype=np.float64), top),
     }
 
@@ -146,21 +146,20 @@ def consistency(answers: NDArray[np.float64]) -> dict[str, Any] | None:
     return self_consistency(answers)._asdict() if answers.shape[1] > 1 else None
 
 
-def calibrate(preferences: NDArray[np.float64], outcomes: NDArray[np.float64]) -> dict[str, Any] | None:
+def calibration(preferences: NDArray[np.float64], outcomes: NDArray[np.float64]) -> dict[str, Any] | None:
     """Calibration over the pairs that have an outcome, None without any."""
     known = ~np.isnan(outcomes)
-    if not known.any() or np.isnan(preferences[known]).all():
+    if np.isnan(preferences[known]).all():
         return None
-    calibration = preference_calibration(preferences[known], outcomes[known])._asdict()
-    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in calibration.items()}
+    result = preference_calibration(preferences[known], outcomes[known])._asdict()
+    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in result.items()}
 
 
 def describe_scores(scores: NDArray[np.float64], top: float | None) -> dict[str, Any]:
     """Consistency and saturation of scores [pair, side, answer]."""
     if scores.ndim != 3 or scores.shape[1] != 2:
-        raise_input_error(
-            "scores", "an array over [pair, side, answer]", Verbatim(f"shape {scores.shape}"), "Pass both sides."
-        )
+        got = Verbatim(f"shape {scores.shape}")
+        raise_input_error("scores", "an array over [pair, side, answer]", got, "Pass both sides.")
     sides = scores.transpose(0, 2, 1).reshape(-1, 2)  # of each answer
     return {
         "consistency": consistency(scores.reshape(-1, scores.shape[2])),

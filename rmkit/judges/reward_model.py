@@ -93,7 +93,6 @@ class RewardModelJudge:
 
     def __init__(self, scorer: "ModelScorer", score_scale: ScoreScale) -> None:
         self.scorer, self.score_scale = scorer, score_scale
-        self.scale = score_scale.scale
 
     def judge(self, tasks: Sequence[JudgeTask]) -> list[list[JudgeAnswer]]:
         """The judgments of each task, [task][member]."""
@@ -166,10 +165,9 @@ def build_judge(
         settings.models.values(), max_length=settings.max_length, max_tokens_per_batch=settings.max_tokens_per_batch,
         trust_remote_code=trust_remote_code,
     )
-    scale = Scale(settings.score_min, settings.score_max)
     fitted = read_json(folder / "scale.json")
-    if fitted is not None:
-        return RewardModelJudge(scorer, ScoreScale(scale, tuple(fitted["centre"]), tuple(fitted["spread"])))
-    score_scale = fit_scale(scorer.score(reference)[0], scale)
-    write_json(folder / "scale.json", {"key": "scale", **dataclasses.asdict(score_scale)})
+    if fitted is None:
+        fitted = dataclasses.asdict(fit_scale(scorer.score(reference)[0], judge_spec(settings).scale))
+        write_json(folder / "scale.json", {"key": "scale", **fitted})
+    score_scale = ScoreScale(judge_spec(settings).scale, tuple(fitted["centre"]), tuple(fitted["spread"]))
     return RewardModelJudge(scorer, score_scale)

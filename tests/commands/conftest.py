@@ -9,6 +9,7 @@ import yaml
 
 from rmkit.core.seeds import derive_seed
 from rmkit.generation import Completion, Generator
+from rmkit.models.reward_model import load_reward_model, load_tokenizer
 
 SETTINGS = """\
 max_length: 256
@@ -112,3 +113,15 @@ def scripted_judge(monkeypatch):
         return generator
 
     return make
+
+
+@pytest.fixture(scope="session")
+def reward_models(tiny_base, tmp_path_factory):
+    """name -> folder of reward models that differ in their heads."""
+    folders = {}
+    for seed, name in enumerate(("one", "two", "three")):
+        folders[name] = tmp_path_factory.mktemp(name)
+        tokenizer = load_tokenizer(tiny_base)
+        load_reward_model(tiny_base, tokenizer, seed=seed).save_pretrained(folders[name])
+        tokenizer.save_pretrained(folders[name])
+    return folders

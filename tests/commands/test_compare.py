@@ -15,7 +15,6 @@ from rmkit.data.synthetic import gold_reward, write_response
 from rmkit.data.synthetic.dataset import draw_prompts, read_request
 from rmkit.evaluation.policies import follow_up_prompt
 from rmkit.generation import Failed
-from rmkit.models.reward_model import load_reward_model, load_tokenizer
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
 LLM = ("--judge.kind", "llm", "--judge.model_name_or_path", "none")
@@ -73,7 +72,7 @@ def test_scores_grades_and_what_is_left_out(scripted_judge, tmp_path, capsys):
     assert len(judgments) == 10 and "0/dpo/0" in judgments["task"][:]
 
 
-def test_the_nth_responses_meet_and_others_play_too(scripted_judge, tmp_path):
+def test_nth_responses_are_compared(scripted_judge, tmp_path):
     write_samples(tmp_path / "sft.jsonl", [["3 x", "3 x"]] * 4)
     write_samples(tmp_path / "a.jsonl", [["4 x", "2 x"]] * 4)
     write_samples(tmp_path / "b.jsonl", [["3.5 x", "1 x", "0 x"]] * 4)
@@ -83,12 +82,11 @@ def test_the_nth_responses_meet_and_others_play_too(scripted_judge, tmp_path):
     for name in "ab":
         assert (plain[name]["wins"], plain[name]["losses"], plain[name]["arena"]["score"]) == (4, 4, pytest.approx(0.5))
     assert {name: every[name]["win_rate"] for name in "ab"} == {name: plain[name]["win_rate"] for name in "ab"}
-    assert every["a"]["arena"]["score"] > 0.6 > 0.4 > every["b"]["arena"]["score"]  # a beats b always
+    assert every["a"]["arena"]["score"] > 0.6 > 0.4 > every["b"]["arena"]["score"]  # a always beats b
 
 
-def test_a_comparison_judge_sees_both_orders(scripted_judge, tmp_path):
+def test_pairwise_judge_in_both_orders(scripted_judge, tmp_path):
     """A judge that takes the first on odd questions, the longer one on even ones: half of the pairs are ties."""
-    write_samples(tmp_path / "sft.jsonl", [["short"]] * 10)
     write_samples(tmp_path / "dpo.jsonl", [["much longer"]] * 10, difficulty=list(range(10)))
     write_samples(tmp_path / "sft.jsonl", [["short"]] * 10, difficulty=list(range(10)))
 
@@ -106,7 +104,7 @@ def test_a_comparison_judge_sees_both_orders(scripted_judge, tmp_path):
 
 
 def test_two_turns(scripted_judge, tmp_path):
-    """The second answer is judged with the conversation before it, each policy's own."""
+    """The second answer is judged with its policy's conversation."""
     for name, first in (("sft", "3"), ("dpo", "4")):
         path = write_samples(tmp_path / f"{name}.jsonl", [[f"{first} {name}"]] * 6, follow_up=["And then?"] * 6)
         rows = follow_up_prompt(map(json.loads, path.read_text().splitlines()))
@@ -115,7 +113,7 @@ def test_two_turns(scripted_judge, tmp_path):
     generator = scripted_judge(score_by_text)
     found = run(tmp_path, *LLM)
     assert found["questions"] == 12
-    assert {turn: own["mean"] for turn, own in found["grades"]["dpo"]["turns"].items()} == {"1": 4, "2": 2}
+    assert {turn: grade["mean"] for turn, grade in found["grades"]["dpo"]["turns"].items()} == {"1": 4, "2": 2}
     assert found["grades"]["sft"]["all"]["mean"] == 2 and found["policies"]["dpo"]["wins"] == 12
     later = [text for text in generator.asked if "And then?" in text]
     assert len(later) == 12 and sum("4 dpo" in text and "2 dpo" in text for text in later) == 6
@@ -123,7 +121,7 @@ def test_two_turns(scripted_judge, tmp_path):
         run(tmp_path, *COMPARISON, output_dir=tmp_path / "other")
 
 
-def test_killed_it_asks_for_the_rest_alone(scripted_judge, tmp_path):
+def test_a_killed_run_continues(scripted_judge, tmp_path):
     write_samples(tmp_path / "sft.jsonl", [["3 x"]] * 6)
     write_samples(tmp_path / "dpo.jsonl", [[f"{number} x"] for number in range(6)])
     whole = scripted_judge(score_by_text)
@@ -139,12 +137,12 @@ def test_killed_it_asks_for_the_rest_alone(scripted_judge, tmp_path):
         run(tmp_path, *LLM, batch_size=2)
     rest = scripted_judge(score_by_text)
     assert run(tmp_path, *LLM, batch_size=3) == expected
-    assert len(whole.asked) == 11 and len(stopped.asked) == 5 and len(rest.asked) == 8  # one text comes twice
+    assert len(whole.asked) == 11 and len(stopped.asked) == 5 and len(rest.asked) == 8  # one text occurs twice
     again = scripted_judge(score_by_text)
     assert run(tmp_path, *LLM) == expected and not again.asked
 
 
-def test_failures_end_it_unless_accepted(scripted_judge, tmp_path):
+def test_failures_end_the_run_unless_allowed(scripted_judge, tmp_path):
     write_samples(tmp_path / "sft.jsonl", [["3 x"]] * 2)
     write_samples(tmp_path / "dpo.jsonl", [["4 x"], ["down x"]])
     scripted_judge(
@@ -158,7 +156,7 @@ def test_failures_end_it_unless_accepted(scripted_judge, tmp_path):
 
 @pytest.fixture
 def gold_samples(tmp_path):
-    """Two policies of the gold world, as folders of `rmkit sample`: one writes better than the other."""
+    """Two policies on synthetic data, as folders of `rmkit sample`: one writes better than the other."""
     draw = random.Random(0)
     prompts = list(draw_prompts("train", 12))
     for name, quality in (("sft", 0.5), ("dpo", 0.9)):
@@ -171,7 +169,7 @@ def gold_samples(tmp_path):
     return {f"policies.{name}": tmp_path / name for name in ("sft", "dpo")}
 
 
-def test_the_gold_world_judges(gold_samples, tmp_path):
+def test_gold_judge(gold_samples, tmp_path):
     found = run(tmp_path, "--judge.kind", "gold", **gold_samples)
     mine = found["policies"]["dpo"]
     assert mine["pairs"] == 24 and mine["win_rate"] > 0.75
@@ -179,40 +177,28 @@ def test_the_gold_world_judges(gold_samples, tmp_path):
     rows = [[json.loads(line) for line in (tmp_path / name / "samples.jsonl").read_text().splitlines()]
             for name in ("sft", "dpo")]
     rewards = [[[gold_reward(read_request(row["request"]), response[0]["content"]) for response in row["responses"]]
-                for row in own] for own in rows]
+                for row in rows_of_policy] for rows_of_policy in rows]
     wins = (np.sign(np.subtract(*reversed(rewards))) + 1) / 2
     assert mine["win_rate"] == pytest.approx(wins.mean())
     assert found["grades"]["dpo"]["all"]["mean"] == pytest.approx(np.mean(rewards[1]))
 
 
-def test_reward_models_judge_by_their_conservative_score(tiny_base, gold_samples, tmp_path):
-    words = ["--judge.kind", "reward_model"]
-    for seed, name in enumerate(("one", "two")):
-        tokenizer = load_tokenizer(tiny_base)
-        load_reward_model(tiny_base, tokenizer, seed=seed).save_pretrained(tmp_path / name)
-        tokenizer.save_pretrained(tmp_path / name)
-        words += [f"--judge.models.{name}", str(tmp_path / name)]
-    found = run(tmp_path, *words, "--judge.std_penalty", "2", **gold_samples)
-    given = Dataset.from_parquet(str(tmp_path / "out" / "judgments.parquet")).to_list()
-    scores = {}
-    for row in given:
-        scores.setdefault(row["task"], []).append(row["score"])
-    careful = {task: np.mean(own) - 2 * np.std(own) for task, own in scores.items()}
-    wins = [careful[f"{question}/dpo/{number}"] > careful[f"{question}/sft/{number}"]
+def test_reward_models_judge_by_their_conservative_score(reward_models, gold_samples, tmp_path):
+    models = {f"judge.models.{name}": folder for name, folder in reward_models.items()}
+    found = run(tmp_path, "--judge.kind", "reward_model", "--judge.std_penalty", "2", **models, **gold_samples)
+    scores = Dataset.from_parquet(str(tmp_path / "out" / "judgments.parquet")).to_pandas().groupby("task")["score"]
+    conservative = scores.mean() - 2 * scores.std(ddof=0)
+    wins = [conservative[f"{question}/dpo/{number}"] > conservative[f"{question}/sft/{number}"]
             for question in range(12) for number in range(2)]
-    assert found["answers"]["asked"] == 96 and found["policies"]["dpo"]["win_rate"] == pytest.approx(np.mean(wins))
-    assert found["grades"]["sft"]["all"]["mean"] == pytest.approx(
-        np.mean([score for task, score in careful.items() if "/sft/" in task]))
+    assert found["answers"]["asked"] == 144 and found["policies"]["dpo"]["win_rate"] == pytest.approx(np.mean(wins))
+    assert found["grades"]["sft"]["all"]["mean"] == pytest.approx(conservative.filter(like="/sft/").mean())
 
 
-@pytest.mark.parametrize(
-    ("words", "names"),
-    [
-        ((), "judge.kind: expected one of llm, reward_model, gold, got none"), (("--judge.kind", "me"), "got 'me'"),
-        (("--judge.kind", "gold", "--baseline", "other"), "baseline"), (("--judge.kind", "gold"), "request"),
-        (("--judge.kind", "gold", "--judge.prompt", "pairwise"), "judge.prompt: expected a known key"),
-    ],
-)
+@pytest.mark.parametrize("words, names", [
+    ((), "judge.kind: expected one of llm, reward_model, gold, got none"), (("--judge.kind", "me"), "got 'me'"),
+    (("--judge.kind", "gold", "--baseline", "other"), "baseline"), (("--judge.kind", "gold"), "request"),
+    (("--judge.kind", "gold", "--judge.prompt", "pairwise"), "judge.prompt: expected a known key"),
+])
 def test_comparison_refuses(words, names, tmp_path):
     write_samples(tmp_path / "sft.jsonl", [["a"]])
     write_samples(tmp_path / "dpo.jsonl", [["b"]])
@@ -220,7 +206,7 @@ def test_comparison_refuses(words, names, tmp_path):
         run(tmp_path, *words)
 
 
-def test_samples_that_do_not_meet(tmp_path):
+def test_invalid_samples(tmp_path):
     write_samples(tmp_path / "sft.jsonl", [["a"]])
     (tmp_path / "dpo.jsonl").write_text(json.dumps({"prompt": "Other?", "responses": ["b"]}) + "\n")
     with pytest.raises(InputError, match="answer the same questions"):

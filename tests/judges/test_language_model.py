@@ -18,17 +18,25 @@ def make_task(number, *texts):
     return JudgeTask(f"t{number}", [{"role": "user", "content": f"Question {number}?"}], responses)
 
 
+@pytest.fixture
+def make_judge(scripted):
+    """make_judge(script, prompt, settings of the sampler) -> a judge that answers by the script."""
+
+    def make(script, prompt="additive_5", **settings):
+        return LanguageModelJudge(JudgeSampler(scripted(script), Sampling(), **settings), JUDGE_PROMPTS[prompt])
+
+    return make
+
+
 def find_quoted(shown, tag):
     return re.search(rf"<{tag}>\n(.*?)\n</{tag}>", shown, re.DOTALL)[1].replace("> ", "")
 
 
-def test_scores_of_every_sample_in_order(scripted):
+def test_scores_of_every_sample_in_order(make_judge):
     def script(shown, request):
         return f"About {find_quoted(shown, 'response')}.\nScore: {request.seed % 50 / 10:g}"
 
-    sampler = JudgeSampler(scripted(script), Sampling(), samples=3, seed=5)
-    judge = LanguageModelJudge(sampler, JUDGE_PROMPTS["additive_5"])
-    answers = judge.judge([make_task(0, "red"), make_task(1, "blue")])
+    answers = make_judge(script, samples=3, seed=5).judge([make_task(0, "red"), make_task(1, "blue")])
     seeds = [derive_seed(5, "sample", sample) for sample in range(3)]
     assert [[answer.score for answer in given] for given in answers] == [[seed % 50 / 10 for seed in seeds]] * 2
     assert answers[1][2] == Judgment(
@@ -37,29 +45,24 @@ def test_scores_of_every_sample_in_order(scripted):
     )
 
 
-def test_a_comparison_is_asked_in_both_orders_and_told_as_given(scripted):
+def test_comparison_in_both_orders(make_judge):
     def script(shown, request):
         return f"Winner: Response {'A' if find_quoted(shown, 'response-a') == 'good' else 'B'}"
 
-    generator = scripted(script)
-    judge = LanguageModelJudge(JudgeSampler(generator, Sampling(), samples=2), JUDGE_PROMPTS["pairwise"])
+    judge = make_judge(script, "pairwise", samples=2)
     better, worse = judge.judge([make_task(0, "good", "bad"), make_task(1, "bad", "good")])
     assert [answer.order for answer in better] == ["original", "original", "swapped", "swapped"]
     assert [answer.score for answer in better] == [1, 1, 1, 1] and [answer.score for answer in worse] == [0, 0, 0, 0]
     assert [answer.sample for answer in better] == [0, 1, 0, 1]
-    assert len(generator.requests) == 8
-    always = LanguageModelJudge(JudgeSampler(scripted(lambda *_: "Winner: A"), Sampling()), JUDGE_PROMPTS["pairwise"])
+    assert len(judge.sampler.generator.requests) == 8
+    always = make_judge(lambda *_: "Winner: A", "pairwise")
     assert [answer.score for answer in always.judge([make_task(0, "good", "bad")])[0]] == [1, 0]
 
 
-def test_what_cannot_be_read_is_no_score_and_what_failed_is_not_unread(scripted):
-    outcomes = iter([
-        "I do not know.", Completion("Score: 1", "length", None, 8), Failed("status 500"), "Score: 9",
-        "Score: 5",
-    ])
-    judge = LanguageModelJudge(
-        JudgeSampler(scripted(lambda *_: next(outcomes)), Sampling()), JUDGE_PROMPTS["additive_5"]
-    )
+def test_unparsed_and_failed_answers(make_judge):
+    outcomes = iter(["I do not know.", Completion("Score: 1", "length", None, 8), Failed("status 500"), "Score: 9",
+                     "Score: 5"])
+    judge = make_judge(lambda *_: next(outcomes))
     answers = [given[0] for given in judge.judge([make_task(number, "x") for number in range(5)])]
     facts = {"sample": 0, "seed": derive_seed(0, "sample", 0), "prompt_tokens": 100, "answer_tokens": 7}
     assert answers == [
@@ -71,23 +74,20 @@ def test_what_cannot_be_read_is_no_score_and_what_failed_is_not_unread(scripted)
     ]
 
 
-def test_a_text_that_no_file_takes_is_escaped(scripted):
-    judge = LanguageModelJudge(
-        JudgeSampler(scripted(lambda *_: "\ud800\nScore: 3"), Sampling()), JUDGE_PROMPTS["additive_5"]
-    )
-    answer = judge.judge([make_task(0, "x")])[0][0]
+def test_lone_surrogates_are_escaped(make_judge):
+    answer = make_judge(lambda *_: "\ud800\nScore: 3").judge([make_task(0, "x")])[0][0]
     assert answer.score == 3 and answer.text == "\\ud800\nScore: 3"
 
 
-def make_tokens(parts, place, chances):
-    """Tokens of these texts; the one at `place` has these alternatives."""
-    likely = tuple((text, math.log(chance)) for text, chance in chances.items())
-    own = math.log(chances.get(parts[place], 0.01))
-    return tuple(Token(text, own if number == place else -0.1, likely if number == place else ())
-                 for number, text in enumerate(parts))
+def make_tokens(parts, index, chances):
+    """Tokens of these texts; the one at `index` has these alternatives."""
+    tokens = [Token(text, -0.1, ()) for text in parts]
+    top = tuple((text, math.log(chance)) for text, chance in chances.items())
+    tokens[index] = Token(parts[index], math.log(chances.get(parts[index], 0.01)), top)
+    return tuple(tokens)
 
 
-@pytest.mark.parametrize("prompt, parts, place, chances, expected", [
+@pytest.mark.parametrize("prompt, parts, index, chances, expected", [
     ("additive_5", ["Good", ".\n", "Score", ":", " 4"], 4, {" 4": 0.5, " 3": 0.25, " 5": 0.125, " the": 0.1}, 27 / 7),
     ("additive_5", ["Score", ":", " ", "4", ".", "5", "\n"], 3, {"4": 0.6, "5": 0.3, "9": 0.1}, (4.5 * 6 + 5 * 3) / 9),
     ("additive_5", ["Score", ": ", "2"], 2, {"4": 0.6, "3": 0.39}, (0.6 * 4 + 0.39 * 3 + 0.01 * 2) / 1.0),
@@ -97,36 +97,33 @@ def make_tokens(parts, place, chances):
     ("pairwise", ["Winner", ":", " Response", " B"], 3, {" A": 0.2, " B": 0.7}, 2 / 9),
     ("pairwise", ["Winner", ":", " tie"], 2, {" A": 0.4, " B": 0.4, " tie": 0.2}, 0.5),
 ])
-def test_expected_scores(scripted, prompt, parts, place, chances, expected):
-    tokens = make_tokens(parts, place, chances)
-    generator = scripted(lambda *_: Completion("".join(parts), "stop", 10, len(parts), tokens))
-    judge = LanguageModelJudge(JudgeSampler(generator, Sampling(), score_from="logprobs"), JUDGE_PROMPTS[prompt])
+def test_expected_scores(make_judge, prompt, parts, index, chances, expected):
+    completion = Completion("".join(parts), "stop", 10, len(parts), make_tokens(parts, index, chances))
+    judge = make_judge(lambda *_: completion, prompt, score_from="logprobs")
     answers = judge.judge([make_task(0, *["a", "b"][:judge.responses])])[0]
-    assert generator.requests[0].sampling.top_logprobs > 0
+    assert judge.sampler.generator.requests[0].sampling.top_logprobs > 0
     assert answers[0].score == pytest.approx(expected)
     assert prompt != "pairwise" or answers[1].score == pytest.approx(1 - expected)
 
 
-def test_a_token_that_is_spelt_without_its_space_is_not_counted_twice(scripted):
-    """As in tokenizers that decode a single token without the space before it."""
+def test_sampled_token_without_its_space_is_counted_once(make_judge):
+    """Some tokenizers decode a single token without the space before it."""
     likely = (("4", math.log(0.6)), ("3", math.log(0.4)))
     tokens = (Token("Score:", -0.1, ()), Token(" 4", math.log(0.6), likely))
-    generator = scripted(lambda *_: Completion("Score: 4", "stop", 10, 2, tokens))
-    judge = LanguageModelJudge(JudgeSampler(generator, Sampling(), score_from="logprobs"), JUDGE_PROMPTS["additive_5"])
+    judge = make_judge(lambda *_: Completion("Score: 4", "stop", 10, 2, tokens), score_from="logprobs")
     assert judge.judge([make_task(0, "a")])[0][0].score == pytest.approx(0.6 * 4 + 0.4 * 3)
 
 
-@pytest.mark.parametrize("parts, place, reason", [
+@pytest.mark.parametrize("parts, index, reason", [
     (["Score", ":", " 8", "5"], 2, "a score of several tokens"),
     (["Score", ":"], 0, "not one number"),
     (["Fine ", "\ufffd", "\ufffd", "\nScore", ":", " 85"], 5, "tokens that do not spell the answer"),
     ([], 0, "no probabilities"),
 ])
-def test_expected_scores_that_cannot_be_had(scripted, parts, place, reason):
-    tokens = make_tokens(parts, place, {parts[place]: 0.5}) if parts else None
+def test_no_expected_score(make_judge, parts, index, reason):
+    tokens = make_tokens(parts, index, {parts[index]: 0.5}) if parts else None
     text = "".join(parts).replace("\ufffd\ufffd", "\U0001f642") or "Score: 85"
-    generator = scripted(lambda *_: Completion(text, "stop", 10, 3, tokens))
-    judge = LanguageModelJudge(JudgeSampler(generator, Sampling(), score_from="logprobs"), JUDGE_PROMPTS["scale_100"])
+    judge = make_judge(lambda *_: Completion(text, "stop", 10, 3, tokens), "scale_100", score_from="logprobs")
     assert judge.judge([make_task(0, "a")])[0][0].reason == reason
 
 
@@ -144,13 +141,12 @@ def test_a_tiny_model_in_process(tiny_base):
 
 
 @pytest.mark.parametrize("samples, temperature", [(0, 1), (2, 0)])
-def test_a_number_of_samples_that_cannot_be_is_refused(scripted, samples, temperature):
+def test_invalid_number_of_samples(scripted, samples, temperature):
     with pytest.raises(InputError, match="samples"):
         sampler = JudgeSampler(scripted(lambda *_: ""), Sampling(temperature=temperature), samples=samples)
         LanguageModelJudge(sampler, JUDGE_PROMPTS["additive_5"]).judge([make_task(0, "x")])
 
 
-def test_a_judge_of_one_does_not_compare_two(scripted):
-    sampler = JudgeSampler(scripted(lambda *_: ""), Sampling())
+def test_pointwise_judge_refuses_two_responses(make_judge):
     with pytest.raises(InputError, match="task t0: expected responses: 1, got 2"):
-        LanguageModelJudge(sampler, JUDGE_PROMPTS["additive_5"]).judge([make_task(0, "x", "y")])
+        make_judge(lambda *_: "").judge([make_task(0, "x", "y")])

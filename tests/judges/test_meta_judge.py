@@ -1,4 +1,4 @@
-"""The meta-judge: verdicts in both orders, text that cannot pose as a judgment, and the most disputed response."""
+"""The meta-judge: verdicts in both orders, sanitized judgments, and the response with the highest variance."""
 
 import itertools
 import math
@@ -24,38 +24,34 @@ def find_judgments(shown):
 
 
 def compare_all(scripted, verdict, judgments):
-    """Verdicts and answers of a meta-judge whose answer to judgments shown first and second is verdict(first, second)."""
+    """Verdicts and answers of a meta-judge that answers verdict(first judgment, second judgment)."""
     sampler = JudgeSampler(scripted(lambda shown, request: verdict(*find_judgments(shown))), Sampling())
     return MetaJudge(sampler).compare([JudgmentSet(PROMPT, RESPONSE, judgments)])[0]
 
 
 def test_the_papers_example(scripted):
-    """METHODS T9: verdicts by who is shown first, weights .4 and .6 as if counted over other prompts."""
-    told = {(0, 1): 1, (1, 0): -1, (0, 2): 1, (2, 0): 1, (0, 3): 1, (3, 0): -1, (1, 2): -1, (2, 1): -1, (1, 3): 1,
-            (3, 1): 1, (2, 3): 1, (3, 2): -1}
+    """METHODS T9: verdicts by order, with the given weights .4 and .6."""
+    expected = {(0, 1): 1, (1, 0): -1, (0, 2): 1, (2, 0): 1, (0, 3): 1, (3, 0): -1, (1, 2): -1, (2, 1): -1, (1, 3): 1,
+                (3, 1): 1, (2, 3): 1, (3, 2): -1}
     names = {f"judgment {number}": number for number in range(4)}
 
     def verdict(first, second):
-        return f"Winner: Judgment {'A' if told[names[first], names[second]] == 1 else 'B'}"
+        return f"Winner: Judgment {'A' if expected[names[first], names[second]] == 1 else 'B'}"
 
     verdicts, answers = compare_all(scripted, verdict, list(names))
     for m, n in itertools.permutations(range(4), 2):
-        assert verdicts[m, n] == told[m, n]
+        assert verdicts[m, n] == expected[m, n]
     assert np.isnan(np.diagonal(verdicts)).all() and [len(given) for given in answers] == [2] * 6
     weights = position_weights(verdicts)
-    found = win_matrix(verdicts, type(weights)(np.array(0.4), np.array(0.6)))
-    assert found == pytest.approx(np.array([[0, 1, 0.4, 1], [0, 0, 0.6, 0.4], [0.4, 0.6, 0, 1], [0, 0.4, 0, 0]]))
-    ratings = bradley_terry(found, ridge=0).ratings
+    wins = win_matrix(verdicts, type(weights)(np.array(0.4), np.array(0.6)))
+    assert wins == pytest.approx(np.array([[0, 1, 0.4, 1], [0, 0, 0.6, 0.4], [0.4, 0.6, 0, 1], [0, 0.4, 0, 0]]))
+    ratings = bradley_terry(wins, ridge=0).ratings
     assert ratings == pytest.approx([1.45441557, -0.53326486, 0.53326486, -1.45441557], abs=1e-7)
 
 
 def test_ties_unparsed_and_failed_answers(scripted):
-    def verdict(first, second):
-        if "2" in first + second:
-            return "I cannot say."
-        return "Winner: tie"
-
-    verdicts, _ = compare_all(scripted, verdict, ["n 0", "n 1", "n 2"])
+    names = ["n 0", "n 1", "n 2"]
+    verdicts, _ = compare_all(scripted, lambda *two: "I cannot say." if "n 2" in two else "Winner: tie", names)
     assert verdicts[0, 1] == verdicts[1, 0] == 0
     assert np.isnan(verdicts[2]).all() and np.isnan(verdicts[:, 2]).all()
     for scores, expected in (((), math.nan), ((1, 0), 0), ((0.8, 0.4), 1)):
@@ -73,32 +69,32 @@ def test_a_judgment_cannot_pose_as_the_meta_judge(scripted, attack):
     assert original.count("</judgment-a>") == original.count("</judgment-b>") == 1
 
 
-def test_weighted_by_position_the_battles_are_truer(scripted):
-    """A meta-judge takes the first half of the time and else the truth, and is read where the earlier one is first.
+def test_position_weights_correct_position_bias(scripted):
+    """A meta-judge prefers the first half of the time, and only answers if the earlier judgment is shown first.
 
-    So the earlier wins too often: weights leave less of that than none do, and the wrong ones leave more.
+    Ratings are nearer to the truth with estimated position weights than with equal or wrong ones.
     """
     def verdict(first, second):
-        (_, place, rank), (_, other_place, other_rank) = (map(int, shown.split()) for shown in (first, second))
-        if place > other_place:
+        (_, index, rank), (_, other_index, other_rank) = (map(int, shown.split()) for shown in (first, second))
+        if index > other_index:
             return "I cannot say."
         luck = derive_seed(0, first, second) / 2**31
         return f"Winner: Judgment {'A' if luck < 0.5 or rank > other_rank else 'B'}"
 
-    ranks = np.stack([np.random.default_rng(league).permutation(6) for league in range(40)])
+    ranks = np.stack([np.random.default_rng(prompt).permutation(6) for prompt in range(40)])
     verdicts = np.stack([
-        compare_all(scripted, verdict, [f"{league} {place} {rank}" for place, rank in enumerate(own)])[0]
-        for league, own in enumerate(ranks.tolist())
+        compare_all(scripted, verdict, [f"{prompt} {index} {rank}" for index, rank in enumerate(ranks_of_prompt)])[0]
+        for prompt, ranks_of_prompt in enumerate(ranks.tolist())
     ])
     weights = position_weights(verdicts)
     assert weights.first == pytest.approx(0.25, abs=0.05)
 
-    def find_truth(weights):
+    def correlate(weights):
         ratings = bradley_terry(win_matrix(verdicts, weights), ridge=0.01).ratings
         return prompt_correlation(ratings.round(6), ranks).mean
 
     even, wrong = (PositionWeights(np.array(first), np.array(1 - first)) for first in (0.5, 0.75))
-    assert find_truth(weights) > find_truth(even) + 0.05 > find_truth(wrong) + 0.1
+    assert correlate(weights) > correlate(even) + 0.05 > correlate(wrong) + 0.1
 
 
 CALM = [5, 5, 4, 4, 3, 3, 5, 4, 4, 3, 5]

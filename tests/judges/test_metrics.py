@@ -20,8 +20,8 @@ def run(preferences, labels=None, **changes):
 
 def test_a_few_pairs_by_hand():
     preferences = [
-        [[1.0, 1.0], [1.0, NAN]],  # for the first in either order, one answer unread
-        [[1.0, 0.5], [0.0, 0.0]],  # whoever stands first; mean 3/8
+        [[1.0, 1.0], [1.0, NAN]],  # the first in either order, one answer unparsed
+        [[1.0, 0.5], [0.0, 0.0]],  # the one shown first; mean 3/8
         [[1.0, 1.0], [0.0, 0.0]],  # the same, a tie
         [[NAN, NAN], [NAN, NAN]],
     ]
@@ -31,9 +31,9 @@ def test_a_few_pairs_by_hand():
     assert (agreed["wins"], agreed["ties"], agreed["losses"], agreed["unjudged"]) == (1, 1, 1, 1)
     assert agreed["with_ties"] == 0.5 and agreed["low"] <= 0.5 <= agreed["high"]
     assert found["tie_rate"] == pytest.approx(1 / 3)
-    place = found["position"]
-    assert place["first"] == pytest.approx(5 / 6)
-    assert (place["consistent"], place["first_twice"]) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+    position = found["position"]
+    assert position["first"] == pytest.approx(5 / 6)
+    assert (position["consistent"], position["first_twice"]) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
     assert found["length"]["pairs"] == 2 and found["length"]["longer"] == 0.5
     assert found["consistency"]["responses"] == 5
     assert found["consistency"]["equal"] == pytest.approx((1 + 0 + 1 + 1 + 1) / 5)
@@ -63,7 +63,7 @@ def test_planted_biases_lie_in_their_intervals():
     assert found["length"]["longer"] > 0.65
 
 
-def test_stated_preferences_are_compared_with_votes():
+def test_calibration_against_votes():
     votes = np.random.default_rng(0).uniform(0, 1, 400)
     exact = run(votes[:, None, None], np.sign(votes - 0.5), votes=votes)
     assert exact["calibration"]["error"] == pytest.approx(0, abs=1e-12) and exact["calibration"]["brier"] == 0
@@ -86,7 +86,7 @@ def test_a_judge_that_scores():
     assert found["tie_rate"] == pytest.approx(1 / 3)
 
 
-def test_nothing_read_leaves_nothing_claimed():
+def test_without_parsed_answers_metrics_are_none():
     found = run(np.full((3, 2, 2), NAN))
     assert found["agreement"]["with_ties"] is None and found["agreement"]["low"] is None
     assert found["position"]["first"] is None and found["calibration"] is None and found["tie_rate"] is None

@@ -1,4 +1,4 @@
-"""The prompts: their slots and, whatever stands in them, one turn of the user and one that the judge opens."""
+"""The prompts: their slots, and one user turn whatever text fills them."""
 
 import re
 
@@ -13,63 +13,38 @@ from rmkit.judges.language_model import JudgeSampler, LanguageModelJudge
 from rmkit.judges.meta_judge import JudgmentSet, MetaJudge
 from rmkit.judges.prompts import JUDGE_PROMPTS, META_JUDGE_PROMPTS
 
-TURN = "{% for message in messages %}"
-END = "{% endfor %}{% if add_generation_prompt %}"
-# name -> template, and what makes its turns
+# name -> beginning, each message, generation prompt, and a pattern of what makes turns
 TEMPLATES = {
-    "chatml": (
-        TURN + "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n" + END
-        + "<|im_start|>assistant\n{% endif %}",
-        r"<\|im_start\|>\w*|<\|im_end\|>",
-    ),
-    "llama 2": (
-        TURN + "{% if message.role == 'user' %}<s>[INST] {{ message.content | trim }} [/INST]"
-        "{% else %} {{ message.content }} </s>{% endif %}{% endfor %}",
-        r"<s>|</s>|\[/?INST\]|<</?SYS>>",
-    ),
-    "llama 3": (
-        "<|begin_of_text|>" + TURN + "<|start_header_id|>{{ message.role }}<|end_header_id|>\n\n"
-        "{{ message.content | trim }}<|eot_id|>" + END + "<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}",
-        r"<\|\w+\|>",
-    ),
-    "gemma": (
-        "<bos>" + TURN + "<start_of_turn>{{ 'model' if message.role == 'assistant' else message.role }}\n"
-        "{{ message.content | trim }}<end_of_turn>\n" + END + "<start_of_turn>model\n{% endif %}",
-        r"<bos>|<eos>|<(?:start|end)_of_turn>\w*",
-    ),
-    "phi": (
-        TURN + "<|{{ message.role }}|>\n{{ message.content }}<|end|>\n" + END + "<|assistant|>\n{% endif %}",
-        r"<\|\w+\|>",
-    ),
-    "deepseek": (
-        "<｜begin▁of▁sentence｜>" + TURN + "{% if message.role == 'user' %}<｜User｜>{{ message.content }}{% else %}"
-        "<｜Assistant｜>{{ message.content }}<｜end▁of▁sentence｜>{% endif %}" + END + "<｜Assistant｜>{% endif %}",
-        r"<｜[^｜]*｜>",
-    ),
-    "vicuna": (
-        "A chat. " + TURN + "{{ message.role | upper }}: {{ message.content }} " + END + "ASSISTANT:{% endif %}",
-        r"\b[A-Z]{4,}:",
-    ),
-    "alpaca": (
-        TURN + "### {{ 'Instruction' if message.role == 'user' else 'Response' }}:\n{{ message.content }}\n\n" + END
-        + "### Response:\n{% endif %}",
-        r"(?m)^.*###.*$",
-    ),
-    "human and assistant": (
-        TURN + "\n\n{{ {'user': 'Human', 'assistant': 'Assistant'}[message.role] }}: {{ message.content }}" + END
-        + "\n\nAssistant:{% endif %}",
-        r"\b(?:Human|Assistant|System):",
-    ),
+    "chatml": ("", "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n", "<|im_start|>assistant\n",
+               r"<\|im_start\|>\w*|<\|im_end\|>"),
+    "llama 2": ("", "{% if message.role == 'user' %}<s>[INST] {{ message.content | trim }} [/INST]{% else %} "
+                "{{ message.content }} </s>{% endif %}", "", r"<s>|</s>|\[/?INST\]|<</?SYS>>"),
+    "llama 3": ("<|begin_of_text|>", "<|start_header_id|>{{ message.role }}<|end_header_id|>\n\n"
+                "{{ message.content | trim }}<|eot_id|>", "<|start_header_id|>assistant<|end_header_id|>\n\n",
+                r"<\|\w+\|>"),
+    "gemma": ("<bos>", "<start_of_turn>{{ 'model' if message.role == 'assistant' else message.role }}\n"
+              "{{ message.content | trim }}<end_of_turn>\n", "<start_of_turn>model\n",
+              r"<bos>|<eos>|<(?:start|end)_of_turn>\w*"),
+    "phi": ("", "<|{{ message.role }}|>\n{{ message.content }}<|end|>\n", "<|assistant|>\n", r"<\|\w+\|>"),
+    "deepseek": ("<｜begin▁of▁sentence｜>", "<｜{{ message.role | title }}｜>{{ message.content }}", "<｜Assistant｜>",
+                 r"<｜[^｜]*｜>"),
+    "vicuna": ("A chat. ", "{{ message.role | upper }}: {{ message.content }} ", "ASSISTANT:", r"\b[A-Z]{4,}:"),
+    "alpaca": ("", "### {{ 'Instruction' if message.role == 'user' else 'Response' }}:\n{{ message.content }}\n\n",
+               "### Response:\n", r"(?m)^.*###.*$"),
+    "human and assistant": ("", "\n\n{{ 'Human' if message.role == 'user' else 'Assistant' }}: {{ message.content }}",
+                            "\n\nAssistant:", r"\b(?:Human|Assistant|System):"),
 }
 SPECIAL = ["<|im_start|>", "<|im_end|>", "[INST]", "[/INST]", "<s>", "</s>", "<|eot_id|>", "<|start_header_id|>",
            "<|end_header_id|>", "<end_of_turn>", "<start_of_turn>", "<bos>", "<eos>", "<｜Assistant｜>", "[SEP]",
            "<think>"]
 
 
-def build_tokenizer(template, normalised=False):
-    """Words and characters; special tokens, found before or after a normaliser that changes what it can."""
-    words = ["[UNK]", *"abcdefghijklmnopqrstuvwxyz"]
-    core = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="[UNK]"))
+def build_tokenizer(name, normalised=False):
+    """A tokenizer with a template of TEMPLATES; special tokens are matched before or after a normaliser."""
+    begin, message, generation_prompt, _ = TEMPLATES[name]
+    template = (f"{begin}{{% for message in messages %}}{message}{{% endfor %}}"
+                f"{{% if add_generation_prompt %}}{generation_prompt}{{% endif %}}")
+    core = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     if normalised:
         core.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.BertNormalizer(lowercase=False)])
@@ -101,34 +76,34 @@ def query_everything(scripted, text, tokens=()):
 
 @pytest.fixture(scope="module")
 def plain(scripted):
-    """Every question about a harmless text."""
+    """The conversations on a harmless text."""
     return query_everything(scripted, "Blue.")
 
 
 @pytest.fixture(scope="module")
 def attacked(scripted, attacks):
-    """attack -> every question about it."""
+    """attack -> the conversations on it."""
     return {text: query_everything(scripted, text) for texts in attacks.values() for text in texts}
 
 
-@pytest.mark.parametrize("template, pattern", TEMPLATES.values(), ids=TEMPLATES)
-def test_one_turn_of_the_judge(template, pattern, plain, attacked):
-    tokenizer = build_tokenizer(template)
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_one_user_turn_in_every_template(name, plain, attacked):
+    tokenizer = build_tokenizer(name)
 
     def find_turns(conversation):
-        return re.findall(pattern, render_messages(tokenizer, conversation))
+        return re.findall(TEMPLATES[name][-1], render_messages(tokenizer, conversation))
 
     wanted = find_turns(plain[0])
     assert wanted and all(find_turns(asked) == wanted for asked in plain)
     for text, conversations in attacked.items():
         assert all([message["role"] for message in asked] == ["user"] for asked in conversations)
         assert all(find_turns(asked) == wanted for asked in conversations), text
-    assert any(find_turns(user(f"Blue.\n{text}")) != wanted for text in attacked)  # shown as they are, they make turns
+    assert any(find_turns(user(f"Blue.\n{text}")) != wanted for text in attacked)  # unquoted attacks make turns
 
 
 @pytest.mark.parametrize("normalised", [False, True])
-def test_no_special_token_comes_from_what_is_judged(normalised, plain, attacked, scripted):
-    tokenizer = build_tokenizer(TEMPLATES["chatml"][0], normalised)
+def test_judged_text_gives_no_special_token(normalised, plain, attacked, scripted):
+    tokenizer = build_tokenizer("chatml", normalised)
     special = set(tokenizer.convert_tokens_to_ids(SPECIAL))
 
     def find_special(conversation):
@@ -136,13 +111,13 @@ def test_no_special_token_comes_from_what_is_judged(normalised, plain, attacked,
 
     wanted = find_special(plain[0])
     assert len(wanted) == 3
-    all_of_them = {text: query_everything(scripted, text) for text in ("".join(SPECIAL), " ".join(SPECIAL).upper())}
-    for text, conversations in (attacked | all_of_them).items():
+    joined = {text: query_everything(scripted, text) for text in ("".join(SPECIAL), " ".join(SPECIAL).upper())}
+    for text, conversations in (attacked | joined).items():
         assert all(find_special(asked) == wanted for asked in conversations), text
-    assert sum(find_special(user(text)) != wanted for text in attacked) > 5  # shown as they are, they do
+    assert sum(find_special(user(text)) != wanted for text in attacked) > 5  # unquoted attacks do
 
 
-def test_tokens_that_look_like_words_are_broken_where_they_are_known(scripted):
+def test_known_special_tokens_that_are_words_are_broken(scripted):
     shown = query_everything(scripted, "say sesame now", ["sesame"])
     assert all("sesame" not in asked[0]["content"] and "s esame" in asked[0]["content"] for asked in shown)
 

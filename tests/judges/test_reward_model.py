@@ -1,5 +1,7 @@
 """Reward models as judges: the score scale, the conservative score, and members compared with each other."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -27,7 +29,7 @@ def make_tasks(*texts):
     return [JudgeTask(text, prompt, ([{"role": "assistant", "content": text}],)) for text in texts]
 
 
-def test_each_member_judges_on_the_stated_scale():
+def test_each_member_scores_on_the_scale():
     scale = ScoreScale(FIVE, (2.0, 900.0), (1.0, 50.0))
     judge = RewardModelJudge(Lengths(), scale)
     answers = judge.judge(make_tasks("ab", "abc"))
@@ -36,11 +38,11 @@ def test_each_member_judges_on_the_stated_scale():
     assert [answer.score for answer in answers[0]] == [2.5, 2.5]
     assert [answer.score for answer in answers[1]] == pytest.approx([high, 5 - high])
     assert [(answer.sample, answer.prompt_tokens, answer.text) for answer in answers[1]] == [(0, 7, None), (1, 7, None)]
-    assert judge.scale == FIVE and judge.responses == 1
+    assert judge.responses == 1
 
 
 @given(st.integers(0, 10**6))
-def test_a_measured_scale_takes_offset_and_reach_of_each_member_away(seed):
+def test_fitted_scale_removes_offset_and_scale_of_each_member(seed):
     draw = np.random.default_rng(seed)
     rewards = draw.normal(size=(3, 20))
     moved = rewards * draw.uniform(0.1, 50, (3, 1)) + draw.normal(0, 100, (3, 1))
@@ -66,7 +68,7 @@ def test_the_conservative_score():
     (lambda: compare_ensemble_members([[1]] * 2, [[0]] * 2, rule="leave_two_out"), "at least 3"),
     (lambda: compare_ensemble_members([[1]] * 3, [[0, 1]] * 3, rule="label"), "rewards_rejected"),
 ])
-def test_what_is_refused(call, match):
+def test_invalid_arguments(call, match):
     with pytest.raises(InputError, match=match):
         call()
 
@@ -81,19 +83,15 @@ def test_members_by_labels():
     assert (found == -found.transpose(0, 2, 1))[:, off].all()
 
 
-def test_members_by_the_others():
+def test_members_by_leave_two_out():
     """A slow obvious reference: the log-likelihood of the mean preference of everyone but the two."""
     gaps = np.random.default_rng(3).normal(size=(5, 7)) * 2
     found = compare_ensemble_members(gaps + 1, np.ones_like(gaps), rule="leave_two_out")
-    for pair in range(7):
-        for m in range(5):
-            for n in range(5):
-                if m == n:
-                    continue
-                believed = 1 / (1 + np.exp(-np.mean([gaps[o, pair] for o in range(5) if o not in (m, n)])))
-                told = [believed * -np.log1p(np.exp(-gap)) + (1 - believed) * -np.log1p(np.exp(gap))
-                        for gap in (gaps[m, pair], gaps[n, pair])]
-                assert found[pair, m, n] == np.sign(told[0] - told[1])
+    for pair, (m, n) in itertools.product(range(7), itertools.permutations(range(5), 2)):
+        target = 1 / (1 + np.exp(-np.mean([gaps[o, pair] for o in range(5) if o not in (m, n)])))
+        first, second = (target * -np.log1p(np.exp(-gap)) + (1 - target) * -np.log1p(np.exp(gap))
+                         for gap in (gaps[m, pair], gaps[n, pair]))
+        assert found[pair, m, n] == np.sign(first - second)
 
 
 @pytest.mark.parametrize("rule", ["label", "leave_two_out"])

@@ -18,11 +18,11 @@ ACTING = re.compile(
 
 
 def check(quoted):
-    """No line without its mark, and nothing that acts, also as a normaliser sees it that takes away what is unseen."""
+    """Every line has its prefix, and no control string is left, also after a normaliser removes invisible ones."""
     assert all(line == ">" or line.startswith("> ") for line in quoted.splitlines())
     body = "\n".join(line[2:] for line in quoted.split("\n"))
     folded = unicodedata.normalize("NFKC", body)
-    bare = "".join(each for each in folded if unicodedata.category(each)[0] not in "CM" or each in "\n\t")  # seen
+    bare = "".join(each for each in folded if unicodedata.category(each)[0] not in "CM" or each in "\n\t")
     assert not ACTING.search(body) and not ACTING.search(bare)
     assert parse_score(body, Scale(0, 100)).reason and parse_winner(body).reason
 

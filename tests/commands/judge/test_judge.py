@@ -13,7 +13,6 @@ from rmkit.data.synthetic import gold_reward
 from rmkit.data.synthetic.dataset import draw_prompts, read_request
 from rmkit.judges.base import JudgeTask
 from rmkit.judges.reward_model import ModelScorer
-from rmkit.models.reward_model import load_reward_model, load_tokenizer
 from rmkit.models.scoring import score_pairs_from_path
 from tests.judges.judge_runs import LLM, configure, run
 
@@ -21,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarni
 
 
 def test_planted_biases_are_measured(scripted_judge, write_pairs, tmp_path):
-    """Half of the time the first is taken, else the longer one: the first wins 75 % of the shown, 50 % say nothing."""
+    """The first wins with probability .7 where it is the longer one and .4 where it is not."""
     draw = np.random.default_rng(1)
     rows = [(f"Question {number // 2}?", f"{number} " + "x" * draw.integers(1, 90), f"{number} " + "y" * 45)
             for number in range(400)]
@@ -33,7 +32,6 @@ def test_planted_biases_are_measured(scripted_judge, write_pairs, tmp_path):
     scripted_judge(script)
     report, _ = run(configure(write_pairs(rows), tmp_path, *LLM, "--judge.prompt", "pairwise"))
     longer = np.mean([len(chosen) > len(rejected) for _, chosen, rejected in rows])
-    # The first is taken with chance .7 where it is the longer one and .4 where it is not; each stands first once.
     assert report["position"]["low"] < 0.55 < report["position"]["high"]
     assert report["position"]["both"] == 400 and report["position"]["missing"] == 0
     assert report["length"]["longer"] > 0.6 and report["length"]["labels_longer"] == pytest.approx(longer, abs=0.02)
@@ -42,12 +40,8 @@ def test_planted_biases_are_measured(scripted_judge, write_pairs, tmp_path):
 
 
 def test_scores_ties_and_unparsed_answers(scripted_judge, write_pairs, tmp_path, capsys):
-    told = {"a": "4", "b": "3", "c": "3.0", "d": "5", "e": "nine", "f": "5"}
-
-    def script(parts, luck):
-        return f"Score: {told[parts['response']]}"
-
-    scripted_judge(script)
+    scores = {"a": "4", "b": "3", "c": "3.0", "d": "5", "e": "nine", "f": "5"}
+    scripted_judge(lambda parts, luck: f"Score: {scores[parts['response']]}")
     rows = [("1", "a", "b"), ("1", "b", "a"), ("2", "b", "c"), ("3", "d", "e"), ("4", "d", "f"), ("5", "d", "a")]
     report, judgments = run(configure(write_pairs(rows), tmp_path, *LLM))
     found = report["agreement"]
@@ -77,7 +71,7 @@ def test_a_judge_without_a_parsed_answer(prompt, scripted_judge, write_pairs, tm
 
 def test_samples_without_labels(scripted_judge, tmp_path):
     rows = [{"id": str(number), "prompt": [{"role": "user", "content": f"{number}?"}],
-             "responses": [[{"role": "assistant", "content": "x" * (place + 1)}] for place in range(3 + number)]}
+             "responses": [[{"role": "assistant", "content": "x" * size}] for size in range(1, 4 + number)]}
             for number in range(2)]
     data = tmp_path / "samples.parquet"
     Dataset.from_list(rows).to_parquet(data)
@@ -93,7 +87,7 @@ def test_samples_without_labels(scripted_judge, tmp_path):
 
 
 def test_responses_of_other_files(scripted_judge, tmp_path, capsys):
-    """Single responses, text or messages; what cannot be read is set aside, and without pairs none is measured."""
+    """Single responses, as text or messages; invalid rows are quarantined, and without pairs there is no agreement."""
     data = tmp_path / "responses.jsonl"
     rows = [{"prompt": "1?", "response": "xx"}, {"prompt": "2?"},
             {"prompt": [{"role": "user", "content": "3?"}], "responses": [[{"role": "assistant", "content": "xxx"}]]}]
@@ -117,17 +111,17 @@ ROW = {"id": "1", "prompt": [{"role": "user", "content": "?"}]}
 @pytest.mark.parametrize("rows, match", [
     ([{"id": "1", "prompt": "text", "responses": ["a"]}], "as messages, got text"),
     ([ROW], "got no chosen, rejected"),
-    ([{**ROW, "responses": [[{"role": "assistant", "content": "a"}]]}], "expected a row with 2 responses or more, got none"),
+    ([{**ROW, "responses": [[{"role": "assistant", "content": "a"}]]}], "a row with 2 responses or more, got none"),
     ([{**ROW, "responses": []}] * 2, "different ids, got 1 repeated ones"),
 ])
-def test_tables_that_are_refused(rows, match, scripted_judge, tmp_path):
+def test_invalid_tables(rows, match, scripted_judge, tmp_path):
     scripted_judge(lambda parts, luck: "Winner: A")
     Dataset.from_list(rows).to_parquet(tmp_path / "rows.parquet")
     with pytest.raises(InputError, match=match):
         judge(configure(tmp_path / "rows.parquet", tmp_path, *LLM, "--judge.prompt", "pairwise"))
 
 
-def test_gold_rewards_judge(tmp_path):
+def test_gold_judge(tmp_path):
     rows = [{**row, "responses": ["red.", "a blue lamp."]} for row in draw_prompts("train", 3)]
     (tmp_path / "samples.jsonl").write_text("\n".join(map(json.dumps, rows)))
     report, judgments = run(configure(tmp_path / "samples.jsonl", tmp_path, "--judge.kind", "gold"))
@@ -139,19 +133,7 @@ def test_gold_rewards_judge(tmp_path):
         judge(configure(tmp_path / "plain.jsonl", tmp_path, "--judge.kind", "gold"))
 
 
-@pytest.fixture(scope="module")
-def reward_models(tiny_base, tmp_path_factory):
-    """name -> folder of reward models that differ in their heads."""
-    folders = {}
-    for seed, name in enumerate(("one", "two", "three")):
-        folders[name] = tmp_path_factory.mktemp(name)
-        tokenizer = load_tokenizer(tiny_base)
-        load_reward_model(tiny_base, tokenizer, seed=seed).save_pretrained(folders[name])
-        tokenizer.save_pretrained(folders[name])
-    return folders
-
-
-def test_an_ensemble_judges(reward_models, pairs_folder, tmp_path, capsys):
+def test_ensemble_of_reward_models(reward_models, pairs_folder, tmp_path, capsys):
     words = ["--judge.kind", "reward_model"]
     words += [word for name, folder in reward_models.items() for word in (f"--judge.models.{name}", str(folder))]
     words += ["--judge.std_penalty", "2"]
@@ -162,9 +144,9 @@ def test_an_ensemble_judges(reward_models, pairs_folder, tmp_path, capsys):
     for member, (name, folder) in enumerate(reward_models.items()):
         sides = score_pairs_from_path(folder, pairs, max_length=128)
         for side, rewards in zip(("chosen", "rejected"), sides, strict=True):
-            own = [row for row in judgments if row["sample"] == member and row["task"].endswith(f"/{side}")]
-            assert [row["reward"] for row in own] == pytest.approx(rewards, abs=1e-5)
-            assert [row["task"] for row in own] == [f"{pair}/{side}" for pair in pairs["id"]]
+            selected = [row for row in judgments if row["sample"] == member and row["task"].endswith(f"/{side}")]
+            assert [row["reward"] for row in selected] == pytest.approx(rewards, abs=1e-5)
+            assert [row["task"] for row in selected] == [f"{pair}/{side}" for pair in pairs["id"]]
         gaps = sides[0] - sides[1]
         assert report["ensemble"]["members"][name]["with_ties"] == pytest.approx((gaps > 0).mean())
     assert all(0 < row["score"] < 5 for row in judgments)
@@ -202,6 +184,6 @@ def test_special_tokens_in_a_response_stay_text(reward_models):
     ((*LLM, "--judge.extra_body.top_k", "5"), "judge.extra_body: expected nothing without base_url"),
     ((*LLM, "--judge.time_out", "5"), "unknown one. Did you mean judge.timeout"),
 ])
-def test_settings_are_checked_before_anything_starts(words, match, tmp_path):
+def test_invalid_settings(words, match, tmp_path):
     with pytest.raises(InputError, match=match):
         configure("nowhere", tmp_path, *words)

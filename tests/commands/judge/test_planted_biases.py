@@ -1,21 +1,17 @@
 """A bias put into the weights of a tiny language model, and what `rmkit judge` measures of it."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
 from scipy.special import expit
 from transformers import PhiConfig, PhiForCausalLM
 
-from rmkit.commands.judge import JudgeConfig, judge
-from rmkit.core.config import load_config
 from rmkit.generation.local import encode_prompt
 from rmkit.judges.language_model import by_slot
 from rmkit.judges.prompts import JUDGE_PROMPTS
 from rmkit.judges.sanitize import quote
 from rmkit.models.tiny import build_tokenizer
+from tests.judges.judge_runs import configure, run
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
 PAIRS = 150
@@ -26,7 +22,7 @@ SCORES = ("Score: 4\nSo", "Score: 2\nSo")
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    """In which each answer, and how it goes on, is one token, and so is a word that says nothing."""
+    """A tokenizer in which each answer is one token, and so is the filler word."""
     shown = [JUDGE_PROMPTS[name].template for name in ("additive_5", "scale_100", "pairwise")]
     tokenizer = build_tokenizer(shown, vocabulary=1500)
     tokenizer.add_tokens([*WINNERS, *SCORES, f" {FILLER}"])
@@ -35,9 +31,9 @@ def tokenizer():
 
 @pytest.fixture
 def build(tokenizer, tmp_path):
-    """build(the two answers, chance of the first, what filler does for it) -> the model, saved, and its folder.
+    """build(the two answers, probability of the first, effect of filler on its logit) -> the saved model, token ids.
 
-    One layer whose attention is even over all tokens before: what it adds is the share of filler among them.
+    Its one layer attends uniformly to all earlier tokens, so it adds the share of filler among them.
     """
     def make(answers, chance, filler=0.0):
         model = PhiForCausalLM(PhiConfig(
@@ -66,25 +62,21 @@ def build(tokenizer, tmp_path):
 
 
 @pytest.fixture
-def measure(tmp_path):
+def measure(write_pairs, tmp_path):
     """measure(chosen, rejected, prompt) -> the report on pairs of such responses by the model in `tmp_path`."""
+
     def report(chosen, rejected, prompt):
-        Dataset.from_list([{
-            "id": str(number), "prompt": [{"role": "user", "content": f"{number}?"}],
-            "chosen": [{"role": "assistant", "content": one}], "rejected": [{"role": "assistant", "content": other}],
-        } for number, (one, other) in enumerate(zip(chosen, rejected, strict=True))]).to_parquet(tmp_path / "p.parquet")
-        given = {"data": tmp_path / "p.parquet", "output_dir": tmp_path / "out", "judge.kind": "llm",
-                 "judge.prompt": prompt, "judge.model_name_or_path": tmp_path / "model", "judge.temperature": 1,
-                 "judge.top_p": 1, "judge.max_new_tokens": 1}
-        words = [str(word) for key, value in given.items() for word in (f"--{key}", value)]
-        folder = judge(load_config(JudgeConfig, None, words))
-        return json.loads((folder / "report.json").read_text())
+        data = write_pairs([(f"{number}?", *sides) for number, sides in enumerate(zip(chosen, rejected, strict=True))])
+        settings = {"kind": "llm", "prompt": prompt, "model_name_or_path": tmp_path / "model", "temperature": 1,
+                    "top_p": 1, "max_new_tokens": 1}
+        return run(configure(data, tmp_path, n_bootstrap=1000,
+                             **{f"judge.{name}": value for name, value in settings.items()}))[0]
 
     return report
 
 
 @pytest.mark.parametrize("chance", [0.7, 0.5])
-def test_a_language_model_whose_first_wins(chance, build, measure):
+def test_position_bias_of_a_language_model(chance, build, measure):
     build(WINNERS, chance)
     report = measure([f"red {number}" for number in range(PAIRS)], [f"blue {number}" for number in range(PAIRS)],
                      "pairwise")
@@ -92,15 +84,15 @@ def test_a_language_model_whose_first_wins(chance, build, measure):
     assert report["answers"]["asked"] == 2 * PAIRS and report["answers"]["unparsed"] == 0 and found["both"] == PAIRS
     assert found["low"] < chance < found["high"] and found["high"] - found["low"] < 0.15
     assert (found["low"] > 0.5) == (chance > 0.5)
-    assert report["agreement"]["low"] < 0.5 < report["agreement"]["high"]  # it knows nothing of the better one
+    assert report["agreement"]["low"] < 0.5 < report["agreement"]["high"]  # no preference by quality
 
 
 @pytest.mark.parametrize("filler", [1.5, 0.0])
-def test_a_language_model_that_likes_length(filler, build, measure, tokenizer):
-    """Scores 4 or 2; the more filler, the sooner 4. What is measured holds the share that its probabilities make."""
+def test_length_bias_of_a_language_model(filler, build, measure, tokenizer):
+    """Scores 4 or 2, 4 more often with filler. The measured interval contains the share that the model implies."""
     model, ids = build(SCORES, float(expit(-1.3 * filler)), filler)  # 4 as often as 2, all in all
     sizes = np.random.default_rng(0).integers(1, 120, (2, PAIRS))
-    sides = [[f"{number}{f' {FILLER}' * size}" for number, size in enumerate(own)] for own in sizes]
+    sides = [[f"{number}{f' {FILLER}' * size}" for number, size in enumerate(row)] for row in sizes]
     report = measure(*sides, "additive_5")
 
     @torch.inference_mode()
@@ -108,7 +100,7 @@ def test_a_language_model_that_likes_length(filler, build, measure, tokenizer):
         shown = JUDGE_PROMPTS["additive_5"].render(request=quote(f"{number}?"), **by_slot([quote(text)], "original"))
         return model(torch.tensor([encode_prompt(tokenizer, shown)])).logits[0, -1].softmax(-1)[ids[0]].item()
 
-    first, second = np.array([[find_chance(*text) for text in enumerate(own)] for own in sides])
+    first, second = np.array([[find_chance(*text) for text in enumerate(side)] for side in sides])
     apart = sizes[0] != sizes[1]
     up, down = (first * (1 - second))[apart], (second * (1 - first))[apart]
     share = np.where((sizes[0] > sizes[1])[apart], up, down).sum() / (up + down).sum()

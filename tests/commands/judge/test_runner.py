@@ -1,5 +1,6 @@
-"""Runs that are killed or fail ask for nothing twice; settings of generators; a judge of one's own."""
+"""Resumed runs repeat no request; settings of generators; a judge of another module."""
 
+import itertools
 from typing import ClassVar, Literal
 
 import pytest
@@ -16,25 +17,38 @@ from tests.judges.judge_runs import LLM, configure, run
 pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
 
 
+def colours(count):
+    """Rows for `write_pairs`."""
+    return [(f"{number}?", f"red {number}", f"blue {number}") for number in range(count)]
+
+
+def kill_after(left, answer):
+    """A script that answers `left[0]` times and then kills the run."""
+
+    def script(parts, luck):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return answer(parts, luck)
+
+    return script
+
+
+def red_0_fails(parts, luck):
+    return Failed("status 503") if parts["response"] == "red 0" else "Score: 3"
+
+
 @pytest.mark.parametrize("prompt", ["additive_5", "pairwise"])
 def test_a_killed_run_continues(prompt, scripted_judge, write_pairs, tmp_path):
-    """Killed within every batch and while writing: nothing is asked twice, and the results are the same."""
-    rows = [(f"Question {number}?", f"red {number}", f"blue {number}") for number in range(10)]
-    data = write_pairs(rows)
+    """Killed within every batch and while writing: no request is repeated, and the results are the same."""
+    data = write_pairs(colours(10))
     words = (*LLM, "--judge.prompt", prompt, "--batch_size", "3")
 
     def answer(parts, luck):
         return "Score: 3" if prompt == "additive_5" else f"Winner: Response {'A' if luck < 0.6 else 'B'}"
 
     left = [5]
-
-    def mortal(parts, luck):
-        left[0] -= 1
-        if left[0] < 0:
-            raise KeyboardInterrupt
-        return answer(parts, luck)
-
-    generator = scripted_judge(mortal)
+    generator = scripted_judge(kill_after(left, answer))
     config = configure(data, tmp_path, *words)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
@@ -44,14 +58,14 @@ def test_a_killed_run_continues(prompt, scripted_judge, write_pairs, tmp_path):
         if log.exists():
             log.write_bytes(log.read_bytes() + b'{"task": "p9/chosen", "ans')
     report, judgments = run(config)
-    assert len(generator.asked) == 20 + 3  # the one in whose middle it was killed is asked again
+    assert len(generator.asked) == 20 + 3  # each kill repeats one request
     assert not list((tmp_path / "out").glob("*.jsonl")) and len(judgments) == 20
     scripted_judge(answer)
     whole, same = run(configure(data, tmp_path, *words, output_dir=tmp_path / "whole"))
     assert same == judgments and {**whole, "cost": None} == {**report, "cost": None}
 
 
-def test_a_finished_run_is_reused_at_another_speed(scripted_judge, write_pairs, tmp_path, capsys):
+def test_speed_settings_reuse_a_finished_run(scripted_judge, write_pairs, tmp_path, capsys):
     generator = scripted_judge(lambda parts, luck: "Score: 3")
     data = write_pairs([("1", "a", "b"), ("2", "a", "b")])
     run(configure(data, tmp_path, *LLM))
@@ -73,22 +87,16 @@ def test_failures_end_the_run_unless_allowed(scripted_judge, write_pairs, tmp_pa
     assert report["agreement"]["unjudged"] == 2 and [row["kind"] for row in judgments].count("failed") == 2
 
 
-def fail_first(asked):
-    """A script whose answer number `asked` fails, counted from 1."""
-    count = iter(range(1, 1000))
-    return lambda parts, luck: Failed("status 503") if next(count) == asked else "Score: 3"
-
-
 @pytest.mark.parametrize("batch_size", [1, 2, 4])
-@pytest.mark.parametrize("asked", [1, 12])
-def test_only_failed_requests_are_repeated(asked, batch_size, scripted_judge, write_pairs, tmp_path):
-    """One answer of five to one of six responses fails: it alone is asked for again, in whichever batch it was."""
-    data = write_pairs([(str(number), f"red {number}", f"blue {number}") for number in range(3)])
-    config = configure(data, tmp_path, *LLM, "--judge.samples", "5", batch_size=batch_size)
-    first = scripted_judge(fail_first(asked))
+@pytest.mark.parametrize("failed", [1, 12])
+def test_only_failed_requests_are_repeated(failed, batch_size, scripted_judge, write_pairs, tmp_path):
+    """One answer of five to one of six responses fails: only it is requested again, whichever batch it was in."""
+    config = configure(write_pairs(colours(3)), tmp_path, *LLM, "--judge.samples", "5", batch_size=batch_size)
+    count = itertools.count(1)
+    first = scripted_judge(lambda parts, luck: Failed("status 503") if next(count) == failed else "Score: 3")
     with pytest.raises(InputError, match="1 failures"):
         judge(config)
-    again = scripted_judge(fail_first(None))
+    again = scripted_judge(lambda parts, luck: "Score: 3")
     report, _ = run(config)
     assert (len(first.asked), len(again.asked)) == (30, 1) and report["answers"]["failed"] == 0
     assert not list((tmp_path / "out").glob("*.jsonl"))
@@ -101,33 +109,24 @@ def test_pending_answers_are_those_of_one_batch(scripted_judge, write_pairs, tmp
     def script(parts, luck):
         pending = tmp_path / "out/pending.jsonl"
         sizes.append(pending.stat().st_size if pending.exists() else 0)
-        return Failed("status 503") if parts["response"] == "red 0" else "Score: 3"
+        return red_0_fails(parts, luck)
 
     scripted_judge(script)
-    data = write_pairs([(str(number), f"red {number}", f"blue {number}") for number in range(6)])
     with pytest.raises(InputError):
-        judge(configure(data, tmp_path, *LLM, batch_size=1))
+        judge(configure(write_pairs(colours(6)), tmp_path, *LLM, batch_size=1))
     line = sizes[2]
     assert line > 0 and sizes[2::2] == [line] * 5 and max(sizes) < 2.2 * line
 
 
 def test_allowed_failures_are_repeated_by_a_run_that_does_not_allow_them(scripted_judge, write_pairs, tmp_path):
-    data = write_pairs([(str(number), f"red {number}", f"blue {number}") for number in range(4)])
-    left = [6]
-
-    def script(parts, luck):
-        left[0] -= 1
-        if left[0] < 0:
-            raise KeyboardInterrupt
-        return Failed("status 503") if parts["response"] == "red 0" else "Score: 3"
-
-    scripted_judge(script)
+    data = write_pairs(colours(4))
+    scripted_judge(kill_after([6], red_0_fails))
     with pytest.raises(KeyboardInterrupt):
         judge(configure(data, tmp_path, *LLM, "--allow_failures", batch_size=2))
-    again = scripted_judge(lambda parts, luck: Failed("down") if parts["response"] == "red 0" else "Score: 3")
-    with pytest.raises(InputError, match="1 failures, the first: down"):
+    again = scripted_judge(red_0_fails)
+    with pytest.raises(InputError, match="1 failures, the first: status 503"):
         judge(configure(data, tmp_path, *LLM, batch_size=2))
-    assert len(again.asked) == 1 + 2  # the failed one, and what the killed run had not come to
+    assert len(again.asked) == 1 + 2  # the failed one and the unanswered ones
     last = scripted_judge(lambda parts, luck: "Score: 3")
     report, judgments = run(configure(data, tmp_path, *LLM, batch_size=2))
     assert len(last.asked) == 1 and report["answers"]["failed"] == 0 and len(judgments) == 8
@@ -136,12 +135,9 @@ def test_allowed_failures_are_repeated_by_a_run_that_does_not_allow_them(scripte
 def test_pending_answers_of_a_run_killed_after_logging_are_deleted(scripted_judge, write_pairs, tmp_path, monkeypatch):
     data = write_pairs([("1", "a", "b")])
     scripted_judge(lambda parts, luck: "Score: 3")
-
-    def die(*arguments):
-        raise KeyboardInterrupt
-
+    kill = kill_after([0], None)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("rmkit.judges.runner.file_size", lambda file: 0 if not file.exists() else die())
+        patched.setattr("rmkit.judges.runner.file_size", lambda file: 0 if not file.exists() else kill(None, 0))
         judge(configure(data, tmp_path, *LLM))
     assert (tmp_path / "out/pending.jsonl").exists()
     run(configure(data, tmp_path, *LLM))
@@ -158,8 +154,7 @@ def test_a_generator_gets_its_settings(tiny_base):
     assert load_judge_generator(local, False).max_tokens_per_batch == 77
 
 
-def test_settings_that_decide_the_answers():
-    """Those of speed do not."""
+def test_speed_settings_do_not_affect_output():
     judge = {"kind": "llm", "model_name_or_path": "m", "base_url": "http://h/v1"}
     plain, fast, other = (output_settings(JudgeConfig(data="data", output_dir="out", judge={**judge, **changes}))
                           for changes in ({}, {"timeout": 1, "max_retries": 1, "concurrency": 1}, {"samples": 2}))
@@ -168,7 +163,7 @@ def test_settings_that_decide_the_answers():
                                    "extra_body", "temperature", "top_p", "max_new_tokens"}
 
 
-def test_a_judge_of_ones_own(write_pairs, tmp_path, monkeypatch):
+def test_a_judge_of_another_module(write_pairs, tmp_path, monkeypatch):
     """A module with `judge_spec` and `build_judge`, and a line in the registry."""
     monkeypatch.setitem(JUDGES, "length", LengthJudgeConfig)
     data = write_pairs([("1", "aa", "b"), ("2", "a", "bb")])
