@@ -6,10 +6,6 @@ import pytest
 
 from benchmarks.metarm import metarm, policies
 
-pytestmark = pytest.mark.filterwarnings(
-    r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
-)
-
 
 def test_a_policy_is_at_its_distance():
     rewards = np.random.default_rng(0).normal(size=(50, 64))

@@ -16,7 +16,6 @@ from rmkit.data.synthetic.dataset import draw_prompts, read_request
 from rmkit.evaluation.policies import follow_up_prompt
 from rmkit.generation import Failed
 
-pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
 LLM = ("--judge.kind", "llm", "--judge.model_name_or_path", "none")
 COMPARISON = (*LLM, "--judge.prompt", "pairwise")
 

@@ -12,8 +12,6 @@ from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
 from rmkit.data.parquet import load_split
 
-pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
-
 
 @pytest.fixture
 def configure(synthetic_run, tmp_path):

@@ -18,8 +18,6 @@ from rmkit.models import score_file as scoring
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
 from rmkit.models.scoring import score_responses
 
-pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
-
 
 @pytest.fixture
 def written_rewards(monkeypatch):

@@ -15,9 +15,6 @@ from rmkit.commands.run import RunConfig, plan_run, run
 from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
 
-pytestmark = pytest.mark.filterwarnings(
-    r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
-)
 STEPS = ("synthetic", "pairs", "votes", "repaired", "plain", "robust", "evaluation", "report")
 
 

@@ -14,7 +14,6 @@ from rmkit.judges.language_model import JudgeSampler, render_task
 from rmkit.judges.meta_judge import JudgmentSet, MetaJudge
 from rmkit.judges.prompts import JUDGE_PROMPTS
 
-pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
 SIZES = {"train": 8, "validation": 4, "test": 2, "prompts": 6, "evaluation_prompts": 5, "demonstrations": 12,
          "judgments": 10, "verdicts": 9, "hidden": 32, "layers": 1}
 

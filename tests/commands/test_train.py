@@ -30,9 +30,6 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 TRAINING = sorted(
     path for path in RECIPES.glob("*.yaml") if "learning_rate" in yaml.safe_load(path.read_text(encoding="utf-8"))
 )
-pytestmark = pytest.mark.filterwarnings(
-    r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
-)
 
 
 def run(words, *more, path=None):

@@ -12,10 +12,6 @@ from rmkit.core.config import load_config
 from rmkit.core.stage import read_record
 from rmkit.training.zero import default_config
 
-pytestmark = pytest.mark.filterwarnings(
-    r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
-)
-
 
 @pytest.fixture
 def meta_words(words, tiny_samples, tmp_path):

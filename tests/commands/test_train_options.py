@@ -15,9 +15,6 @@ from rmkit.core.config import load_config
 from rmkit.core.stage import read_record
 
 DEEPSPEED = Path(__file__).parents[2] / "recipes/deepspeed"
-pytestmark = pytest.mark.filterwarnings(
-    r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
-)
 
 
 def run(words, *more):

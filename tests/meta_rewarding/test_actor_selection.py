@@ -6,17 +6,10 @@ import numpy as np
 import pytest
 
 from rmkit.core.checks import InputError
-from rmkit.data.samples import is_first_occurrence
 from rmkit.meta_rewarding.actor_selection import choose_rho, select_pairs
 
 SCORES, LENGTHS = (4.5, 4.4, 4.2, 3.0, 2.0), (2000, 1500, 900, 1200, 2600)
 NAN = np.nan
-
-
-def select_pair(scores, lengths, rho):
-    """The pair of one prompt, None if it has none."""
-    pair = tuple(select_pairs([scores], [lengths], rho=rho)[0].tolist())
-    return None if pair == (-1, -1) else pair
 
 
 @pytest.mark.parametrize("scores, lengths, rho, pair", [
@@ -30,7 +23,7 @@ def select_pair(scores, lengths, rho):
     ([NAN, NAN, NAN], [1, 2, 3], 0.2, None), ([0.1 + 0.2, 0.3, 0.3], [1, 2, 3], 0.2, None),
 ])
 def test_examples(scores, lengths, rho, pair):
-    assert select_pair(scores, lengths, rho) == pair
+    assert tuple(select_pairs([scores], [lengths], rho=rho)[0]) == (pair or (-1, -1))
 
 
 def select_exactly(scores, lengths, rho):
@@ -66,32 +59,6 @@ def test_random_cases_agree_with_exact_arithmetic():
     assert skipped >= 200 and on_bound >= 100
 
 
-def test_repeated_responses_can_be_masked():
-    texts = ["yes", " yes\n", "no", "yes", "maybe", "no"]
-    first = is_first_occurrence(texts)
-    assert first.tolist() == [True, False, True, False, True, False]
-    scores = np.array([5.0, 5.5, 1.0, 0.0, 3.0, 0.5])  # a noisy judge scores the same text differently
-    lengths = [len(text) for text in texts]
-    assert select_pair(np.where(first, scores, NAN), lengths, 0.0) == (0, 2)
-    assert select_pair(scores, lengths, 0.0) == (1, 3)  # without the mask, the same text on both sides
-
-
-def test_larger_rho_makes_chosen_shorter_and_rejected_longer():
-    generator = np.random.default_rng(1)
-    scores, lengths = generator.normal(size=(500, 7)), generator.integers(50, 3000, (500, 7))
-    sides = [[lengths[np.arange(500), side] for side in select_pairs(scores, lengths, rho=rho).T]
-             for rho in (0, 0.1, 0.2, 0.3, 0.4, 0.49)]
-    for (chosen, rejected), (next_chosen, next_rejected) in zip(sides, sides[1:], strict=False):
-        assert (next_chosen <= chosen).all() and (next_rejected >= rejected).all()
-        assert next_chosen.mean() < chosen.mean()
-
-
-def test_scale_and_shift_of_scores_change_nothing():
-    generator = np.random.default_rng(2)
-    scores, lengths = generator.normal(size=(200, 5)), generator.integers(1, 9, (200, 5))
-    np.testing.assert_array_equal(*(select_pairs(values, lengths, rho=0.3) for values in (scores, 7 * scores - 40)))
-
-
 def test_rho_is_chosen_by_length():
     generator = np.random.default_rng(3)
     lengths = generator.integers(200, 3000, (400, 7))
@@ -105,20 +72,17 @@ def test_rho_is_chosen_by_length():
     assert choose_rho([[2, 1]], [[5, 9]], target=5, grid=[0.3, 0.1]) == 0.1  # a tie takes the smaller
 
 
-@pytest.mark.parametrize("changes, match", [
-    ({"rho": 0.5}, "rho"), ({"rho": -0.1}, "rho"), ({"rho": NAN}, "rho"),
-    ({"scores": [[1.0, np.inf]]}, "scores"), ({"scores": [1.0, 2.0]}, "scores"),
-    ({"lengths": [[1, NAN]]}, "lengths"), ({"lengths": [[1, 2, 3]]}, "lengths"), ({"lengths": [[1, -2]]}, "lengths"),
-])
-def test_invalid_input(changes, match):
-    with pytest.raises(InputError, match=match):
-        select_pairs(**{"scores": [[1.0, 2.0]], "lengths": [[1, 2]], "rho": 0.1, **changes})
+VALID = {"scores": [[1.0, 2.0]], "lengths": [[1, 2]]}
 
 
-@pytest.mark.parametrize("scores, target, grid, match", [
-    ([[1, 2]], 5, [], "grid"), ([[1, 2]], 0, [0.1], "target"), ([[1, 1]], 5, [0.1], "scores"),
-    ([[1, 2]], 5, [0.7], "rho"),
+@pytest.mark.parametrize("function, arguments, match", [
+    *((select_pairs, {"rho": rho}, "rho") for rho in (0.5, -0.1, NAN)),
+    *((select_pairs, {"rho": 0.1, "scores": scores}, "scores") for scores in ([[1.0, np.inf]], [1.0, 2.0])),
+    *((select_pairs, {"rho": 0.1, "lengths": lengths}, "lengths") for lengths in ([[1, NAN]], [[1, 2, 3]], [[1, -2]])),
+    (choose_rho, {"target": 5, "grid": []}, "grid"), (choose_rho, {"target": 0, "grid": [0.1]}, "target"),
+    (choose_rho, {"target": 5, "grid": [0.1], "scores": [[1, 1]]}, "scores"),
+    (choose_rho, {"target": 5, "grid": [0.7]}, "rho"),
 ])
-def test_invalid_choice_of_rho(scores, target, grid, match):
+def test_invalid_input(function, arguments, match):
     with pytest.raises(InputError, match=match):
-        choose_rho(scores, [[1, 2]], target=target, grid=grid)
+        function(**VALID | arguments)

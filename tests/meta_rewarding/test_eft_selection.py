@@ -41,17 +41,6 @@ def test_rank_agreement_equals_a_loop_over_pairs(allow_ties):
     assert {"", "no score", "no rank", "nothing to compare", "against the ranking", "a tie"} == set(reasons.ravel())
 
 
-def test_the_nth_judgments_of_a_prompt_are_kept_or_dropped_together():
-    scores = [[[5, 3, 4, NAN], [3, 4, 4, 3], [1, 1, 1, 1]]]
-    reasons = filter_by_rank_agreement(scores, [[0, 1, 2]])
-    assert [reasons[0, :, sample].tolist() for sample in range(4)] == [
-        [""] * 3, ["against the ranking"] * 3, ["a tie"] * 3, ["no score", "", ""]]
-    assert filter_by_rank_agreement(scores, [[0, 1, 2]], allow_ties=True)[0, 0, 2] == ""
-    assert (filter_by_rank_agreement(scores, [[2, 1, 0]]) != "").all()
-    only_ties = filter_by_rank_agreement([[[2.0], [2.0]]], [[0, 1]], allow_ties=True)
-    assert (only_ties == "a tie").all()
-
-
 def test_frequent_scores_are_cut_to_the_median_frequency():
     scores = np.repeat([1.0, 2.0, 3.0, 4.0, 4.4, 5.0], [20, 50, 150, 700, 300, 200])
     kept = balance_scores(scores, seed=0)

@@ -31,15 +31,6 @@ def test_the_papers_example():
     assert (selected.chosen[0], selected.rejected[0], selected.skip_reason[0]) == (0, 3, "")
 
 
-def test_position_weights_are_those_of_all_prompts():
-    """The meta-judge prefers the first position; a win in second position weighs more, over all prompts together."""
-    verdicts = np.full((10, 2, 2), NAN)
-    verdicts[:, 0, 1] = np.where(np.arange(10) < 7, 1, -1)
-    selected = select_judgments(verdicts)
-    assert selected.weights.first == pytest.approx(0.3) and selected.count() == {"pairs": 10}
-    assert selected.chosen.tolist() == [0] * 7 + [1] * 3
-
-
 def test_the_better_judgment_is_found_despite_position_bias():
     generator = np.random.default_rng(0)
     quality, bias = generator.normal(size=(300, 5)), 1.5

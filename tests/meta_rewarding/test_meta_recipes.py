@@ -5,7 +5,6 @@ import shlex
 import sys
 from pathlib import Path
 
-import pytest
 
 from rmkit.cli import main
 from rmkit.core.config import load_config
@@ -14,9 +13,6 @@ from rmkit.meta_rewarding import MetaRewardConfig, replay_pairs
 from rmkit.meta_rewarding.plan import LoopPlan
 from rmkit.training.zero import free_port
 
-pytestmark = pytest.mark.filterwarnings(
-    r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
-)
 RECIPES = Path(__file__).parents[2] / "recipes"
 SMALL = {
     "iterations": 1, "prompts_per_iteration": 4, "max_length": 256, "sample.samples": 3, "judge_llm.samples": 3,

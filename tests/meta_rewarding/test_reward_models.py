@@ -14,9 +14,6 @@ from rmkit.meta_rewarding import MetaRewardConfig, meta_reward, replay_pairs
 from rmkit.meta_rewarding.reward_models import make_policy_pairs, most_disputed_pair, plan_reward_models
 from rmkit.meta_rewarding.step_config import RewardEnsembleConfig
 
-pytestmark = pytest.mark.filterwarnings(
-    r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
-)
 SETTINGS = """\
 iterations: 2
 judge_pairs: 1

@@ -92,7 +92,6 @@ def test_with_recomputed_activations():
     assert_same(learn(model, pack(GROUPS)), expected)
 
 
-@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 def test_with_adapters():
     peft = pytest.importorskip("peft")
     settings = peft.LoraConfig(task_type="SEQ_CLS", target_modules="all-linear", init_lora_weights=False)

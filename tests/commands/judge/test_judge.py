@@ -16,8 +16,6 @@ from rmkit.judges.reward_model import ModelScorer
 from rmkit.models.scoring import score_pairs_from_path
 from tests.judges.judge_runs import LLM, configure, run
 
-pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
-
 
 def test_planted_biases_are_measured(scripted_judge, write_pairs, tmp_path):
     """The first wins with probability .7 where it is the longer one and .4 where it is not."""

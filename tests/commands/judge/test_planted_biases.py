@@ -13,7 +13,6 @@ from rmkit.judges.sanitize import quote
 from rmkit.models.tiny import build_tokenizer
 from tests.judges.judge_runs import configure, run
 
-pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
 PAIRS = 150
 FILLER = "blah"
 WINNERS = ("Winner: Response A\nSo", "Winner: Response B\nSo")  # whole, though cut off

@@ -14,8 +14,6 @@ from rmkit.judges.config import JUDGES, LLMJudgeConfig
 from rmkit.judges.language_model import load_judge_generator
 from tests.judges.judge_runs import LLM, configure, run
 
-pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
-
 
 def colours(count):
     """Rows for `write_pairs`."""

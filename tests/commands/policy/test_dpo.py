@@ -16,9 +16,6 @@ from rmkit.models.log_probs import measure_log_probs
 from rmkit.models.reward_model import load_tokenizer
 from rmkit.training import dpo as trainer
 
-pytestmark = pytest.mark.filterwarnings(
-    r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
-)
 LENGTH = 128
 
 

@@ -23,9 +23,6 @@ from rmkit.core.stage import read_record
 from rmkit.data.synthetic.dataset import draw_prompts
 from rmkit.evaluation import policy_metrics
 
-pytestmark = pytest.mark.filterwarnings(
-    r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
-)
 SETTINGS = """\
 rounds: 2
 max_length: 128

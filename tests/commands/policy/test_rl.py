@@ -13,10 +13,6 @@ from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
 from rmkit.training import rl as trainer
 
-pytestmark = pytest.mark.filterwarnings(
-    r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
-)
-
 
 @pytest.fixture
 def make(tiny_base, tiny_reward_model, tmp_path):

@@ -16,9 +16,6 @@ from rmkit.models.log_probs import measure_log_probs
 from rmkit.models.reward_model import load_tokenizer
 from rmkit.training import sft as trainer
 
-pytestmark = pytest.mark.filterwarnings(
-    r"ignore:.*torch\.jit\.:DeprecationWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
-)
 ROWS = [{"prompt": f"What colour is {thing}?", "completion": f"It is {colour}, thank you{' so much' * (number % 3)}."}
         for number, (thing, colour) in enumerate([("it", "red"), ("a tree", "green"), ("the grey cloud", "grey"),
                                                   ("that river over there", "blue"), ("the lamp", "white")])]

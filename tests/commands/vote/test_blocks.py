@@ -11,8 +11,6 @@ from rmkit.data import parquet as tables
 from rmkit.ensembles import heads, voting
 from rmkit.preferences import noise as rate
 
-pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.:DeprecationWarning")
-
 
 @pytest.mark.parametrize("folds", [0, 3])
 def test_a_vote_in_blocks_is_the_vote_at_once(configure, tmp_path, monkeypatch, folds):
