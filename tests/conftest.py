@@ -77,3 +77,22 @@ def tiny_reward_model(tmp_path_factory, tiny_base):
     tokenizer.save_pretrained(folder)
     load_reward_model(tiny_base, tokenizer, seed=0).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def other_policy(tiny_base, tmp_path_factory):
+    """The folder of a policy whose every weight differs a little from that of `tiny_base`."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from rmkit.models.reward_model import load_tokenizer
+
+    folder = tmp_path_factory.mktemp("other policy")
+    model = AutoModelForCausalLM.from_pretrained(tiny_base)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+    model.save_pretrained(folder)
+    load_tokenizer(tiny_base).save_pretrained(folder)
+    return folder

@@ -28,9 +28,9 @@ class MetaRMSettings:
     """The keys of `rmkit train` that only MetaRM has."""
 
     meta_data: str = option(help="Rows of `prompt` and `responses`, without labels.")
-    meta_learning_rate: float = option(help="Step size of the ascent on the difference loss.", gt=0)
-    meta_batch_size: int | None = option(None, "Prompts of an ascent; null: as many as a step has pairs.", ge=1)
-    meta_steps: int = option(1, "An ascent every so many steps.", ge=1)
+    meta_learning_rate: float = option(help="Step size along the gradient of the difference loss.", gt=0)
+    meta_batch_size: int | None = option(None, "Prompts of a perturbation; null: as many as a step has pairs.", ge=1)
+    meta_steps: int = option(1, "Optimizer steps from one perturbation to the next.", ge=1)
 
 
 @configuration

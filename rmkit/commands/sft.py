@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from rmkit.core.checks import raise_input_error
 from rmkit.core.config import configuration, option
 from rmkit.training.settings import TrainingSettings
 
@@ -30,11 +29,6 @@ class SftConfig(TrainingSettings):
     lr_scheduler_type: str = option("cosine", "Schedule of the learning rate.")
     save_steps: float = option(100, "Steps between two checkpoints.")
     seed: int = option(0, "Seed of all randomness.")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.max_steps < 1 and not self.num_train_epochs > 0:
-            raise_input_error("num_train_epochs", "above 0, or max_steps", self.num_train_epochs, "Set one of them.")
 
 
 def sft(config: SftConfig) -> Path:

@@ -53,8 +53,7 @@ def dpo_trainer_class(trl: Any) -> Any:
             self.pair_loss = loss
             super().__init__(*args, **settings)
             for name in ("ref_model", "_precompute_engine"):  # not needed once the log-probabilities are computed
-                engine = getattr(self, name)
-                destroy_engine(engine if hasattr(engine, "destroy") else None)
+                destroy_engine(getattr(self, name))
                 setattr(self, name, None)
 
         def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from transformers import PreTrainedModel, Trainer
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.models.reward_model import find_head
 from rmkit.training.distributed import is_first_rank
-from rmkit.training.zero import unset_deepspeed_config
 
 ADAPTER = "adapter"
 
@@ -44,7 +44,7 @@ def save_merged(trainer: Trainer, load_base_model: Callable[[], PreTrainedModel]
     import peft
 
     trainer.save_model(str(directory / ADAPTER))
-    unset_deepspeed_config()
+    unset_hf_deepspeed_config()  # the base model is loaded in full, on the first process alone
     if is_first_rank():
         merged = peft.PeftModel.from_pretrained(load_base_model(), directory / ADAPTER).merge_and_unload()
         merged.save_pretrained(directory)

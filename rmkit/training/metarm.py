@@ -52,7 +52,7 @@ class MetaRMStep:
             raise_input_error(
                 "model",
                 "trainable parameters in float32 or bfloat16 with MetaRM",
-                Verbatim("float16, which rounds the step away"),
+                Verbatim("float16, where the step is rounded to zero"),
                 "Load it with dtype=torch.bfloat16 or torch.float32.",
             )
         self.samples, self.args, self.tokenizer, self.packed = samples, args, tokenizer, packed
@@ -124,7 +124,7 @@ class MetaRMStep:
             raise_input_error(
                 "meta_learning_rate",
                 "a step that changes a parameter",
-                Verbatim(f"{self.rate}, which rounding takes away whole"),
+                Verbatim(f"{self.rate}, which is rounded to no change"),
                 "Raise it, or train in float32.",
             )
 
@@ -145,9 +145,9 @@ class MetaRMStep:
             sizes = self.sizes[shards].max(axis=1)
             parts = token_batches(sizes, self.args.max_tokens_per_batch, padded=not self.packed)
             return [shards[part, self.args.process_index].tolist() for part in parts]
-        own_rows = batch[self.args.process_index::self.args.world_size]
-        forwards = min(self.args.gradient_accumulation_steps, len(own_rows))
-        return [own_rows[forward::forwards] for forward in range(forwards)]
+        process_rows = batch[self.args.process_index::self.args.world_size]
+        forwards = min(self.args.gradient_accumulation_steps, len(process_rows))
+        return [process_rows[forward::forwards] for forward in range(forwards)]
 
     def finish(self) -> None:
         """Restore theta after a training, also after one that failed; another one may start."""

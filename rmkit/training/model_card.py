@@ -50,7 +50,7 @@ def write_model_card(
     settings: Mapping[str, Any],
     metrics: Mapping[str, Any],
 ) -> None:
-    """Write `directory`/README.md: a YAML header, then tables of data, settings, metrics and versions, use, citation."""
+    """Write `directory`/README.md: a YAML header, tables of data, settings, metrics and versions, use and citation."""
     header = ModelCardData(
         base_model=base_model,
         library_name="transformers",

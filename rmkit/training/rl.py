@@ -82,6 +82,6 @@ def load_policy(path: str, trust_remote_code: bool) -> PreTrainedModel:
 def load_policy_tokenizer(path: str, model: PreTrainedModel, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     """The tokenizer at `path`; it pads with the end token where the model has no embedding for the pad token."""
     tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
-    if tokenizer.pad_token_id >= model.get_input_embeddings().num_embeddings:  # one that was added for reward models
+    if tokenizer.pad_token_id >= model.get_input_embeddings().num_embeddings:  # added for reward models
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -79,7 +79,7 @@ def train_and_save(
             finish()
     finally:
         for engine in (trainer.deepspeed, getattr(trainer, "ref_model", None), *getattr(trainer, "reward_funcs", ())):
-            destroy_engine(engine if hasattr(engine, "destroy") else None)
+            destroy_engine(engine)
     stage.record.update(world_size=args.world_size, log_history=state.log_history)
 
 

@@ -36,6 +36,8 @@ class TrainingSettings(HuggingFaceArguments):
     def __post_init__(self) -> None:
         if isinstance(self.deepspeed, str) and self.deepspeed != "auto" and not Path(self.deepspeed).is_file():
             raise_input_error("deepspeed", '"auto", a JSON file or null', self.deepspeed, "recipes/deepspeed has some.")
+        if self.max_steps < 1 and not self.num_train_epochs > 0:
+            raise_input_error("num_train_epochs", "above 0, or max_steps", self.num_train_epochs, "Set one of them.")
 
 
 @dataclass

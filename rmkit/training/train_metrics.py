@@ -31,13 +31,13 @@ class PairMetrics:
         """The metrics over all processes since the last call; `gather` stacks [1, n] rows over processes."""
         if self.totals is None:
             return {}
-        everyone = gather(self.totals[None])
+        totals = gather(self.totals[None])
         self.totals = None
-        pairs, right, beyond, gap, reward = everyone[:, :5].sum(dim=0).tolist()
-        lowest, highest = everyone[:, 5:].amax(dim=0).tolist()
+        pairs, correct_pairs, correct_margins, gap, reward = totals[:, :5].sum(dim=0).tolist()
+        lowest, highest = totals[:, 5:].amax(dim=0).tolist()
         return {
-            "accuracy": right / pairs,
-            "margin_accuracy": beyond / pairs,
+            "accuracy": correct_pairs / pairs,
+            "margin_accuracy": correct_margins / pairs,
             "gap": gap / pairs,
             "reward_mean": reward / pairs,
             "reward_min": -lowest,

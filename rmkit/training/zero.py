@@ -82,7 +82,7 @@ def deepspeed_environment() -> Iterator[None]:
             warnings.filterwarnings("ignore", r".*torch\.distributed\.", FutureWarning)
             yield
     finally:
-        unset_deepspeed_config()
+        unset_hf_deepspeed_config()
         if alone:
             destroy_process_group()
         os.environ.clear()
@@ -101,11 +101,11 @@ def init_process_group(timeout: timedelta, backend: str | None) -> None:
 
 
 def destroy_engine(engine: Any) -> None:
-    """Destroy an engine, if there is one: its hooks would keep model and optimizer in memory.
+    """Destroy an engine, whose hooks would keep model and optimizer in memory; ignore what is not an engine.
 
     At stage 3 DeepSpeed's caches still do.
     """
-    if engine is not None:
+    if hasattr(engine, "destroy"):
         engine.destroy()
 
 
@@ -165,11 +165,6 @@ class ShardedParameters:
     def release(self) -> None:
         """Release all gathered parameters."""
         self.optimizer.parameter_offload.partition_all_parameters()
-
-
-def unset_deepspeed_config() -> None:
-    """Load models from here on without DeepSpeed: in full, on the process that loads them."""
-    unset_hf_deepspeed_config()
 
 
 def destroy_process_group() -> None:

@@ -69,8 +69,8 @@ def test_folder_gives_the_training_time_rewards(words, labelled_folder, tiny_pai
     metrics = record["metrics"]
     rewards = np.concatenate([chosen, rejected])
     seen = [(chosen - rejected).mean(), rewards.mean(), rewards.min(), rewards.max()]
-    told = [metrics[f"eval_{name}"] for name in ("gap", "reward_mean", "reward_min", "reward_max")]
-    np.testing.assert_allclose(seen, told, atol=1e-5)
+    recorded = [metrics[f"eval_{name}"] for name in ("gap", "reward_mean", "reward_min", "reward_max")]
+    np.testing.assert_allclose(seen, recorded, atol=1e-5)
     assert seen[0] > 0.5  # trained, and the head is the trained one
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert yaml.safe_load(card.split("---")[1])["base_model"] == record["config"]["model_name_or_path"]

@@ -1,4 +1,4 @@
-"""The stage `train` with what it can be told beside its data: offload, bfloat16, LoRA and the rest; and its seed."""
+"""The stage `train` with its options: offload, bfloat16, LoRA and the rest; and its seed."""
 
 import re
 from pathlib import Path

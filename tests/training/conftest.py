@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import warnings
 from pathlib import Path
 
 import pytest
@@ -32,7 +31,6 @@ def build_trainer(tiny_base, tiny_pairs, tmp_path):
     """build_trainer(**settings) -> a RewardTrainer; a `deepspeed` setting works within this test."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(deepspeed_environment())
-        warnings.filterwarnings("ignore", r".*torch\.jit\.", DeprecationWarning)  # torch's own, on its first compile
 
         def build(model=None, pairs=tiny_pairs, evaluation=None, meta_dataset=None, **settings):
             arguments = RewardConfig(**{"output_dir": str(tmp_path), **SETTINGS, **settings})
@@ -96,8 +94,8 @@ def two_ranks(tiny_base, pairs_file, wide_base, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def ascended_ranks(tiny_base, pairs_file, samples_file, tmp_path_factory):
-    """The folder of the models that `ranks_worker ascend` trained."""
-    out = tmp_path_factory.mktemp("ascended ranks")
-    launch_ranks("ascend", tiny_base, pairs_file, samples_file, out)
+def perturbed_ranks(tiny_base, pairs_file, samples_file, tmp_path_factory):
+    """The folder of the models that `ranks_worker perturb` trained."""
+    out = tmp_path_factory.mktemp("perturbed ranks")
+    launch_ranks("perturb", tiny_base, pairs_file, samples_file, out)
     return out

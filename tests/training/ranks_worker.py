@@ -1,4 +1,4 @@
-"""What each rank of the launched tests does: `python -m ranks_worker work BASE PAIRS WIDE OUT`, `ascend`, or `fail`."""
+"""What each launched rank does: `python -m ranks_worker work BASE PAIRS WIDE OUT`, `perturb ...`, or `fail`."""
 
 import gc
 import hashlib
@@ -13,13 +13,14 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from datasets import Dataset
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
 from rmkit.training.config import RewardConfig
 from rmkit.training.distributed import is_first_rank
 from rmkit.training.perturbation import WeightPerturbation
 from rmkit.training.reward_trainer import RewardTrainer
-from rmkit.training.zero import ShardedParameters, deepspeed_environment, default_config, unset_deepspeed_config
+from rmkit.training.zero import ShardedParameters, deepspeed_environment, default_config
 
 BATCH = 8  # pairs in a step, on however many processes
 TIMEOUT = 345  # seconds; one that nobody else would set
@@ -89,10 +90,10 @@ ALL_PAIRS = {"micro": BATCH // 4, "max_tokens_per_batch": 10**6}
 META = {"max_steps": 20, "meta_learning_rate": 0.05, "meta_batch_size": 6}
 
 
-def ascend(base, pairs, samples, out):
+def perturb(base, pairs, samples, out):
     """MetaRM at every stage, the model of each saved in `out`; and by a mutant that leaves out a stage-3 gathering.
 
-    Before these in bfloat16, and by a mutant whose ranks round apart: `ascents.json` in `out` has what was seen of it.
+    Before these in bfloat16, and by a mutant whose ranks round apart: `perturbations.json` in `out` has the results.
     """
     with deepspeed_environment():
         RewardConfig(output_dir=out, deepspeed=default_config(0), **SETTINGS)  # so that the processes meet
@@ -102,7 +103,7 @@ def ascend(base, pairs, samples, out):
             for name, stage in (("2", 2), ("3", 3), ("apart", 2))
         }
         if is_first_rank():
-            (Path(out) / "ascents.json").write_text(json.dumps(seen), encoding="utf-8")
+            (Path(out) / "perturbations.json").write_text(json.dumps(seen), encoding="utf-8")
         for name, stage, micro in (("0", 0, 4), ("1", 1, 2), ("2", 2, 4), ("3", 3, 2), ("mutant", 3, 4)):
             if name == "mutant":
                 ShardedParameters.update_model = ShardedParameters.release = lambda self: None
@@ -210,8 +211,8 @@ def main():
         if is_first_rank():
             raise RuntimeError("the first rank has failed")
         raise SystemExit(0)
-    if sys.argv[1] == "ascend":
-        ascend(*sys.argv[2:])
+    if sys.argv[1] == "perturb":
+        perturb(*sys.argv[2:])
         return
     base, pairs, wide, out = sys.argv[2:]
     with deepspeed_environment():
@@ -219,7 +220,7 @@ def main():
         load(base)  # what a first time alone costs
         loaded = [load(wide)]
         del arguments
-        unset_deepspeed_config()
+        unset_hf_deepspeed_config()
         loaded.append(load(wide))
         everyone = [None, None]
         dist.all_gather_object(everyone, loaded)

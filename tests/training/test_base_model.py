@@ -1,28 +1,16 @@
-"""The gold world's base model: killed while it learns, it ends as if it had not been."""
+"""The base model of the synthetic data: a training that was killed continues to the same weights."""
 
 import pytest
 import safetensors.torch
 import torch
-from transformers import TrainerCallback
 
 from rmkit.data.synthetic import draw_demonstrations
 from rmkit.models.tiny import build_language_model, build_tokenizer
 from rmkit.training import language_model
 from rmkit.training.language_model import train_language_model
+from tests.training.test_checkpoint import InterruptAt, Interruption
 
 ROWS = list(draw_demonstrations(40, seed=0))
-
-
-class Killed(Exception):
-    """The end of a run."""
-
-
-class Kill(TrainerCallback):
-    """Ends a training after step 3, when a checkpoint of step 2 is there."""
-
-    def on_step_end(self, args, state, control, **_):
-        if state.global_step == 3:
-            raise Killed
 
 
 def learn(folder):
@@ -37,8 +25,8 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(language_model, "SAVE_STEPS", 2)
     trainer = language_model.Trainer
     monkeypatch.setattr(language_model, "Trainer", lambda *args, callbacks, **more: trainer(
-        *args, callbacks=[*callbacks, Kill()], **more))
-    with pytest.raises(Killed):
+        *args, callbacks=[*callbacks, InterruptAt(3)], **more))
+    with pytest.raises(Interruption):
         learn(tmp_path / "killed")
     assert (tmp_path / "killed" / "checkpoint-2" / "complete.json").exists()
     (tmp_path / "killed" / "checkpoint-4").mkdir()  # half-written

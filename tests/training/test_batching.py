@@ -1,4 +1,4 @@
-"""Packed and padded training: one trajectory, on every engine; and who is told why it is padded."""
+"""Packed and padded training: one trajectory, on every engine; and the reason for padding is logged."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_evaluation_of_packed_and_padded(build_trainer, tiny_pairs):
     np.testing.assert_allclose([packed[name] for name in names], [padded[name] for name in names], rtol=1e-5)
 
 
-def test_encoders_are_padded_and_told_why(build_trainer, caplog):
+def test_encoders_are_padded_and_the_reason_is_logged(build_trainer, caplog):
     torch.manual_seed(0)
     bert = BertForSequenceClassification(BertConfig(
         vocab_size=400, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4, num_labels=1

@@ -1,4 +1,4 @@
-"""Checkpoints: what counts as whole, what is kept, and that a resumed run is the uninterrupted one."""
+"""Checkpoints: which are complete, which are kept, and that a resumed run equals the uninterrupted one."""
 
 import shutil
 
@@ -17,7 +17,7 @@ class Interruption(Exception):
 
 
 class InterruptAt(TrainerCallback):
-    """Ends training after a step, or while a checkpoint is being written: its files are there, its seal is not."""
+    """Ends training after a step, or while a checkpoint is being written: its files are there, its marker is not."""
 
     def __init__(self, step):
         self.step = step
@@ -89,7 +89,7 @@ def test_only_checkpoints_of_as_many_processes(build_trainer, tmp_path):
     assert find_last_complete(tmp_path / "nowhere", 2) is None
 
 
-@pytest.mark.parametrize("error, told", [
+@pytest.mark.parametrize("error, kind", [
     (OSError(28, "No space left on device"), InputError),
     (RuntimeError("[enforce fail] PytorchStreamWriter failed writing file"), InputError),
     (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 6336 vs 6230"), InputError),
@@ -98,7 +98,7 @@ def test_only_checkpoints_of_as_many_processes(build_trainer, tmp_path):
     (Exception("No space left on device (os error 28)"), InputError),  # from tokenizers
     (RuntimeError("something else"), RuntimeError),
 ])
-def test_full_disk_is_told(error, told):
-    with pytest.raises(told) as caught, report_disk_errors("out"):
+def test_full_disk_is_reported(error, kind):
+    with pytest.raises(kind) as caught, report_disk_errors("out"):
         raise error
-    assert caught.type is told
+    assert caught.type is kind

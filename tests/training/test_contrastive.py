@@ -1,4 +1,4 @@
-"""The contrastive term: its views, its value, and that it trains and is saved everywhere."""
+"""The contrastive loss: its views and value, training on every engine, and saving."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,8 @@ import safetensors.torch
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from rmkit.core.checks import InputError
 from rmkit.losses import bradley_terry_loss, simcse_loss, swav_loss
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
-from rmkit.training.config import RewardConfig
 from rmkit.training.contrastive import VARIANTS, ContrastiveObjective
 from rmkit.training.reward_trainer import PROTOTYPES
 from rmkit.training.zero import default_config
@@ -92,31 +90,3 @@ def test_no_dropout_outside_training(tiny_base):
         term = ContrastiveObjective(model, VARIANTS["simcse"], rate=0.5, seed=0)
         assert torch.equal(model(**tokens).logits, plain) and term.states is None
         assert not torch.allclose(model.train()(**tokens).logits, plain)
-
-
-@pytest.mark.parametrize("settings, match", [
-    ({"contrastive": "simclr"}, "contrastive: expected one of none, simcse"),
-    ({"contrastive": "simcse", "prototypes": 7}, "prototypes: expected none without SwAV"),
-    ({"contrastive": "swav", "prototypes": 1}, "prototypes: expected int >= 2"),
-    ({"contrastive": "simcse", "dropout": 0.0}, "dropout: expected"),
-    ({"contrastive": "simcse", "dropout": 1.0}, "dropout: expected"),
-    ({"contrastive": "simcse", "contrastive_temperature": 0.0}, "contrastive_temperature: expected"),
-    ({"contrastive": "swav", "contrastive_temperature": float("inf")}, "contrastive_temperature: expected"),
-    ({"contrastive": "simcse", "contrastive_beta": -0.1}, "contrastive_beta: expected"),
-    ({"contrastive": "simcse", "contrastive_beta": float("nan")}, "contrastive_beta: expected"),
-    ({"contrastive_beta": 0.5}, "contrastive: expected one of simcse"),
-    ({"contrastive_temperature": 0.1}, "contrastive: expected one of simcse"),
-    ({"prototypes": 50}, "contrastive: expected one of simcse"),
-    ({"dropout": 0.1}, "contrastive: expected one of simcse"),
-])
-def test_refuses_settings_that_cannot_be_trained_with_or_are_not_read(tmp_path, settings, match):
-    with pytest.raises(InputError, match=match):
-        RewardConfig(output_dir=str(tmp_path), use_cpu=True, **settings)
-
-
-def test_refuses_one_process_on_several_devices(tmp_path, monkeypatch):
-    """The copies that nn.DataParallel makes of a model would all write into one term."""
-    monkeypatch.setattr(RewardConfig, "n_gpu", 2)
-    RewardConfig(output_dir=str(tmp_path), use_cpu=True)
-    with pytest.raises(InputError, match="one process per device.*num_processes: 2"):
-        RewardConfig(output_dir=str(tmp_path), use_cpu=True, contrastive="swav")

@@ -1,4 +1,4 @@
-"""Faults of a training run, by the command itself: what it says, what it keeps, and that it ends and goes on.
+"""Faults of a training run, by the command itself: its message, the checkpoints it keeps, and its continuation.
 
 No compiler and no MPI is in reach of any of these runs.
 """
@@ -181,8 +181,8 @@ def test_full_disk(environment, words, tmp_path):
         env=environment, capture_output=True, text=True, timeout=2 * LIMIT,
     )
     assert result.returncode == 0
-    told = [line for line in result.stderr.splitlines() if line.startswith("rmkit: error")]
-    assert len(told) == 1 and f"output_dir {disk / 'model'}: expected a disk that can be written" in told[0]
+    errors = [line for line in result.stderr.splitlines() if line.startswith("rmkit: error")]
+    assert len(errors) == 1 and f"output_dir {disk / 'model'}: expected a disk that can be written" in errors[0]
     assert "Traceback" not in result.stderr
     assert f"code 2 {disk}/model/checkpoint-2/complete.json" in result.stdout
     subprocess.run([*RMKIT, *words, *more, str(tmp_path / "whole")], env=environment, check=True, capture_output=True)
@@ -195,6 +195,6 @@ def test_unwritable_output(words, tmp_path, capsys, place):
 
     (tmp_path / "file").touch()
     assert main([*words, "--output_dir", str(tmp_path / place)]) == 2
-    said = capsys.readouterr().err.splitlines()
-    assert len([line for line in said if "expected a writable folder" in line]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len([line for line in lines if "expected a writable folder" in line]) == 1
     assert (tmp_path / "file").read_bytes() == b""

@@ -23,7 +23,7 @@ def size(wide_base):
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_no_rank_holds_the_whole_model(two_ranks, wide_base, size, rank):
-    """Neither at the end nor on the way there; beside it the twin, the same model loaded without ZeRO-3."""
+    """Neither while loading nor afterwards; the same model loaded without ZeRO-3 takes all of it."""
     sharded, whole = two_ranks["loaded"][rank]
     file = max(path.stat().st_size for path in wide_base.glob("*.safetensors"))
     assert 70 * MIB < size and file < 12 * MIB
@@ -52,6 +52,6 @@ def test_folder_is_that_of_any_other_stage(two_ranks, tiny_base, pairs_file, tmp
     assert configs[0] == configs[1]
 
 
-def test_every_group_waits_as_long_as_it_is_told(two_ranks):
+def test_every_group_has_the_timeout(two_ranks):
     """DeepSpeed's own groups too, which would wait half an hour."""
     assert len(two_ranks["timeouts"]) > 1 and set(two_ranks["timeouts"]) == {ranks_worker.TIMEOUT}

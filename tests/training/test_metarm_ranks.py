@@ -2,7 +2,6 @@
 
 import json
 import math
-import warnings
 
 import pytest
 import safetensors.torch
@@ -24,8 +23,7 @@ def train(tiny_base, pairs_file, samples_file, tmp_path_factory):
 
     def run(config, samples=samples_file, **settings):
         folder = tmp_path_factory.mktemp("one process")
-        with deepspeed_environment(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r".*torch\.jit\.", DeprecationWarning)
+        with deepspeed_environment():
             ranks_worker.train(str(tiny_base), pairs_file, str(folder), config, micro=BATCH, save=True, samples=samples,
                                **{**META, **settings})
         return load(folder)
@@ -45,8 +43,8 @@ def differ(run, other):
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_two_processes(ascended_ranks, reference, stage):
-    assert differ(load(ascended_ranks / str(stage)), reference) < TOLERANCE
+def test_two_processes(perturbed_ranks, reference, stage):
+    assert differ(load(perturbed_ranks / str(stage)), reference) < TOLERANCE
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
@@ -54,28 +52,28 @@ def test_one_process(train, reference, stage):
     assert differ(train(default_config(stage)), reference) < TOLERANCE
 
 
-def test_the_ascent_shows_at_this_tolerance(train, reference):
-    """The twin: without it, or by half of it, other parameters come out."""
+def test_the_perturbation_changes_more_than_the_tolerance(train, reference):
+    """Without it, or with half of it, the parameters differ by more."""
     plain = {"meta_learning_rate": None, "meta_batch_size": None}
     assert differ(train(None, samples=None, **plain), reference) > 1000 * TOLERANCE
     assert differ(train(None, meta_learning_rate=META["meta_learning_rate"] / 2), reference) > 100 * TOLERANCE
 
 
-def test_shards_that_are_not_gathered_anew_are_caught(ascended_ranks, reference):
-    """What stage 3 keeps whole stays at theta where the ascent writes the shards alone: wrong, and nothing says so."""
-    assert differ(load(ascended_ranks / "mutant"), reference) > 100 * TOLERANCE
+def test_shards_that_are_not_gathered_anew_are_caught(perturbed_ranks, reference):
+    """What stage 3 keeps whole stays at theta where the perturbation writes the shards alone."""
+    assert differ(load(perturbed_ranks / "mutant"), reference) > 100 * TOLERANCE
 
 
-def read_ascents(folder, name):
-    """Losses, and what each rank noted [rank][ascent]."""
-    seen = json.loads((folder / "ascents.json").read_text())[name]
+def read_perturbations(folder, name):
+    """Losses, and what each rank noted [rank][perturbation]."""
+    seen = json.loads((folder / "perturbations.json").read_text())[name]
     return seen["losses"], seen["ranks"]
 
 
 @pytest.mark.parametrize("stage", [2, 3])
-def test_in_bfloat16_the_parameters_move_along_the_gradient_and_back_bit_for_bit(ascended_ranks, stage):
+def test_in_bfloat16_the_parameters_move_along_the_gradient_and_back_bit_for_bit(perturbed_ranks, stage):
     """By as much as in float32, on the whole, though a step is mostly less than a unit in the last place."""
-    losses, ranks = read_ascents(ascended_ranks, str(stage))
+    losses, ranks = read_perturbations(perturbed_ranks, str(stage))
     assert len(losses) == 2 and all(map(math.isfinite, losses))
     for notes in ranks:
         assert len(notes) == 2 and notes[0]["before"] != notes[1]["before"]
@@ -86,8 +84,8 @@ def test_in_bfloat16_the_parameters_move_along_the_gradient_and_back_bit_for_bit
     assert along == pytest.approx(wanted, rel=0.1)
 
 
-def test_in_bfloat16_ranks_that_hold_all_parameters_round_alike(ascended_ranks):
-    one, other = read_ascents(ascended_ranks, "2")[1]
+def test_in_bfloat16_ranks_that_hold_all_parameters_round_alike(perturbed_ranks):
+    one, other = read_perturbations(perturbed_ranks, "2")[1]
     assert one == other
-    apart, from_it = read_ascents(ascended_ranks, "apart")[1]  # the twin, whose ranks draw different luck
+    apart, from_it = read_perturbations(perturbed_ranks, "apart")[1]  # ranks with different random numbers
     assert apart[0]["before"] == from_it[0]["before"] and apart[0]["above"] != from_it[0]["above"]

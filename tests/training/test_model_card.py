@@ -1,4 +1,4 @@
-"""The model card with what evaluations found, as hubs read it."""
+"""The model card with the results of evaluations, as hubs read it."""
 
 import pytest
 from huggingface_hub import ModelCard

@@ -1,4 +1,4 @@
-"""The trainer: the loss it takes, what it logs, what it refuses."""
+"""`RewardTrainer`: its loss, its logged metrics, and weights that are not finite."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,6 @@ import torch
 from rmkit.core.checks import InputError
 from rmkit.losses import bradley_terry_loss
 from rmkit.models.scoring import score_pairs
-from rmkit.training.config import RewardConfig
 from rmkit.training.train_metrics import PairMetrics
 
 
@@ -32,7 +31,7 @@ def test_target_and_margin_reach_the_loss(build_trainer, tiny_pairs, columns):
 
 
 def test_labels_change_the_first_loss(train_losses, tiny_pairs):
-    """The twin of the test above: its expected values differ by more than its tolerance."""
+    """The expected values of the test above differ by more than its tolerance."""
     first = [
         train_losses(pairs=tiny_pairs.remove_columns(list(names)), per_device_train_batch_size=24, max_steps=1)[0]
         for names in ((), ("target",), ("margin",), ("target", "margin"))
@@ -83,8 +82,8 @@ def test_metrics_of_two_processes():
     metrics = PairMetrics()
     metrics.update(torch.ones(1), torch.zeros(1), None)
     other = torch.tensor([[3.0, 0.0, 0.0, -3.0, -3.0, 2.0, 0.5]], dtype=torch.float64)
-    drained = metrics.pop(lambda row: torch.cat([row, other]))
-    assert (drained["accuracy"], drained["reward_min"], drained["reward_max"]) == (0.25, -2.0, 1.0)
+    popped = metrics.pop(lambda row: torch.cat([row, other]))
+    assert (popped["accuracy"], popped["reward_min"], popped["reward_max"]) == (0.25, -2.0, 1.0)
 
 
 def test_not_a_number_is_neither_trained_on_nor_saved(build_trainer, tmp_path):
@@ -96,14 +95,3 @@ def test_not_a_number_is_neither_trained_on_nor_saved(build_trainer, tmp_path):
     with pytest.raises(InputError, match="weights after step 0: expected finite numbers"):
         trainer.save_model()
     assert not list(tmp_path.rglob("*.safetensors"))
-
-
-@pytest.mark.parametrize("settings, match", [
-    ({"loss": "hinge"}, "loss: expected one of"),
-    ({"loss": "noise_corrected"}, "flip_rate"),
-    ({"loss_kwargs": {"flip_rate": 0.2}}, "loss_kwargs: expected the arguments of loss bradley_terry: none"),
-    ({"contrastive": "simcse", "dropout": 0.0}, "dropout"),
-])
-def test_refused_settings(tmp_path, settings, match):
-    with pytest.raises(InputError, match=match):
-        RewardConfig(output_dir=str(tmp_path), use_cpu=True, **settings)

@@ -3,7 +3,6 @@
 import contextlib
 import shutil
 import sys
-import warnings
 
 import numpy as np
 import pytest
@@ -26,26 +25,11 @@ PROMPTS = Dataset.from_dict({"prompt": [[{"role": "user", "content": f"What colo
                                         for thing in ("it", "the lamp", "a grey stone", "that red cloud over there")]})
 
 
-@pytest.fixture(scope="module")
-def other_policy(tiny_base, tmp_path_factory):
-    """A policy whose every weight is a little other than that of `tiny_base`."""
-    folder = tmp_path_factory.mktemp("other policy")
-    model = AutoModelForCausalLM.from_pretrained(tiny_base)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
-    model.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
 def build(tiny_base, tiny_reward_model, tmp_path):
     """build(policy, reference, **settings) -> a trainer of a policy, by default `tiny_base`, on PROMPTS."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(deepspeed_environment())
-        warnings.filterwarnings("ignore", r".*torch\.jit\.", DeprecationWarning)  # torch's own, on its first compile
-        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)  # TRL asks by the old name
 
         def make(policy=tiny_base, reference=tiny_base, reward_scale=1.0, deepspeed=None, **settings):
             models = {"policy": str(policy), "reference": str(reference), "reward_model": str(tiny_reward_model)}
@@ -112,9 +96,9 @@ def test_beta_penalises_the_distance_to_the_reference_that_is_named(build, tiny_
         ratios.append(ours - theirs)
     np.testing.assert_allclose(advantages, leave_one_out(np.array(rewards) - 0.3 * np.array(ratios)), atol=1e-4)
     assert np.abs(ratios).max() > 0.1
-    twin = build(beta=0.3)  # the reference is the policy itself
-    twin.train()
-    assert twin.state.log_history[0]["kl"] == pytest.approx(0.0, abs=1e-6)
+    same = build(beta=0.3)  # the reference is the policy itself
+    same.train()
+    assert same.state.log_history[0]["kl"] == pytest.approx(0.0, abs=1e-6)
     assert abs(trainer.state.log_history[0]["kl"]) > 1e-2
 
 

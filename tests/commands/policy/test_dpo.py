@@ -19,20 +19,6 @@ from rmkit.training import dpo as trainer
 LENGTH = 128
 
 
-@pytest.fixture(scope="module")
-def other_policy(tiny_base, tmp_path_factory):
-    """A policy whose every weight is a little other than that of `tiny_base`."""
-    folder = tmp_path_factory.mktemp("other policy")
-    model = AutoModelForCausalLM.from_pretrained(tiny_base)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
-    model.save_pretrained(folder)
-    load_tokenizer(tiny_base).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
 def make(tiny_base, tiny_pairs, tmp_path):
     """make(pairs, **settings) -> a configuration, by default on 6 pairs without target and margin."""

@@ -1,4 +1,4 @@
-"""The opening of a policy's training: when a finished one is good, and when another is trained."""
+"""The session of a training command: when a finished training is kept, and when another one starts."""
 
 from types import SimpleNamespace
 

@@ -130,6 +130,6 @@ def test_data_without_pairs_is_refused_and_nothing_is_made(configure, tmp_path):
 def test_a_launchers_ranks_are_refused(configure, tmp_path, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InputError, match="train.num_processes"):
+    with pytest.raises(InputError, match="num_processes in train"):
         vote(configure(voters="full", member=0))
     assert not (tmp_path / "votes-members").exists()
