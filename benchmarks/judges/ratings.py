@@ -9,6 +9,7 @@ sides alternate, in processor time. The rest is simulated: judges with known bia
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,19 +21,15 @@ from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
 from benchmarks.shared.cli import make_parser
-from benchmarks.shared.results import keep, summarise, write_results
+from benchmarks.shared.results import keep, write_results
+from benchmarks.shared.statistics import summarise_nested
 from rmkit.core.seeds import derive_seed
 from rmkit.metrics import (
-    PositionWeights,
-    bradley_terry,
-    length_bias,
-    position_bias,
-    position_weights,
-    prompt_correlation,
-    ratio_interval,
+    PositionWeights, bradley_terry, length_bias, position_bias, position_weights, prompt_correlation, ratio_interval,
     win_matrix,
 )
 
+PROMPTS = 20_000  # of the speed measurement
 RIDGE = 0.01
 JUDGMENTS = 11
 FIRST = 0.7  # simulated judges prefer the response shown first this often
@@ -67,16 +64,16 @@ def fit_logistic(outcomes: NDArray[Any], features: Any, solver: str, **settings:
     return np.asarray(model.fit(features, outcomes, **settings).coef_[0])
 
 
-def measure_speed(prompts: int) -> dict[str, Any]:
+def measure_speed() -> dict[str, Any]:
     """Seconds and ratios of both sides on the same comparisons, medians over rounds."""
-    verdicts, _ = draw_verdicts(prompts, np.random.default_rng(0))
+    verdicts, _ = draw_verdicts(PROMPTS, np.random.default_rng(0))
     wins = win_matrix(verdicts, position_weights(verdicts))
     winner, loser = np.nonzero(~np.eye(JUDGMENTS, dtype=bool))
     signs = np.eye(JUDGMENTS)[winner] - np.eye(JUDGMENTS)[loser]
     rows, outcomes = np.concatenate([signs, -signs]), np.repeat([1, 0], len(winner))
     seconds, loop_seconds = [], []
     largest = 0.0
-    for sample in tqdm(np.array_split(np.arange(prompts), ROUNDS), desc="Speed", unit="round"):
+    for sample in tqdm(np.array_split(np.arange(PROMPTS), ROUNDS), desc="Speed", unit="round"):
         start = time.process_time()
         ratings = bradley_terry(wins, ridge=RIDGE).ratings
         middle = time.process_time()
@@ -85,10 +82,10 @@ def measure_speed(prompts: int) -> dict[str, Any]:
             for prompt in sample
         ])
         seconds.append(middle - start)
-        loop_seconds.append((time.process_time() - middle) / len(sample) * prompts)
+        loop_seconds.append((time.process_time() - middle) / len(sample) * PROMPTS)
         largest = max(largest, float(np.abs(loop - ratings[sample]).max()))
     return {
-        "prompts": prompts,
+        "prompts": PROMPTS,
         "seconds": statistics.median(seconds),
         "scikit_learn_seconds": statistics.median(loop_seconds),
         "ratio": statistics.median(theirs / ours for ours, theirs in zip(seconds, loop_seconds, strict=True)),
@@ -161,24 +158,19 @@ def measure_biases(seed: int) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     """Compute what is missing and write benchmarks/results/ratings.json."""
-    parser = make_parser(__doc__, "ratings", seeds=5)
-    parser.add_argument("--prompts", type=int, default=20000, help="prompts of the speed measurement")
-    options = parser.parse_args()
+    options = make_parser(__doc__, "ratings", seeds=5).parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    seeds = list(range(options.seeds))
+    seeds = range(options.seeds)
 
-    def kept(name: str, compute: Callable[..., Any], *arguments: Any) -> Any:
-        return keep(options.work / f"{name.replace(' ', '_')}.json", lambda: compute(*arguments))
+    def kept(name: str, compute: Callable[[], Any]) -> Any:
+        return keep(options.work / f"{name.replace(' ', '_')}.json", compute)
 
-    orders = {name: [kept(f"order-{name}-{seed}", measure_order, seed, additive) for seed in seeds]
+    orders = {name: [kept(f"order-{name}-{seed}", partial(measure_order, seed, additive)) for seed in seeds]
               for name, additive in BIASES.items()}
-    judges = [kept(f"biases-{seed}", measure_biases, seed) for seed in tqdm(range(JUDGES), desc="Biases")]
+    judges = [kept(f"biases-{seed}", partial(measure_biases, seed)) for seed in tqdm(range(JUDGES), desc="Biases")]
     figures = {
-        "speed": kept(f"speed-{options.prompts}", measure_speed, options.prompts),
-        "ridge": RIDGE,
-        "order": {judge: {schedule: {method: summarise([order[schedule][method] for order in by_seed])
-                                     for method in methods}
-                          for schedule, methods in by_seed[0].items()} for judge, by_seed in orders.items()},
+        "speed": kept("speed", measure_speed),
+        "order": {judge: summarise_nested(by_seed) for judge, by_seed in orders.items()},
         "biases": {name: {
             "planted": truth,
             "first_judges": [judge[name] for judge in judges[:options.seeds]],

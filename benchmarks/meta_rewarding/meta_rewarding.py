@@ -1,6 +1,6 @@
 """The meta-rewarding loop with known truth: a tiny language model is actor, judge and meta-judge.
 
-    python -m benchmarks.meta_rewarding.meta_rewarding [--seeds 3] [--arms meta self reward] [--work FOLDER]
+    python -m benchmarks.meta_rewarding.meta_rewarding [--seeds 3] [--work FOLDER]
 
 Each seed has synthetic data and a model trained on it to answer, to judge and to meta-judge, with a given share of
 errors (see `rmkit synthetic`). The arms: `meta`, Meta-Rewarding, with judge pairs in the first two of four iterations;
@@ -21,9 +21,9 @@ import yaml
 from tqdm import tqdm
 
 from benchmarks.shared.cli import make_parser
+from benchmarks.shared.pairs import read_synthetic
 from benchmarks.shared.results import write_results
 from benchmarks.shared.statistics import Cells, estimate_lead, summarise_arms
-from rmkit.commands.read import ReadConfig, read
 from rmkit.commands.synthetic import BASE_MODEL, SyntheticConfig, synthetic
 from rmkit.core.stage import read_record
 from rmkit.meta_rewarding import MetaRewardConfig, meta_reward
@@ -62,22 +62,16 @@ def merge(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
                            for name, value in changes.items()}}
 
 
-def prepare(folder: Path, sizes: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Make the data and the initial model of a seed; returns the `MetaRewardConfig` keys that name them."""
-    data = synthetic(SyntheticConfig(output_dir=str(folder / "synthetic"), seed=seed, min_quality=0.0, **sizes))
-    files = {name: str(data / f"{split}.jsonl")
-             for name, split in (("data", "train"), ("validation", "validation"), ("test", "test"))}
-    read(ReadConfig(output_dir=str(folder / "labelled"), **files))
-    return {"model_name_or_path": str(data / BASE_MODEL), "prompts": str(data / "prompts.jsonl"),
-            "evaluation_prompts": str(data / "evaluation.jsonl")}
-
-
 def run_arm(folder: Path, arm: str, seed: int, changes: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The figures of an arm's policies, the initial model first."""
+    """The figures of an arm's policies, the initial model first; data and initial model are the seed's."""
     settings = {**read_settings(changes), **ARMS[arm], "drift": NO_STOP}
+    data = synthetic(SyntheticConfig(output_dir=str(folder / "synthetic"), seed=seed, min_quality=0.0,
+                                     **settings.pop("synthetic")))
+    read_synthetic(data, folder / "labelled")
     settings["judge_rm"] = {**settings["judge_rm"], "data": str(folder / "labelled")}
-    inputs = prepare(folder, settings.pop("synthetic"), seed)
-    config = MetaRewardConfig(output_dir=str(folder / arm), seed=seed, **inputs, **settings)
+    config = MetaRewardConfig(
+        output_dir=str(folder / arm), seed=seed, model_name_or_path=str(data / BASE_MODEL),
+        prompts=str(data / "prompts.jsonl"), evaluation_prompts=str(data / "evaluation.jsonl"), **settings)
     report = json.loads((meta_reward(config) / "report.json").read_text(encoding="utf-8"))
     figures: list[dict[str, Any]] = [
         {name.replace("_llm", "_language").replace("_reward_model", "_reward"): value for name, value in policy.items()}
@@ -87,13 +81,12 @@ def run_arm(folder: Path, arm: str, seed: int, changes: Mapping[str, Any]) -> li
         policy["top"] = iteration["drift"]["top"]
     if config.judge == "llm":
         for number, policy in enumerate(figures):
-            policy.update(measure_meta_judge(folder / arm, number, seed))
+            policy.update(measure_meta_judge(folder / arm / "evaluation" / f"policy-{number}" / "judgments", seed))
     return figures
 
 
-def measure_meta_judge(folder: Path, number: int, seed: int) -> dict[str, Any]:
+def measure_meta_judge(judgments: Path, seed: int) -> dict[str, Any]:
     """Biases of a policy as meta-judge of its judgments: how often the `first` and the `higher` score wins."""
-    judgments = folder / "evaluation" / f"policy-{number}" / "judgments"
     record = read_record(judgments)
     assert record is not None
     rows = read_meta_judgments(run_meta_judging(MetaJudgingConfig(**{
@@ -106,33 +99,27 @@ def measure_meta_judge(folder: Path, number: int, seed: int) -> dict[str, Any]:
 
 def summarise_cells(cells: Cells) -> dict[str, Any]:
     """All figures of `cells` [seed][arm][policy] over seeds, and the leads of `meta` and `reward` in final win rate."""
-    ahead = {
-        f"{arm} over {other}": estimate_lead(cells, arm, other, -1, "win_rate")
-        for arm, other in (("meta", "self"), ("reward", "meta")) if arm in cells[0] and other in cells[0]
-    }
+    ahead = {f"{arm} over {other}": estimate_lead(cells, arm, other, -1, "win_rate")
+             for arm, other in (("meta", "self"), ("reward", "meta"))}
     return {"by_arm": summarise_arms(cells, FIGURES), "ahead": ahead}
 
 
-def study(work: Path, seeds: Sequence[int], arms: Sequence[str], **changes: Any) -> dict[str, Any]:
+def study(work: Path, seeds: Sequence[int], **changes: Any) -> dict[str, Any]:
     """All figures over seeds, with `changes` to the recipe's settings."""
-    cells = [{arm: run_arm(work / f"seed-{seed}", arm, seed, changes) for arm in arms}
-             for seed in tqdm(seeds, desc="Seeds", unit="seed")]
-    return {"settings": {**read_settings(changes), "arms": ARMS}, **summarise_cells(cells)}
+    return summarise_cells([{arm: run_arm(work / f"seed-{seed}", arm, seed, changes) for arm in ARMS}
+                            for seed in tqdm(seeds, desc="Seeds", unit="seed")])
 
 
 def study_fast(folder: Path) -> dict[str, Any]:
     """The study with one seed, small data and two iterations."""
-    return study(folder, [0], list(ARMS), **FAST)
+    return study(folder, [0], **FAST)
 
 
 def main() -> None:
     """Compute what is missing and write benchmarks/results/meta_rewarding.json."""
-    parser = make_parser(__doc__, "meta_rewarding", seeds=3)
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    options = parser.parse_args()
-    seeds = list(range(options.seeds))
-    figures = study(options.work, seeds, options.arms)
-    print(write_results("meta_rewarding", figures, seeds=seeds, packages=["trl"]))
+    options = make_parser(__doc__, "meta_rewarding", seeds=3).parse_args()
+    seeds = range(options.seeds)
+    print(write_results("meta_rewarding", study(options.work, seeds), seeds=seeds, packages=["trl"]))
 
 
 if __name__ == "__main__":

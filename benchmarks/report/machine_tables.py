@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from benchmarks.report.tables import Figures, make_table, origin, read_results
 from benchmarks.systems.sizing import format_table as format_sizes
 
-JOBS = {"train": "`rmkit train`", "train_2_processes": "`rmkit train`, 2 processes", "run": "`rmkit run`",
-        "meta_reward": "`rmkit meta-reward`", "heads": "`rmkit vote`, heads"}
+JOBS = {"train": "`rmkit train`", "run": "`rmkit run`", "meta_reward": "`rmkit meta-reward`",
+        "heads": "`rmkit vote`, heads"}
 REMOVED = "lora"  # stacked LoRA voters, measured before 0.2.0 removed them
 
 

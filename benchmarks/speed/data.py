@@ -1,10 +1,8 @@
 """Data of the speed benchmarks: pairs for training, and prompts with K responses each for scoring."""
 
-import gzip
-import json
 import random
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from benchmarks.shared.pairs import make_message, make_messages, read_rows
 from rmkit.data.chat_template import encode_rows, unwrap
 from rmkit.data.collators import encode_pairs
 from rmkit.models.tiny import build_tokenizer
@@ -57,27 +56,13 @@ class Pairs:
         return [int(row) for index in (-1, *spread) for row in batches[index]]
 
 
-def message(role: str, content: str) -> list[dict[str, str]]:
-    """A list of one chat message."""
-    return [{"role": role, "content": content}]
-
-
-def read_rows(path: Path) -> Rows:
-    """The rows of a file, in order."""
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
-
-
 def read_pairs(path: Path, count: int) -> Pairs:
     """`count` random pairs of the file, without those that are too long."""
     rows = read_rows(path)
     random.Random(SEED).shuffle(rows)
     texts = [row[side] for row in rows[:TOKENIZER_ROWS] for side in ("prompt", "chosen", "rejected")]
     tokenizer = build_tokenizer(texts, VOCABULARY)
-    messages = Dataset.from_list([
-        {"prompt": message("user", row["prompt"]), "chosen": message("assistant", row["chosen"]),
-         "rejected": message("assistant", row["rejected"])} for row in rows[:count]
-    ])
+    messages = Dataset.from_list([make_messages(row) for row in rows[:count]])
     encoded = encode_pairs(messages, tokenizer, max_length=10**6)
     fitting = np.flatnonzero(np.array(encoded["length"]) <= MAX_LENGTH)
     messages, encoded = messages.select(fitting), encoded.select(fitting)
@@ -86,14 +71,11 @@ def read_pairs(path: Path, count: int) -> Pairs:
     generator = torch.Generator().manual_seed(SEED)
     orders = {"random": torch.randperm(len(longest), generator=generator).tolist(),
               "grouped": get_length_grouped_indices(longest.tolist(), BATCH, GROUP, generator)}
-    batches = {sampler: split_into_batches(np.array(order), longest) for sampler, order in orders.items()}
+    batches = {}
+    for sampler, order in orders.items():
+        full = np.array(order)[:len(order) // BATCH * BATCH].reshape(-1, BATCH)
+        batches[sampler] = full[np.argsort(-longest[full].max(axis=1), kind="stable")]
     return Pairs(tokenizer, messages, encoded, lengths, lengths.sum(axis=1) - np.array(encoded["tokens"]), batches)
-
-
-def split_into_batches(order: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Pairs [batch, pair], the longest batch first."""
-    batches = order[:len(order) // BATCH * BATCH].reshape(-1, BATCH)
-    return batches[np.argsort(-lengths[batches].max(axis=1), kind="stable")]
 
 
 def measure_waste(pairs: Pairs) -> dict[str, dict[str, float]]:
@@ -123,16 +105,16 @@ def read_prompts(path: Path) -> list[Prompt]:
 
 
 def sample_rows(
-    prompts: Sequence[Prompt], responses: int, tokenizer: PreTrainedTokenizerBase
-) -> Callable[[int, int], Rows]:
-    """A function of (start, count): the rows of `count` prompts from index `start` on, without those that are too long.
+    prompts: Sequence[Prompt], responses: int, tokenizer: PreTrainedTokenizerBase, start: int, count: int
+) -> Rows:
+    """The rows of `count` prompts from index `start` on, without those that are too long.
 
     A row's `responses` are the prompt's own, and those of other prompts that are nearest to their mean length.
     """
     pool = sorted({text for _, own in prompts for text in own}, key=lambda text: (len(text), text))
     sizes = list(map(len, pool))
-
-    def fill(prompt: str, own: list[str]) -> dict[str, Any]:
+    rows: Rows = []
+    for prompt, own in prompts[start:]:
         texts = dict.fromkeys(own[:responses])
         middle = bisect_left(sizes, int(np.mean([len(text) for text in own])))
         nearest = sorted(range(max(0, middle - 2 * responses), min(len(pool), middle + 2 * responses)),
@@ -140,17 +122,10 @@ def sample_rows(
         for index in nearest:
             if len(texts) < responses:
                 texts[pool[index]] = None
-        return {"prompt": message("user", prompt), "responses": [message("assistant", text) for text in texts]}
-
-    def draw(start: int, count: int) -> Rows:
-        rows: Rows = []
-        for prompt, own in prompts[start:]:
-            row = fill(prompt, own)
-            encoded = encode_rows(tokenizer, [(row["prompt"], row["responses"])], 10**6)[0]
-            if max(len(unwrap(sequence).input_ids) for sequence in encoded) <= MAX_LENGTH:
-                rows.append(row)
-            if len(rows) == count:
-                break
-        return rows
-
-    return draw
+        row = {"prompt": make_message("user", prompt), "responses": [make_message("assistant", text) for text in texts]}
+        encoded = encode_rows(tokenizer, [(row["prompt"], row["responses"])], 10**6)[0]
+        if max(len(unwrap(sequence).input_ids) for sequence in encoded) <= MAX_LENGTH:
+            rows.append(row)
+        if len(rows) == count:
+            break
+    return rows

@@ -77,7 +77,7 @@ def estimate(waste: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[dic
     needs about a quarter fewer.
     """
     rows = []
-    for model, (_, config) in MODELS.items():
+    for model, config in MODELS.items():
         with torch.device("meta"):
             per_token = count_operations(count_shapes(AutoModelForSequenceClassification.from_config(config)))
         for data, by_batching in waste.items():

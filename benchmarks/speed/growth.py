@@ -14,8 +14,8 @@ from datasets import Dataset
 from transformers import LlamaConfig, LlamaForSequenceClassification
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
+from benchmarks.shared.pairs import make_messages
 from benchmarks.shared.timing import Cells, Record, fit_power, run_apart, take_median
-from benchmarks.speed.data import message
 from rmkit.core.stage import read_json
 from rmkit.data.collators import PairPacker
 from rmkit.losses import bradley_terry_loss
@@ -61,33 +61,28 @@ def grow_length(folder: Path, rounds: int, lengths: Sequence[int], tokens: int) 
     sides = {f"{name} {length}": partial(run, length, name == "packed")
              for length in lengths for name in ("packed", "padded")}
     records = Cells(folder, [rounds, tokens, HIDDEN, LAYERS], rounds).run("length", sides)
-    figures: dict[str, Any] = {"lengths": list(lengths), "tokens": tokens, "hidden": HIDDEN, "layers": LAYERS}
+    figures: dict[str, Any] = {"lengths": list(lengths)}
     for name in ("packed", "padded"):
-        by_length = [records[f"{name} {length}"] for length in lengths]
-        seconds = [take_median(by_round, "cpu") / max(1, tokens // (2 * length))
-                   for by_round, length in zip(by_length, lengths, strict=True)]
+        seconds = [take_median(records[f"{name} {length}"], "cpu") / max(1, tokens // (2 * length))
+                   for length in lengths]
         figures[name] = {
             "seconds_per_pair": seconds, "pairs_per_second": [1 / cost for cost in seconds],
-            "peak": [take_median(by_round, "peak") for by_round in by_length], "power": fit_power(lengths, seconds),
+            "peak": [take_median(records[f"{name} {length}"], "peak") for length in lengths],
+            "power": fit_power(lengths, seconds),
         }
     return figures
 
 
 def write_inputs(folder: Path, pairs: int) -> None:
     """Write a small language model and pairs for `rmkit train`."""
-    if (folder / "pairs.parquet").exists():
-        return
-
-    def text(start: int) -> str:
-        return " ".join(WORDS[(start * 7 + index * index) % len(WORDS)] for index in range(40))
-
-    tokenizer = build_tokenizer([text(number) for number in range(50)], VOCABULARY)
+    texts = [" ".join(WORDS[(start * 7 + index * index) % len(WORDS)] for index in range(40))
+             for start in range(max(50, pairs + 2))]
+    tokenizer = build_tokenizer(texts[:50], VOCABULARY)
     tokenizer.save_pretrained(folder / "base")
     build_language_model(tokenizer, hidden=HIDDEN, layers=LAYERS).save_pretrained(folder / "base")
-    Dataset.from_list([
-        {"id": str(number), "prompt": message("user", text(number)), "chosen": message("assistant", text(number + 1)),
-         "rejected": message("assistant", text(number + 2))} for number in range(pairs)
-    ]).to_parquet(folder / "pairs.parquet")
+    rows = [dict(zip(("prompt", "chosen", "rejected"), texts[number:], strict=False)) for number in range(pairs)]
+    Dataset.from_list([{"id": str(number), **make_messages(row)} for number, row in enumerate(rows)]).to_parquet(
+        folder / "pairs.parquet")
 
 
 def train_processes(inputs: Path, processes: int, number: int) -> Record:
@@ -110,11 +105,7 @@ def train_processes(inputs: Path, processes: int, number: int) -> Record:
 def grow_processes(folder: Path, rounds: int, pairs: int, processes: Sequence[int]) -> dict[str, Any]:
     """Pairs per second of wall time during training, by number of processes."""
     inputs = folder / f"inputs-{pairs}"
-    inputs.mkdir(exist_ok=True)
     write_inputs(inputs, pairs)
     sides = {str(count): partial(train_processes, inputs, count) for count in processes}
     records = Cells(folder, [rounds, pairs, HIDDEN, LAYERS], rounds).run("processes", sides)
-    return {
-        "pairs": pairs, "processes": list(processes), "cores": len(os.sched_getaffinity(0)),
-        "rate": [take_median(records[str(count)], "rate") for count in processes],
-    }
+    return {"processes": list(processes), "rate": [take_median(records[str(count)], "rate") for count in processes]}

@@ -31,7 +31,7 @@ IMPORTS = """
 import time
 start = time.perf_counter(); import torch
 middle = time.perf_counter(); import rmkit.losses
-print(middle - start, time.perf_counter() - middle)
+print((time.perf_counter() - middle) / (middle - start))
 """
 
 Step = Callable[[], object]
@@ -61,21 +61,16 @@ def multiply(views: list[torch.Tensor], prototypes: torch.Tensor) -> Step:
     return run
 
 
-def compare(ours: Step, other: Step, seconds: float) -> dict[str, float]:
-    """Median milliseconds of both sides and the median of their ratios, over 5 to 2,000 repeats."""
+def compare(ours: Step, other: Step, seconds: float) -> float:
+    """Median of ours / other in processor time, over 5 to 2,000 repeats."""
     for step in (ours, other):
         step()
-    times: list[dict[Step, float]] = []
+    ratios: list[float] = []
     begin = time.perf_counter()
-    while len(times) < 5 or (time.perf_counter() - begin < seconds and len(times) < 2000):
-        order = (other, ours) if len(times) % 2 else (ours, other)
-        times.append({step: 1e3 * clock(step)["cpu"] for step in order})
-    return {
-        "ours_ms": statistics.median(repeat[ours] for repeat in times),
-        "other_ms": statistics.median(repeat[other] for repeat in times),
-        "ratio": statistics.median(repeat[ours] / repeat[other] for repeat in times),
-        "repeats": len(times),
-    }
+    while len(ratios) < 5 or (time.perf_counter() - begin < seconds and len(ratios) < 2000):
+        times = {step: clock(step)["cpu"] for step in ((other, ours) if len(ratios) % 2 else (ours, other))}
+        ratios.append(times[ours] / times[other])
+    return statistics.median(ratios)
 
 
 def measure_losses(seconds: float) -> list[dict[str, object]]:
@@ -91,22 +86,16 @@ def measure_losses(seconds: float) -> list[dict[str, object]]:
                 sides.append(("simcse", "NTXentLoss", simcse, differentiate(one_directional(NTXentLoss, batch), a, b)))
             sides.append(("swav", "matrix products", swav, multiply([a, b], prototypes)))
             for loss, other, ours, step in sides:
-                record = {"loss": loss, "other": other, "batch": batch, "hidden": hidden}
-                records.append(record | compare(ours, step, seconds))
+                records.append({"loss": loss, "other": other, "batch": batch, "hidden": hidden,
+                                "ratio": compare(ours, step, seconds)})
                 print(records[-1], flush=True)
     return records
 
 
-def measure_import() -> dict[str, float]:
-    """Median seconds of `import torch`, and of `import rmkit.losses` after it, in new interpreters."""
-    runs = [tuple(map(float, subprocess.check_output([sys.executable, "-c", IMPORTS], text=True).split()))
-            for _ in range(IMPORT_REPEATS)]
-    return {
-        "torch_s": statistics.median(torch_s for torch_s, _ in runs),
-        "losses_s": statistics.median(losses_s for _, losses_s in runs),
-        "ratio": statistics.median(losses_s / torch_s for torch_s, losses_s in runs),
-        "repeats": IMPORT_REPEATS,
-    }
+def measure_import() -> float:
+    """Median over new interpreters: the time of `import rmkit.losses` after `import torch`, relative to torch's."""
+    return statistics.median(float(subprocess.check_output([sys.executable, "-c", IMPORTS]))
+                             for _ in range(IMPORT_REPEATS))
 
 
 def main() -> None:
@@ -116,7 +105,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
-    figures = {"import": measure_import(), "prototypes": PROTOTYPES, "losses": measure_losses(options.seconds)}
+    figures = {"import": {"ratio": measure_import()}, "losses": measure_losses(options.seconds)}
     print(write_results("losses", figures, seeds=[SEED], packages=["pytorch-metric-learning"]))
 
 

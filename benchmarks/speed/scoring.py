@@ -6,7 +6,7 @@ prompts. `benchmarks.speed.throughput` runs this.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, pipeline
 
 from benchmarks.shared.timing import Cells, Record, clock, compare, fit_line, take_median
 from benchmarks.speed.data import (
-    MAX_LENGTH,
-    SEED,
-    TOKENIZER_ROWS,
-    VOCABULARY,
-    Prompt,
-    Rows,
-    read_prompts,
-    sample_rows,
+    MAX_LENGTH, SEED, TOKENIZER_ROWS, VOCABULARY, Prompt, Rows, read_prompts, sample_rows,
 )
 from rmkit.data.chat_template import encode_rows, unwrap
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
@@ -86,75 +79,64 @@ def score_one_by_one(loaded: Loaded, rows: Rows) -> list[float]:
 
 
 def run_round(score: Score, reference: Callable[[int], Sequence[float]], rounds: Sequence[Rows], number: int) -> Record:
-    """One side's seconds on the rows of a round. Asserts that its rewards are those of the reference."""
+    """One side's seconds per response in a round. Asserts that its rewards are those of the reference."""
     rewards: list[float] = []
     record = clock(lambda: rewards.extend(score(rounds[number])))
     difference = np.abs(np.array(rewards) - reference(number)).max()
     assert difference <= TOLERANCE, f"rewards differ by {difference}"
-    return {**record, "responses": len(rewards), "apart": float(difference), "spread": float(np.std(rewards))}
+    return {"cpu": record["cpu"] / len(rewards)}
 
 
 def run_sides(
-    sides: dict[str, Score], loaded: Loaded, rows: Rows, rounds: int, work: Path, name: str, settings: Sequence[Any]
+    sides: Mapping[str, Score], loaded: Loaded, rows: Rows, rounds: int, work: Path, name: str, settings: Sequence[Any]
 ) -> dict[str, list[Record]]:
     """The records of all sides, the rows divided among the rounds."""
     count = len(rows) // rounds
     parts = [rows[start:start + count] for start in range(0, len(rows), count)]
     reference = functools.cache(lambda number: score_one_by_one(loaded, parts[number]))
-    cells = Cells(work, [MODEL, *settings, count, rounds, VOCABULARY], rounds)
+    cells = Cells(work, [MODEL, *settings, count, rounds, VOCABULARY, "per response"], rounds)
     return cells.run(name, {side: partial(run_round, score, reference, parts) for side, score in sides.items()})
 
 
 def compare_on_file(path: Path, name: str, work: Path, rounds: int) -> dict[str, Any]:
-    """rmkit and the pipeline on one file."""
+    """Responses per second of rmkit and of the pipeline on one file, and the ratios of their times."""
     prompts, loaded = load(path, work)
-    sample = sample_rows(prompts, RESPONSES, loaded[1])
     sizes = {str(size): partial(score_by_pipeline, loaded, batch_size=size) for size in BATCH_SIZES}
-    others = sample(len(prompts) // 2, TUNING_PROMPTS[name])
+    others = sample_rows(prompts, RESPONSES, loaded[1], len(prompts) // 2, TUNING_PROMPTS[name])
     tuning = run_sides(sizes, loaded, others, 1, work, f"tuning {name}", [RESPONSES, BATCH_SIZES])
     best = min(BATCH_SIZES, key=lambda size: tuning[str(size)][0]["cpu"])
-    sides: dict[str, Score] = {
-        "rmkit": partial(score_by_rmkit, loaded),
-        "pipeline, defaults": partial(score_by_pipeline, loaded, batch_size=1),
-        "pipeline, best": partial(score_by_pipeline, loaded, batch_size=best),
-    }
-    rows = sample(0, rounds * PROMPTS[name])
+    sides = {"rmkit": partial(score_by_rmkit, loaded), "pipeline, defaults": sizes["1"],
+             "pipeline, best": sizes[str(best)]}
+    rows = sample_rows(prompts, RESPONSES, loaded[1], 0, rounds * PROMPTS[name])
     records = run_sides(sides, loaded, rows, rounds, work, f"scoring {name}", [RESPONSES, best])
     return {
-        "prompts": PROMPTS[name], "responses": RESPONSES, "batch_size": best,
-        "sides": {side: {clock: take_median([{"rate": record["responses"] / record[clock]} for record in by_round],
-                                            "rate") for clock in ("cpu", "wall")}
-                  for side, by_round in records.items()},
-        "ratios": {clock: {side: compare(records, side, "rmkit", clock) for side in list(sides)[1:]}
-                   for clock in ("cpu", "wall")},
-        "apart": max(record["apart"] for by_round in records.values() for record in by_round),
-        "spread": min(record["spread"] for by_round in records.values() for record in by_round),
+        "batch_size": best,
+        "sides": {side: {"cpu": 1 / take_median(by_round, "cpu")} for side, by_round in records.items()},
+        "ratios": {"cpu": {side: compare(records, side, "rmkit") for side in ("pipeline, defaults", "pipeline, best")}},
     }
 
 
 def grow_responses(path: Path, work: Path, batch_size: int) -> dict[str, Any]:
     """Responses per second by number K of responses to a prompt; `fit`: rmkit's seconds per response in 1 / K."""
     prompts, loaded = load(path, work)
-    sides: dict[str, Score] = {"rmkit": partial(score_by_rmkit, loaded),
-                               "pipeline, best": partial(score_by_pipeline, loaded, batch_size=batch_size)}
+    sides = {"rmkit": partial(score_by_rmkit, loaded),
+             "pipeline, best": partial(score_by_pipeline, loaded, batch_size=batch_size)}
     seconds: dict[str, dict[int, float]] = {side: {} for side in sides}
     for responses in GROWTH:
-        rows = sample_rows(prompts, responses, loaded[1])(0, GROWTH_ROUNDS * GROWTH_RESPONSES // responses)
+        rows = sample_rows(prompts, responses, loaded[1], 0, GROWTH_ROUNDS * GROWTH_RESPONSES // responses)
         records = run_sides(sides, loaded, rows, GROWTH_ROUNDS, work, f"growth {responses}", [responses, batch_size])
         for side, by_round in records.items():
-            costs = [{"seconds": record["cpu"] / record["responses"]} for record in by_round]
-            seconds[side][responses] = take_median(costs, "seconds")
+            seconds[side][responses] = take_median(by_round, "cpu")
     return {
-        "data": path.name, "responses_in_a_round": GROWTH_RESPONSES, "rounds": GROWTH_ROUNDS,
         "responses_per_second": {side: {str(responses): 1 / cost for responses, cost in by_responses.items()}
                                  for side, by_responses in seconds.items()},
         "fit": fit_line([1 / responses for responses in GROWTH], list(seconds["rmkit"].values())),
     }
 
 
-def measure_scoring(files: dict[str, Path], work: Path, rounds: int) -> dict[str, Any]:
+def measure_scoring(files: Mapping[str, Path], work: Path, rounds: int) -> dict[str, Any]:
     """All figures; rounds that are kept in `work` are not repeated."""
     work.mkdir(parents=True, exist_ok=True)
     contests = {name: compare_on_file(path, name, work, rounds) for name, path in files.items()}
-    growth = grow_responses(files[GROWTH_DATA], work, contests[GROWTH_DATA]["batch_size"])
-    return {"rounds": rounds, "model": MODEL, "contests": contests, "growth": growth}
+    return {"contests": contests,
+            "growth": grow_responses(files[GROWTH_DATA], work, contests[GROWTH_DATA]["batch_size"])}

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -86,15 +86,14 @@ WORKLOADS = (
     Workload("qa_feedback_dev", hidden=256, layers=6, batches=1),
 )
 LARGER = (Workload("hh_rlhf_test", hidden=512, layers=8, batches=1),)
-FAST = (Workload("qa_feedback_dev", hidden=32, layers=1, batches=1, rows=32),)
 
 
 class Stopwatch(TrainerCallback):
-    """Seconds of a training and tokens of its forward passes, without the first step, which is the warm-up."""
+    """Processor seconds of a training and tokens of its forward passes, without the first step, which is warm-up."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.tokens: list[int] = []
-        self.record: Record = {}
+        self.seconds = 0.0
         embeddings = model.get_input_embeddings()
         embeddings.register_forward_hook(lambda module, inputs, output: self.tokens.append(inputs[0].numel()))
 
@@ -102,12 +101,11 @@ class Stopwatch(TrainerCallback):
         """Start after the first step."""
         if state.global_step == 1:
             self.tokens.clear()
-            self.record = {"cpu": -time.process_time(), "wall": -time.perf_counter()}
+            self.seconds = -time.process_time()
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Stop."""
-        self.record["cpu"] += time.process_time()
-        self.record["wall"] += time.perf_counter()
+        self.seconds += time.process_time()
 
 
 def run_side(side: Side, workload: Workload, pairs: Pairs, rounds: int, number: int) -> Record:
@@ -123,95 +121,68 @@ def run_side(side: Side, workload: Workload, pairs: Pairs, rounds: int, number: 
     dtype, tokens = torch.bfloat16 if trainer.args.bf16 else torch.float32, sum(watch.tokens)
     passes = PASSES + bool(trainer.args.gradient_checkpointing)
     peak = measure_peak(count_shapes(model), tokens // workload.batches, dtype)
-    return {**watch.record, "pairs": len(rows) - BATCH, "tokens": tokens, "passes": passes, "peak": peak}
+    return {"cpu": watch.seconds, "pairs": len(rows) - BATCH, "tokens": tokens, "passes": passes, "peak": peak}
 
 
 def build_trainer(
     name: str, model: PreTrainedModel, settings: dict[str, Any], pairs: Pairs, rows: Sequence[int]
 ) -> RewardTrainer | trl.RewardTrainer:
     """rmkit's trainer or TRL's, each of which tokenises the pairs itself. Asserts that their tokens are equal."""
-    messages = pairs.messages.select(rows)
+    inputs = {"processing_class": pairs.tokenizer, "train_dataset": pairs.messages.select(rows)}
     if name == "rmkit":
-        return RewardTrainer(
-            model, RewardConfig(**settings), processing_class=pairs.tokenizer, train_dataset=messages
-        )
-    trainer = trl.RewardTrainer(
-        model=model, args=trl.RewardConfig(dataloader_pin_memory=False, **settings), processing_class=pairs.tokenizer,
-        train_dataset=messages,
-    )
+        return RewardTrainer(model, RewardConfig(**settings), **inputs)
+    trainer = trl.RewardTrainer(model, trl.RewardConfig(dataloader_pin_memory=False, **settings), **inputs)
     for side in ("chosen", "rejected"):
         ours = pairs.encoded.select(rows)[f"input_ids_{side}"]
         assert list(trainer.train_dataset[f"{side}_ids"]) == list(ours), "the trainers read different tokens"
     return trainer
 
 
-def compare_gradients(workload: Workload, pairs: Pairs, rows: Sequence[int]) -> dict[str, float]:
-    """Differences between gradients of one step, relative to the norm of the padded float64 gradient.
+def compare_gradients(workload: Workload, pairs: Pairs, rows: Sequence[int]) -> float:
+    """Difference of one step's gradients in float64 between packed and padded rows, relative to the padded one's norm.
 
-    relative: packed and padded rows, both in float64. packed_fp32, padded_fp32: each in float32 and padded rows in
-    float64. The gradients of chosen and rejected nearly cancel on a long common prompt, so rounding errors are larger.
+    Packed rows are rmkit's, padded ones those of TRL's collator and loss on an unchanged model.
     """
-    exact = compute_gradient(workload, pairs, rows, False, torch.float64)
-
-    def distance(packed: bool, dtype: torch.dtype) -> float:
-        gradient = compute_gradient(workload, pairs, rows, packed, dtype)
-        return float((gradient - exact).norm()) / float(exact.norm())
-
-    return {"relative": distance(True, torch.float64), "packed_fp32": distance(True, torch.float32),
-            "padded_fp32": distance(False, torch.float32)}
-
-
-def compute_gradient(
-    workload: Workload, pairs: Pairs, rows: Sequence[int], packed: bool, dtype: torch.dtype
-) -> torch.Tensor:
-    """The gradient of all weights, by rmkit's packed rows, or by TRL's collator and loss on an unchanged model."""
-    model = workload.build_model(pairs.tokenizer).to(dtype)
     encoded = pairs.encoded.select(rows).to_list()
-    if packed:
-        with tempfile.TemporaryDirectory() as folder:
-            args = RewardConfig(output_dir=folder, use_cpu=True)
-        batch = choose_collator(model, pairs.tokenizer, args, MAX_LENGTH)(encoded)
-        chosen, rejected = model(**take_tokens(batch, views=1)).logits[:, 0].chunk(2)
-        loss = bradley_terry_loss(chosen, rejected)
-    else:
-        batch = DataCollatorForPreference(pairs.tokenizer.pad_token_id)([
-            {"chosen_ids": row["input_ids_chosen"], "rejected_ids": row["input_ids_rejected"]} for row in encoded
-        ])
-        chosen, rejected = model(**batch).logits.squeeze(-1).chunk(2)
-        loss = -torch.nn.functional.logsigmoid(chosen - rejected).mean()
-    loss.backward()
-    return torch.cat([weight.grad.double().flatten() for weight in model.parameters()])
+    with tempfile.TemporaryDirectory() as folder:
+        args = RewardConfig(output_dir=folder, use_cpu=True)
+    model = workload.build_model(pairs.tokenizer).double()
+    batch = choose_collator(model, pairs.tokenizer, args, MAX_LENGTH)(encoded)
+    chosen, rejected = model(**take_tokens(batch, views=1)).logits[:, 0].chunk(2)
+    packed = differentiate(model, bradley_terry_loss(chosen, rejected))
+    model = workload.build_model(pairs.tokenizer).double()
+    batch = DataCollatorForPreference(pairs.tokenizer.pad_token_id)([
+        {"chosen_ids": row["input_ids_chosen"], "rejected_ids": row["input_ids_rejected"]} for row in encoded
+    ])
+    chosen, rejected = model(**batch).logits.squeeze(-1).chunk(2)
+    padded = differentiate(model, -torch.nn.functional.logsigmoid(chosen - rejected).mean())
+    return float((packed - padded).norm()) / float(padded.norm())
 
 
-def summarise_workload(workload: Workload, pairs: Pairs, records: Mapping[str, list[Record]]) -> dict[str, Any]:
+def differentiate(model: PreTrainedModel, loss: torch.Tensor) -> torch.Tensor:
+    """The gradient of the loss in all weights, as one vector."""
+    return torch.cat([gradient.flatten() for gradient in torch.autograd.grad(loss, list(model.parameters()))])
+
+
+def run_workload(workload: Workload, file: Path, folder: Path, rounds: int) -> dict[str, Any]:
     """Pairs per second, ratios, and shares of the machine's peak (`needed_share`: without padding); all are medians."""
+    pairs = read_pairs(file, workload.rows)
+    cells = Cells(folder, [asdict(workload), repr(COMMON), repr(SIDES), rounds], rounds)
+    records = cells.run(f"{workload.data}-{workload.hidden}-{workload.layers}", {
+        name: partial(run_side, side, workload, pairs, rounds) for name, side in SIDES.items()})
     operations = count_operations(count_shapes(workload.build_model(pairs.tokenizer)))
     sides: dict[str, Any] = {}
-    for name, rounds in records.items():
+    for name, by_round in records.items():
         figures = [{
             "pairs_per_second": record["pairs"] / record["cpu"],
             "tokens_per_pair": record["tokens"] / record["pairs"],
-            "peak": record["peak"],
             "share": operations * record["passes"] * record["tokens"] / record["cpu"] / record["peak"],
             "needed_share": operations * PASSES * packed["tokens"] / record["cpu"] / record["peak"],
-            "wall": record["wall"],
-        } for record, packed in zip(rounds, records[RIVALS.get(name, name)], strict=True)]
+        } for record, packed in zip(by_round, records[RIVALS.get(name, name)], strict=True)]
         sides[name] = {figure: take_median(figures, figure) for figure in figures[0]}
     return {
         **asdict(workload), "sides": sides, "rivals": RIVALS,
         "ratio": {theirs: compare(records, theirs, ours) for theirs, ours in RIVALS.items()},
-        "operations_per_token": operations, "epoch": measure_waste(pairs),
-        "gradient": compare_gradients(workload, pairs, pairs.sample("random", 1, 0, 1)[BATCH:]),
+        "epoch": measure_waste(pairs),
+        "gradient": {"relative": compare_gradients(workload, pairs, pairs.sample("random", 1, 0, 1)[BATCH:])},
     }
-
-
-def run_workloads(workloads: Sequence[Workload], files: Mapping[str, Path], folder: Path, rounds: int) -> list[Any]:
-    """The figures of all workloads whose file is given."""
-    figures = []
-    for workload in (workload for workload in workloads if workload.data in files):
-        pairs = read_pairs(files[workload.data], workload.rows)
-        cells = Cells(folder, [asdict(workload), repr(COMMON), repr(SIDES), rounds], rounds)
-        sides = {name: partial(run_side, side, workload, pairs, rounds) for name, side in SIDES.items()}
-        records = cells.run(f"{workload.data}-{workload.hidden}-{workload.layers}", sides)
-        figures.append(summarise_workload(workload, pairs, records))
-    return figures

@@ -28,7 +28,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from benchmarks.systems.memory_formula import Size, Training, estimate_memory, measure_size
+from benchmarks.systems.memory_formula import Training, estimate_memory, measure_size
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
 from rmkit.models.tiny import build_language_model, build_tokenizer
 from rmkit.training.distributed import launch, wait_for_ranks
@@ -111,15 +111,11 @@ def train_and_count(base: Path, training: Training) -> dict[str, int]:
     return counter.held
 
 
-def predict(size: Size, training: Training, processes: int) -> dict[str, float]:
-    """The formula's bytes at both moments; on a CPU, GPU and host memory are the same."""
-    memory = estimate_memory(size, training, processes)
-    kept = memory.weights + memory.optimizer + memory.host
-    return {"accumulating": kept + memory.gradients, "stepping": kept + memory.step}
-
-
 def compare_states(work: Path, processes: int, cases: Sequence[Training] = CASES) -> list[dict[str, Any]]:
-    """Bytes held by the rank that holds most, and bytes predicted, for each case and moment."""
+    """Bytes held by the rank that holds most, and bytes predicted, for each case and moment.
+
+    On a CPU, GPU and host memory are the same.
+    """
     base = work / "base"
     tokenizer = build_tokenizer([json.dumps(ROW)], vocabulary=300)
     tokenizer.save_pretrained(base)
@@ -129,7 +125,9 @@ def compare_states(work: Path, processes: int, cases: Sequence[Training] = CASES
     config = AutoConfig.from_pretrained(base, num_labels=1)
     rows = []
     for number, case in enumerate(cases):
-        for moment, predicted in predict(measure_size(config, case.lora_rank), case, processes).items():
+        memory = estimate_memory(measure_size(config, case.lora_rank), case, processes)
+        kept = memory.weights + memory.optimizer + memory.host
+        for moment, predicted in (("accumulating", kept + memory.gradients), ("stepping", kept + memory.step)):
             held = max(rank[number][moment] for rank in ranks)
             rows.append({"training": str(case), "precision": case.precision, "processes": processes, "moment": moment,
                          "held": held, "predicted": round(predicted), "ratio": round(predicted / held, 4)})
@@ -145,8 +143,7 @@ def compare_activations() -> list[dict[str, Any]]:
             num_attention_heads=heads, num_key_value_heads=key_heads, num_labels=1, pad_token_id=0)
         held = measure_activations(config)
         predicted = estimate_memory(measure_size(config), Training(0), 1, PAIRS, LENGTH).activations
-        rows.append({"hidden": hidden, "layers": layers, "intermediate": intermediate, "key_heads": key_heads,
-                     "held": held, "predicted": predicted, "ratio": round(predicted / held, 4)})
+        rows.append({"held": held, "predicted": predicted, "ratio": round(predicted / held, 4)})
     return rows
 
 
@@ -164,10 +161,9 @@ def measure_activations(config: LlamaConfig) -> int:
     step()  # allocates the gradients
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
-    with tempfile.TemporaryDirectory() as folder:
-        trace = Path(folder) / "trace.json"
-        profiler.export_chrome_trace(str(trace))
-        events = json.loads(trace.read_text())["traceEvents"]
+    with tempfile.NamedTemporaryFile(suffix=".json") as trace:
+        profiler.export_chrome_trace(trace.name)
+        events = json.loads(Path(trace.name).read_text())["traceEvents"]
     return max(event["args"]["Total Allocated"] for event in events if event["name"] == "[memory]")
 
 

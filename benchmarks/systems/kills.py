@@ -1,6 +1,6 @@
 """Kill -9 at random moments: does every resumed run end with the weights of an undisturbed run?
 
-    python -m benchmarks.systems.kills [--kills 20] [--of train train_2_processes run meta_reward] [--work runs/kills]
+    python -m benchmarks.systems.kills [--kills 20] [--of train run meta_reward] [--work runs/kills]
 
 Each job first runs undisturbed, on one CPU in fp32. In a trial it runs again, its process group is killed one to three
 times (`meta_reward`: all kills in one trial), and the same command resumes it each time and finally completes it. Every
@@ -17,7 +17,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -28,8 +27,8 @@ from typing import Any
 
 import psutil
 
+from benchmarks.shared.pairs import read_synthetic
 from benchmarks.shared.results import keep, write_results
-from rmkit.commands.read import ReadConfig, read
 from rmkit.commands.synthetic import BASE_MODEL, SyntheticConfig, synthetic
 from rmkit.core.processes import kill_child_on_parent_exit
 from rmkit.core.seeds import derive_seed
@@ -37,22 +36,18 @@ from rmkit.core.stage import UNFINISHED_FILE
 from rmkit.training.checkpoint import COMPLETE_FILE
 
 WORLD = {"train": 160, "validation": 40, "test": 10, "demonstrations": 64, "hidden": 32, "layers": 2}
-TRAINING = {
-    "max_length": 256, "per_device_train_batch_size": 8, "learning_rate": 1e-3, "save_steps": 20, "logging_steps": 10,
-    "num_train_epochs": 12, "contrastive": "simcse", "report_to": "none", "disable_tqdm": True, "use_cpu": True,
-}
+TRAINING = {"per_device_train_batch_size": 8, "learning_rate": 1e-3, "save_steps": 20, "logging_steps": 10,
+            "report_to": "none", "disable_tqdm": True, "use_cpu": True}
 RUN = {
     "max_length": 256, **{f"synthetic.{key}": value for key, value in WORLD.items()},
     "read.label_noise": "{kind: uniform, rate: 0.3}", "vote.members": 3, "vote.folds": 2, "vote.heads.epochs": 2,
     "repair.recipes": "[flip, drop+margin, soft]", "evaluate.n_bootstrap": 50, "train.num_train_epochs": 4,
-    **{f"train.{key}": TRAINING[key] for key in ("per_device_train_batch_size", "learning_rate", "save_steps",
-                                                 "logging_steps", "report_to", "disable_tqdm", "use_cpu")},
+    **{f"train.{key}": value for key, value in TRAINING.items()},
 }
 RECIPE = Path(__file__).parents[2] / "recipes" / "meta_rewarding_synthetic.yaml"
 WEIGHTS = "model.safetensors"
 OUTPUTS = {  # of each job, the files that are compared
     "train": [WEIGHTS],
-    "train_2_processes": [WEIGHTS],
     "run": [f"synthetic/{BASE_MODEL}/{WEIGHTS}", f"plain/{WEIGHTS}", f"robust/{WEIGHTS}",
             *(f"votes/{split}.parquet" for split in ("train", "validation", "test")), "repaired/train.parquet"],
     "meta_reward": [f"synthetic/{BASE_MODEL}/{WEIGHTS}", "evaluation/policy-4/responses/samples.jsonl",
@@ -61,7 +56,7 @@ OUTPUTS = {  # of each job, the files that are compared
 }
 KILLS_PER_TRIAL = 3  # at most
 POLL = 0.005  # seconds
-TIMEOUT = 3600  # seconds for one start
+SEED = 0
 Command = Sequence[str]
 
 
@@ -70,12 +65,11 @@ def make_command(job: str, world: Path) -> list[str]:
     if job == "meta_reward":
         return [sys.executable, "-m", "rmkit", "meta-reward", str(RECIPE)]
     settings: dict[str, Any] = RUN
-    if job != "run":
-        settings = {"data": world / "pairs", "model_name_or_path": world / "gold" / BASE_MODEL, **TRAINING}
-    if job == "train_2_processes":
-        settings |= {"num_processes": 2, "per_device_train_batch_size": 4}
+    if job == "train":
+        settings = {"data": world / "pairs", "model_name_or_path": world / "gold" / BASE_MODEL, "max_length": 256,
+                    "num_train_epochs": 12, "contrastive": "simcse", **TRAINING}
     arguments = [str(word) for key, value in settings.items() for word in (f"--{key}", value)]
-    return [sys.executable, "-m", "rmkit", "run" if job == "run" else "train", *arguments]
+    return [sys.executable, "-m", "rmkit", job, *arguments]
 
 
 def start(command: Command, folder: Path) -> psutil.Popen:
@@ -85,30 +79,15 @@ def start(command: Command, folder: Path) -> psutil.Popen:
                             preexec_fn=kill_child_on_parent_exit)
 
 
-def complete(command: Command, folder: Path) -> bool:
-    """Run the command to its end; whether it succeeded in time."""
-    process = start(command, folder)
-    try:
-        return process.wait(TIMEOUT) == 0
-    except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
-        kill(process)
-        return False
-
-
 def kill(process: psutil.Popen) -> None:
     """Kill the whole process group, and wait until all of it is gone."""
     others = process.children(recursive=True)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    while any(is_alive(other) for other in others):
-        time.sleep(POLL)
-
-
-def is_alive(process: psutil.Process) -> bool:
-    """Whether a process runs; a zombie does not."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return process.status() != psutil.STATUS_ZOMBIE
-    return False
+    for other in others:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            while other.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(POLL)
 
 
 def is_saving(folder: Path, since: float) -> bool:
@@ -127,14 +106,14 @@ def start_and_kill(command: Command, folder: Path, *, after: float, at_save: boo
     """
     started, started_at = time.monotonic(), time.time()
     process = start(command, folder)
-    while process.poll() is None:
-        seconds = time.monotonic() - started
-        if seconds > TIMEOUT or seconds > after and not at_save:
-            break
-        if seconds > after and is_saving(folder, started_at):
-            time.sleep(delay)
-            break
+
+    def is_due() -> bool:
+        return time.monotonic() - started > after and (not at_save or is_saving(folder, started_at))
+
+    while process.poll() is None and not is_due():
         time.sleep(POLL)
+    if at_save:
+        time.sleep(delay)
     if process.poll() is not None:
         return "finished" if process.returncode == 0 else "failed"
     kill(process)
@@ -162,7 +141,7 @@ def run_trial(
                                    delay=rng.uniform(0, 0.01)))
         if hits[-1] in ("finished", "failed"):
             break
-    if not complete(command, folder):
+    if start(command, folder).wait() != 0:
         return {"hits": hits, "end": "failed", "different": None}
     _, different, missing = filecmp.cmpfiles(reference, folder, outputs, shallow=False)
     end = "unequal" if different + missing else "equal"
@@ -171,14 +150,15 @@ def run_trial(
     return {"hits": hits, "end": end, "different": different + missing}
 
 
-def measure(job: str, kills: int, world: Path, work: Path, seed: int) -> dict[str, Any]:
+def measure(job: str, kills: int, world: Path, work: Path) -> dict[str, Any]:
     """Run trials of one job until there were `kills` kills, and count hits and ends."""
+    work.mkdir(exist_ok=True)
     command, reference = make_command(job, world), work / "undisturbed"
 
     def run_undisturbed() -> float:
         shutil.rmtree(reference, ignore_errors=True)
         started = time.monotonic()
-        if not complete(command, reference):
+        if start(command, reference).wait() != 0:
             raise SystemExit(f"{job}: the undisturbed run failed, see {reference.with_suffix('.log')}")
         return time.monotonic() - started
 
@@ -187,23 +167,19 @@ def measure(job: str, kills: int, world: Path, work: Path, seed: int) -> dict[st
     ends: Counter[str] = Counter()
     number = done = 0
     while done < kills:
-        trial_seed = derive_seed(seed, job, number)
-        most = kills if job == "meta_reward" else random.Random(trial_seed).randint(1, KILLS_PER_TRIAL)
-        planned = {"kills": min(most, kills - done), "first": done, "seconds": seconds, "seed": trial_seed}
+        seed = derive_seed(SEED, job, number)
+        most = kills if job == "meta_reward" else random.Random(seed).randint(1, KILLS_PER_TRIAL)
         folder = work / f"trial-{number}"
-        run = partial(run_trial, command, reference, folder, OUTPUTS[job], **planned)
-        trial = keep(folder.with_suffix(".json"), run)
+        trial = keep(folder.with_suffix(".json"), partial(
+            run_trial, command, reference, folder, OUTPUTS[job],
+            kills=min(most, kills - done), first=done, seconds=seconds, seed=seed))
         hits.update(trial["hits"])
         if trial["hits"][0] != "finished":  # otherwise nothing was resumed
             ends[trial["end"]] += 1
         number, done = number + 1, hits.total() - hits["finished"] - hits["failed"]
         print(f"{job}: {done} kills, {dict(hits)}; resumed runs: {dict(ends)}", flush=True)
-    return {
-        "kills": done,
-        "hits": dict(sorted(hits.items())),
-        "ends": {end: ends[end] for end in ("equal", "unequal", "failed")},
-        "seconds": round(seconds, 1),
-    }
+    return {"kills": done, "hits": dict(sorted(hits.items())),
+            "ends": {end: ends[end] for end in ("equal", "unequal", "failed")}}
 
 
 def main() -> None:
@@ -212,23 +188,17 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, help="of each job")
     parser.add_argument("--of", nargs="+", choices=list(OUTPUTS), default=list(OUTPUTS))
     parser.add_argument("--work", type=Path, default=Path("runs/kills"))
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     work = options.work.resolve()
     world = work / "world"
     synthetic(SyntheticConfig(output_dir=str(world / "gold"), **WORLD))
-    files = {name: str(world / "gold" / f"{split}.jsonl")
-             for name, split in (("data", "train"), ("validation", "validation"), ("test", "test"))}
-    read(ReadConfig(output_dir=str(world / "pairs"), **files))
-    figures = {}
-    for job in options.of:
-        folder = work / f"{job}-{options.seed}"
-        folder.mkdir(exist_ok=True)
-        figures[job] = measure(job, options.kills, world, folder, options.seed)
-    for name, jobs in (("kills", set(OUTPUTS) - {"meta_reward"}), ("kills_loop", {"meta_reward"})):
-        if selected := {job: figures[job] for job in figures if job in jobs}:
-            print(write_results(name, selected, seeds=[options.seed]))
+    read_synthetic(world / "gold", world / "pairs")
+    figures = {job: measure(job, options.kills, world, work / job) for job in options.of}
+    loop = {job: figures.pop(job) for job in ("meta_reward",) if job in figures}
+    for name, selected in (("kills", figures), ("kills_loop", loop)):
+        if selected:
+            print(write_results(name, selected, seeds=[SEED]))
 
 
 if __name__ == "__main__":

@@ -14,13 +14,11 @@ ADAM = 8  # bytes per trained parameter: two moments in fp32
 SUB_GROUP = 10**9  # trained parameters that stage 3 updates together: DeepSpeed's sub_group_size
 LIVE = 10**9  # parameters that stage 3 holds unsharded at one time: DeepSpeed's stage3_max_live_parameters
 PAIRS, LENGTH = 4, 1024  # per_device_train_batch_size of recipes/hh.yaml; tokens of each prompt with a response
-MODELS = {  # sizes as in the configurations under these names on the hub
-    "7B": ("meta-llama/Llama-2-7b-hf", LlamaConfig(
-        vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32,
-        num_key_value_heads=32, num_labels=1)),
-    "70B": ("meta-llama/Llama-3.1-70B", LlamaConfig(
-        vocab_size=128256, hidden_size=8192, intermediate_size=28672, num_hidden_layers=80, num_attention_heads=64,
-        num_key_value_heads=8, num_labels=1)),
+MODELS = {  # Llama-2-7b and Llama-3.1-70B
+    "7B": LlamaConfig(vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32,
+                      num_attention_heads=32, num_key_value_heads=32, num_labels=1),
+    "70B": LlamaConfig(vocab_size=128256, hidden_size=8192, intermediate_size=28672, num_hidden_layers=80,
+                       num_attention_heads=64, num_key_value_heads=8, num_labels=1),
 }
 
 

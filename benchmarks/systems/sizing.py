@@ -16,7 +16,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 from benchmarks.shared.results import write_results
 from benchmarks.systems.held_bytes import SEED, compare_activations, compare_states
-from benchmarks.systems.memory_formula import LENGTH, MODELS, PAIRS, Training, estimate_memory, measure_size
+from benchmarks.systems.memory_formula import MODELS, Training, estimate_memory, measure_size
 
 GIB = 2**30
 GPUS = (1, 8, 16, 32, 64)
@@ -66,14 +66,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as work:
         states = [row for processes in (1, 2) for row in compare_states(Path(work), processes)]
-    print(write_results("sizing", {
-        "pairs": PAIRS, "length": LENGTH, "cards_gib": CARDS, "usable": USABLE,
-        "models": {name: {"configuration": hub, **measure_size(config)._asdict()}
-                   for name, (hub, config) in MODELS.items()},
-        "tables": {name: tabulate(config) for name, (_, config) in MODELS.items()},
-        "states": states,
-        "activations": compare_activations(),
-    }, seeds=[SEED]))
+    tables = {name: tabulate(config) for name, config in MODELS.items()}
+    figures = {"tables": tables, "states": states, "activations": compare_activations()}
+    print(write_results("sizing", figures, seeds=[SEED]))
 
 
 if __name__ == "__main__":

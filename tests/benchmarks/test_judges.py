@@ -10,7 +10,8 @@ from datasets import Dataset
 from gguf import GGUFWriter
 
 from benchmarks.judges import agreement, language_attacks, language_judges
-from benchmarks.judges.language_model import Form, convert, find_model
+from benchmarks.judges.language_model import Form, convert
+from benchmarks.shared.pairs import make_messages
 from rmkit.generation import Completion, Sampling, Token, load_generator
 from rmkit.judges.expected_score import expected_score
 from rmkit.judges.prompts import JUDGE_PROMPTS
@@ -19,9 +20,8 @@ QUESTIONS = [[{"role": "user", "content": f"What colour is the stone? {end}"}] f
 
 
 def make_pair(number, *, chosen="red", rejected="blue"):
-    return {"id": str(number), "prompt": [{"role": "user", "content": f"Question {number}?"}],
-            "chosen": [{"role": "assistant", "content": chosen}],
-            "rejected": [{"role": "assistant", "content": rejected}]}
+    row = {"prompt": f"Question {number}?", "chosen": chosen, "rejected": rejected}
+    return {"id": str(number), **make_messages(row)}
 
 
 def test_people_are_compared_with_each_other_and_never_with_themselves():
@@ -102,10 +102,8 @@ def gguf_file(model, tmp_path):
 
 def test_a_gguf_file_becomes_the_same_model(gguf_file, model, tmp_path):
     """Weights, chat template and tokenizer, which splits numbers into digits as the file says."""
-    source = find_model(str(gguf_file.parent))
-    folder = convert(source, tmp_path / "model")
+    folder = convert(gguf_file, tmp_path / "model")
     converted = load_generator(folder)
-    assert source == str(gguf_file) and convert("hub/name", tmp_path) == "hub/name"
     assert converted.end_tokens == model.end_tokens and converted.tokenizer.pad_token == model.tokenizer.pad_token
     sampling = Sampling(temperature=0, max_new_tokens=6, top_logprobs=3)
     results = [generator.generate(QUESTIONS, sampling=sampling, seed=0) for generator in (converted, model)]
@@ -116,7 +114,7 @@ def test_a_gguf_file_becomes_the_same_model(gguf_file, model, tmp_path):
     pieces = converted.tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str("a  85")
     assert [piece for piece, _ in pieces] == ["a", "ĠĠ", "8", "5"]
     (tmp_path / "model" / "model.safetensors").unlink()
-    assert convert(source, tmp_path / "model") == folder  # an existing folder is not written again
+    assert convert(gguf_file, tmp_path / "model") == folder  # an existing folder is not written again
     assert not (tmp_path / "model" / "model.safetensors").exists()
 
 

@@ -11,6 +11,7 @@ from rmkit.meta_rewarding.plan import LoopPlan
 @pytest.mark.parametrize("changes, judge_pairs", [({}, [True, True, False, False]), (study.FAST, [True, False])])
 def test_every_arm_can_be_planned(arm, changes, judge_pairs, tmp_path):
     settings = study.read_settings(changes) | study.ARMS[arm]
+    assert settings["dpo"]["beta"] == 0.1  # nested settings that are not changed stay
     config = MetaRewardConfig(output_dir=str(tmp_path), **settings, drift=study.NO_STOP)
     plan = LoopPlan(config)
     assert ["meta_judge" in steps for steps in plan.iterations] == [arm == "meta" and train for train in judge_pairs]
@@ -30,11 +31,3 @@ def test_arms_are_compared_within_a_seed():
     ahead = figures["ahead"]["meta over self"]
     assert ahead["mean"] == pytest.approx(0.16) and 0.15 < ahead["low"] <= ahead["high"] < 0.17
     assert figures["ahead"]["reward over meta"]["mean"] == pytest.approx(0.1)
-
-
-def test_changes_reach_into_nested_settings():
-    settings = {"iterations": 4, "dpo": {"beta": 0.1, "num_train_epochs": 2}}
-    assert study.merge(settings, {"iterations": 2, "dpo": {"num_train_epochs": 1}}) == {
-        "iterations": 2, "dpo": {"beta": 0.1, "num_train_epochs": 1},
-    }
-    assert settings["dpo"]["num_train_epochs"] == 2

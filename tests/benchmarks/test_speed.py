@@ -1,9 +1,8 @@
-"""The speed benchmarks: fast mode from end to end, and what their parts count and measure."""
+"""The speed benchmarks: small runs from end to end, and what their parts count and measure."""
 
 import gzip
 import itertools
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +12,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from benchmarks.shared.timing import Cells, compare, fit_line, fit_power, run_apart
-from benchmarks.speed import flops, scoring, throughput
+from benchmarks.speed import flops, scoring
 from benchmarks.speed.data import BATCH, Pairs, measure_waste, sample_rows
-from benchmarks.speed.training import COMMON, SIDES
+from benchmarks.speed.growth import grow_length
+from benchmarks.speed.training import COMMON, SIDES, Workload, run_workload
+from benchmarks.voters.costs import grow_members, run_ensembles
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*gradient_checkpointing. is deprecated:FutureWarning", "ignore:.*is_gradient_checkpointing:FutureWarning")
 
@@ -28,31 +28,26 @@ def write(path, rows):
     return path
 
 
-@pytest.fixture
-def files(tmp_path):
-    """Pairs of different lengths under the names of the real files."""
-    return {name: write(tmp_path / f"{name}.jsonl.gz", [
-        {"prompt": f"question {number} " + "why " * (length + number % 9), "chosen": "yes " * (1 + number % 17),
-         "rejected": "no " * (1 + number % 5)} for number in range(40)
-    ]) for name, length in (("hh_rlhf_test", 5), ("qa_feedback_dev", 60))}
-
-
-def test_fast_mode_measures_its_parts(files, tmp_path, monkeypatch):
+def test_small_measurements_from_end_to_end(tmp_path, monkeypatch):
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
-    rows = []
-    for topic in ("cats", "dogs"):
-        texts = [f"{topic} " + "word " * count for count in range(5, 11)]
-        rows += [{"topic": topic, "prompt": f"{topic}?", "gold": "chosen", "chosen": longer, "rejected": other}
-                 for other, longer in itertools.combinations(texts, 2)]
-    arguments = write(tmp_path / "ukp.jsonl.gz", rows)
-    figures = throughput.measure(throughput.FAST_PARTS, files, arguments, tmp_path, throughput.SMALL)
-    [workload] = figures["training"]
+    pairs = write(tmp_path / "pairs.jsonl.gz", [
+        {"prompt": f"question {number} " + "why " * (60 + number % 9), "chosen": "yes " * (1 + number % 17),
+         "rejected": "no " * (1 + number % 5)} for number in range(40)
+    ])
+    workload = run_workload(Workload("data", 32, 1, 1, rows=32), pairs, tmp_path, 1)
     assert workload["gradient"]["relative"] < 1e-5 and len(workload["rivals"]) == 4
     for theirs, ours in workload["rivals"].items():
         assert workload["sides"][theirs]["tokens_per_pair"] > 1.2 * workload["sides"][ours]["tokens_per_pair"]
-    assert "ten heads / one head" in figures["ensembles"]["ratio"]
-    assert {row["model"] for row in figures["estimate"]} == {"7B", "70B"}
-    assert figures["length"]["lengths"] == [64, 128] and figures["members"]["heads"]["sizes"] == [1, 2]
+    assert {row["model"] for row in flops.estimate({"data": workload["epoch"]})} == {"7B", "70B"}
+    length = grow_length(tmp_path, 1, (64, 128), 256)
+    assert all(len(length[side]["peak"]) == 2 for side in ("packed", "padded"))
+    texts = [" ".join(["cats", *["word"] * count]) for count in range(5, 11)]
+    arguments = write(tmp_path / "ukp.jsonl.gz", [
+        {"topic": "cats", "prompt": "cats?", "gold": "chosen", "chosen": longer, "rejected": other}
+        for other, longer in itertools.combinations(texts, 2)
+    ])
+    assert "ten heads / one head" in run_ensembles(arguments, tmp_path, 1, 8)["ratio"]
+    assert grow_members(arguments, tmp_path, 1, 8, (1, 2))["heads"]["sizes"] == [1, 2]
 
 
 def test_the_other_side_is_trl_with_its_defaults(tmp_path):
@@ -61,15 +56,6 @@ def test_the_other_side_is_trl_with_its_defaults(tmp_path):
     assert args.max_length == COMMON["max_length"]
     assert args.gradient_checkpointing and args.bf16 and args.train_sampling_strategy == "random"
     assert SIDES["TRL, defaults"] == ("TRL", "random", {}) and SIDES["rmkit, fp32"] == ("rmkit", "random", {})
-
-
-def test_what_the_readme_says_of_the_measurement():
-    figures = json.loads((ROOT / "benchmarks/results/throughput.json").read_text(encoding="utf-8"))["figures"]
-    for workload in figures["training"]:
-        ratio = {side: entry["median"] for side, entry in workload["ratio"].items()}
-        assert ratio["TRL, defaults, fp32"] >= 3.5 and ratio["TRL, best, fp32"] >= 1.6
-        assert workload["gradient"]["relative"] < 1e-5
-    assert figures["ensembles"]["ratio"]["ten heads / one head"]["median"] <= 1.2
 
 
 def test_operations_are_those_that_torch_counts():
@@ -171,7 +157,7 @@ def scored(monkeypatch, tmp_path):
 def test_a_prompts_own_responses_come_first_and_all_differ(scored):
     prompts, (_, tokenizer) = scored
     assert len(prompts) == 10 and all(len(own) == 4 for _, own in prompts)
-    rows = sample_rows(prompts, 8, tokenizer)(2, 5)
+    rows = sample_rows(prompts, 8, tokenizer, 2, 5)
     assert [row["prompt"][0]["content"] for row in rows] == [prompt for prompt, _ in prompts[2:7]]
     for row, (_, own) in zip(rows, prompts[2:7], strict=True):
         texts = [response[0]["content"] for response in row["responses"]]
@@ -180,10 +166,10 @@ def test_a_prompts_own_responses_come_first_and_all_differ(scored):
 
 def test_both_sides_give_the_same_rewards_and_others_are_noticed(scored):
     prompts, loaded = scored
-    rows = sample_rows(prompts, 8, loaded[1])(0, 3)
+    rows = sample_rows(prompts, 8, loaded[1], 0, 3)
     reference = scoring.score_one_by_one(loaded, rows)
+    assert len(reference) == 24 and np.std(reference) > 1e-5
     for score in (scoring.score_by_rmkit, lambda *both: scoring.score_by_pipeline(*both, batch_size=4)):
-        record = scoring.run_round(lambda rows, score=score: score(loaded, rows), lambda number: reference, [rows], 0)
-        assert record["responses"] == 24 and record["apart"] < 1e-5 < record["spread"]
+        scoring.run_round(lambda rows, score=score: score(loaded, rows), lambda number: reference, [rows], 0)
     with pytest.raises(AssertionError, match="rewards differ"):
         scoring.run_round(lambda rows: np.array(reference) + 1e-3, lambda number: reference, [rows], 0)
