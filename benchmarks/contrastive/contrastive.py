@@ -2,19 +2,17 @@
 
     python -m benchmarks.contrastive.contrastive --data ukp_convarg1.jsonl.gz [--seeds 5] [--work runs/contrastive]
 
-Reward models are fine-tuned as a whole by `rmkit train`: the 22M-parameter encoder all-MiniLM-L6-v2 on human judgements,
-and the gold world's language model on clean labels. All arms of a seed share pairs, order, initial weights, steps and
-learning rate; coefficient, temperature and prototypes are the paper's. The terms need two dropout views of every pair,
-so one arm has the views without a term. The first seed's embeddings are described by geometry.py. The learning rate is
-the best for plain Bradley-Terry on validation pairs of a separate seed. The gold worlds of label_repair/synthetic.py are
-used. Finished models' figures are kept in --work.
+Reward models are fine-tuned as a whole by `rmkit train`: the 22M-parameter encoder all-MiniLM-L6-v2 on human
+judgements, and the gold world's language model on clean labels. All arms of a seed share pairs, order, initial weights,
+steps and learning rate; coefficient, temperature and prototypes are the paper's. The terms need two dropout views of
+every pair, so one arm has the views without a term. The embeddings are described by geometry.py. The learning rate is
+the best for plain Bradley-Terry on validation pairs of a separate seed. The gold worlds of label_repair/synthetic.py
+are used. Finished models' figures are kept in --work.
 """
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +21,10 @@ from tqdm import tqdm
 from benchmarks.contrastive.geometry import describe, embed
 from benchmarks.contrastive.tasks import Task, make_gold_task, make_ukp_task, read_arguments
 from benchmarks.label_repair.data import FAST_WORLD
+from benchmarks.label_repair.synthetic import train_model
 from benchmarks.shared.cli import make_parser
 from benchmarks.shared.results import keep, write_results
 from benchmarks.shared.statistics import estimate_mean, summarise_nested
-from rmkit.commands.train import TrainConfig, train
-from rmkit.core.stage import sha256_text
-from rmkit.data.parquet import write_table
 from rmkit.training.contrastive import VARIANTS
 
 PLAIN = "BT"
@@ -40,72 +36,48 @@ ARMS: dict[str, dict[str, Any]] = {
 RATES = {"ukp": (3e-5, 1e-4, 3e-4, 1e-3), "gold": (5e-4, 1e-3, 2e-3, 4e-3)}
 
 
-def run_arm(
-    work: Path, name: str, task: Task, seed: int, rate: float, arm: str, measure: Callable[[Path], dict[str, Any]]
-) -> dict[str, Any]:
-    """Train one reward model, time the training, measure the model and delete it; kept in `work`."""
-    key = sha256_text(json.dumps([task.settings, len(task.pairs), ARMS[arm], rate]))[:8]
-    folder = work / f"{name}-{key}-seed{seed}"
+def run_arm(work: Path, task: Task, seed: int, rate: float, arm: str) -> dict[str, Any]:
+    """Train one reward model, time the training, measure the model on all parts and delete it."""
+    folder = work / f"{arm} {rate:g} seed-{seed}".replace(" ", "_")
 
     def compute() -> dict[str, Any]:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_table(task.pairs, folder / "train.parquet")
         started = time.monotonic()
-        model = train(TrainConfig(
-            data=str(folder / "train.parquet"), model_name_or_path=task.base, output_dir=str(folder / "model"),
-            seed=seed, learning_rate=rate, **task.settings, **ARMS[arm],
-        ))
-        figures = {"seconds": time.monotonic() - started, **measure(model)}
+        model = train_model(task.pairs, task.base, folder, seed=seed, learning_rate=rate, **task.settings, **ARMS[arm])
+        figures = {
+            "seconds": time.monotonic() - started, "validation": task.validate(model), "accuracy": task.test(model),
+            "geometry": describe(embed(model, task.probe, task.settings["max_length"])),
+        }
         shutil.rmtree(folder)
         return figures
 
-    return keep(folder.with_suffix(".json"), compute)
+    return keep(folder.with_name(f"{folder.name}.json"), compute)
 
 
 def study(
     work: Path, makers: Mapping[str, Callable[[int], Task]], rates: Mapping[str, Sequence[float]], seeds: Sequence[int]
 ) -> dict[str, Any]:
     """By task: the learning rate chosen on a separate seed, then every arm on each of `seeds`."""
-    work.mkdir(parents=True, exist_ok=True)
-    figures: dict[str, Any] = {}
-    for name, make in makers.items():
-        tuning = len(seeds)
-        task = make(tuning)
-        tried = {}
-        for rate in rates[name]:
-            tried[rate] = run_arm(work, name, task, tuning, rate, PLAIN,
-                                  lambda model, task=task: {"accuracy": task.validate(model)})["accuracy"]
-        best = max(tried, key=lambda rate: tried[rate])
-        cells, sizes, shapes = [], [], []
-        for seed in tqdm(seeds, desc=name, unit="seed"):
-            task = make(seed)
-            sizes.append(task.sizes)
-            cells.append({arm: run_arm(work, name, task, seed, best, arm,
-                                       lambda model, task=task: {"accuracy": task.test(model)}) for arm in ARMS})
-            if seed == seeds[0]:
-                shapes.append({arm: run_arm(work, f"{name}-geometry", task, seed, best, arm,
-                                            partial(describe_model, task))["geometry"] for arm in ARMS})
-        accuracy = [{arm: cell[arm]["accuracy"] for arm in ARMS} for cell in cells]
-        figures[name] = {
-            "pairs": len(task.pairs),
-            "test_pairs": {test: [size[test] for size in sizes] for test in task.sizes},
-            "settings": dict(task.settings),
-            "validation_by_learning_rate": tried,
-            "learning_rate": best,
-            "seconds": summarise_nested([{arm: cell[arm]["seconds"] for arm in ARMS} for cell in cells]),
-            "geometry": summarise_nested(shapes),
-            "accuracy": summarise_nested(accuracy),
-            "gain": {
-                arm: {test: estimate_mean([cell[arm][test] - cell[PLAIN][test] for cell in accuracy])
-                      for test in task.sizes} for arm in ARMS if arm != PLAIN
-            },
-        }
-    return figures
+    return {name: study_task(work / name, make, rates[name], seeds) for name, make in makers.items()}
 
 
-def describe_model(task: Task, model: Path) -> dict[str, Any]:
-    """What a model's embeddings of the task's probe look like."""
-    return {"geometry": describe(embed(model, task.probe, task.settings["max_length"]))}
+def study_task(work: Path, make: Callable[[int], Task], rates: Sequence[float], seeds: Sequence[int]) -> dict[str, Any]:
+    """One task's figures over seeds; the geometry of embeddings is that of the first seed."""
+    task = make(len(seeds))
+    tried = {rate: run_arm(work, task, len(seeds), rate, PLAIN)["validation"] for rate in rates}
+    best = max(tried, key=lambda rate: tried[rate])
+    cells = []
+    for seed in tqdm(seeds, desc=work.name, unit="seed"):
+        task = make(seed)
+        cells.append({arm: run_arm(work, task, seed, best, arm) for arm in ARMS})
+    accuracy = [{arm: cell[arm]["accuracy"] for arm in ARMS} for cell in cells]
+    return {
+        "validation_by_learning_rate": tried,
+        "seconds": summarise_nested([{arm: cell[arm]["seconds"] for arm in ARMS} for cell in cells]),
+        "geometry": summarise_nested([{arm: cells[0][arm]["geometry"] for arm in ARMS}]),
+        "accuracy": summarise_nested(accuracy),
+        "gain": {arm: {name: estimate_mean([cell[arm][name] - cell[PLAIN][name] for cell in accuracy])
+                       for name in accuracy[0][PLAIN]} for arm in ARMS if arm != PLAIN},
+    }
 
 
 def study_fast(folder: Path) -> dict[str, Any]:

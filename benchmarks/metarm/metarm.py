@@ -2,11 +2,12 @@
 
     python -m benchmarks.metarm.metarm [--seeds 10] [--from-scratch] [--work runs/metarm]
 
-In the gold world, where the true quality of every response is known. The SFT policy is the world's own writer. A policy
-at a distance from it maximises reward - beta KL, with the reward of a model trained on the world's pairs: it chooses
-among 64 SFT responses with probabilities proportional to exp(reward / beta), where beta gives the named mean KL. That
-reward model then continues on its pairs, plainly or with MetaRM on 5 unlabelled responses of the policy to each of other
-prompts. Both see the same pairs in the same order, and are measured on pairs of the policy's responses to new prompts.
+In the gold world, where the true quality of every response is known, and responses of the SFT policy can be drawn. A
+policy at a distance from SFT maximises reward - beta KL, with the reward of a model trained on the world's pairs: it
+chooses among 64 SFT responses with probabilities proportional to exp(reward / beta), where beta gives the named mean
+KL. That reward model is then trained further on its pairs, plainly or by MetaRM with 5 unlabelled responses of the
+policy to each of other prompts. Both see the same pairs in the same order, and are measured on pairs of the policy's
+responses to new prompts.
 
 With --from-scratch both models are trained from the base model on half the pairs, the policies maximise the plain
 model's reward, and results are written to metarm_scratch. The step size is the best over all distances on separate,
@@ -26,17 +27,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from benchmarks.contrastive.tasks import GOLD_PAIRS, GOLD_SETTINGS, Task, make_gold_task
+from benchmarks.contrastive.tasks import GOLD_PAIRS, GOLD_SETTINGS, make_gold_task
 from benchmarks.label_repair.data import FAST_WORLD, MAX_LENGTH, SIZES
+from benchmarks.label_repair.synthetic import train_model
 from benchmarks.metarm.iterative_rlhf import START
 from benchmarks.metarm.policies import SAMPLES, Pool, draw, draw_pool, find_policy, measure_kl, score
 from benchmarks.shared.cli import make_parser
 from benchmarks.shared.results import keep, write_results
 from benchmarks.shared.statistics import estimate_mean, summarise_nested
-from rmkit.commands.train import TrainConfig, train
 from rmkit.core.seeds import derive_seed
-from rmkit.core.stage import sha256_text
-from rmkit.data.parquet import write_table
 from rmkit.metrics.accuracy import pair_accuracy
 
 MAX_LOSS = 0.005  # of accuracy on validation pairs, for a step size that may be chosen
@@ -92,14 +91,6 @@ FAST_DESIGN = replace(
 )
 
 
-def train_model(task: Task, base: str, folder: Path, seed: int, **settings: Any) -> Path:
-    """Train a reward model on the task's pairs, unless the folder has it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_table(task.pairs, folder / "train.parquet")
-    return train(TrainConfig(data=str(folder / "train.parquet"), model_name_or_path=base,
-                             output_dir=str(folder / "model"), seed=seed, **settings))
-
-
 def measure(model: Path, pool: Pool, samples: NDArray[np.intp]) -> dict[str, float]:
     """Accuracy on all pairs of the sampled responses [prompt, sample], and the standard deviation of the gaps."""
     responses = [[group[index] for index in row] for group, row in zip(pool.responses, samples, strict=True)]
@@ -120,8 +111,8 @@ class Seed:
         self.task = make_gold_task(worlds / f"seed-{seed}", seed, pairs=design.pairs, **scale.world)
         self.start = self.task.base
         if design.start is not None:
-            self.start = str(train_model(self.task, self.start, self.work / "start", seed, **design.start))
-        self.plain = train_model(self.task, self.start, self.work / "plain", seed, **design.settings)
+            self.start = str(train_model(self.task.pairs, self.start, self.work / "start", seed=seed, **design.start))
+        self.plain = train_model(self.task.pairs, self.start, self.work / "plain", seed=seed, **design.settings)
         self.pools = {name: self.make_pool(name, prompts) for name, prompts in scale.prompts.items()}
         self.policies = {(name, distance): find_policy(pool.rewards, distance)
                          for name, pool in self.pools.items() for distance in scale.distances}
@@ -141,22 +132,16 @@ class Seed:
 
     def measure_plain(self) -> dict[str, Any]:
         """The plain model on its own tests and on each policy, with the policy's KL, gold reward and reward."""
-        figures: dict[str, Any] = {
-            "validation": self.task.validate(self.plain), "test": self.task.test(self.plain), "distances": {},
-        }
-        pool = self.pools["test"]
+        pool, distances = self.pools["test"], {}
         for distance in self.scale.distances:
             logs = self.policies["test", distance]
             gold, reward = (float((np.exp(logs) * values).sum(axis=1).mean()) for values in (pool.gold, pool.rewards))
-            figures["distances"][f"{distance:g}"] = {
+            distances[f"{distance:g}"] = {
                 **measure(self.plain, pool, self.sample("test", distance)), "kl": measure_kl(logs), "gold": gold,
                 "reward": reward,
             }
-        return figures
-
-    def run_plain(self) -> dict[str, Any]:
-        """`measure_plain`, kept."""
-        return keep(self.work / "plain.json", self.measure_plain)
+        return {"validation": self.task.validate(self.plain), "test": self.task.test(self.plain),
+                "distances": distances}
 
     def run_metarm(self, distance: float, step_size: float, variant: str) -> dict[str, Any]:
         """A MetaRM model with samples of the policy at `distance`, on that policy and on its own tests; kept."""
@@ -164,8 +149,7 @@ class Seed:
         batch = self.design.settings["per_device_train_batch_size"] // divisor
         settings = {**self.design.settings, "meta_batch_size": batch, "meta_steps": every,
                     "meta_learning_rate": step_size}
-        key = sha256_text(json.dumps([distance, settings, self.scale.prompts, SAMPLES]))[:8]
-        folder = self.work / f"meta-{key}"
+        folder = self.work / f"meta-{distance:g}-{step_size:g}-{variant.replace(' ', '-')}"
 
         def compute() -> dict[str, Any]:
             folder.mkdir(parents=True, exist_ok=True)
@@ -174,20 +158,20 @@ class Seed:
             samples.write_text("".join(
                 json.dumps({"prompt": prompt, "responses": [group[index] for index in row]}) + "\n"
                 for prompt, group, row in rows))
-            model = train_model(self.task, self.start, folder, self.seed, meta_data=str(samples), **settings)
+            model = train_model(self.task.pairs, self.start, folder, seed=self.seed, meta_data=str(samples), **settings)
             figures = measure(model, self.pools["test"], self.sample("test", distance))
             figures |= {"validation": self.task.validate(model), "test": self.task.test(model)}
             shutil.rmtree(folder)
             return figures
 
-        return keep(folder.with_suffix(".json"), compute)
+        return keep(folder.with_name(f"{folder.name}.json"), compute)
 
 
 def tune_step(seeds: Sequence[Seed], size: float) -> dict[str, float]:
     """What a step size gains over the plain models, on the policies' responses and on validation pairs."""
     gains: dict[str, list[float]] = {"accuracy": [], "validation": []}
     for seed in tqdm(seeds, f"Step size {size:g}"):
-        plain = seed.run_plain()
+        plain = keep(seed.work / "plain.json", seed.measure_plain)
         for distance in seed.scale.distances:
             cell = seed.run_metarm(distance, size, "full")
             gains["accuracy"].append(cell["accuracy"] - plain["distances"][f"{distance:g}"]["accuracy"])
@@ -212,7 +196,6 @@ def gather(cells: Sequence[Mapping[str, Any]], distance: str) -> dict[str, Any]:
 
 def study(work: Path, worlds: Path, seeds: Sequence[int], scale: Scale, design: Design) -> dict[str, Any]:
     """Choose the step size on separate seeds, then compare on each of `seeds`."""
-    work.mkdir(parents=True, exist_ok=True)
     tuning = [Seed(work, worlds, number, scale, design) for number in design.tuning_seeds]
     tried = {size: tune_step(tuning, size) for size in tqdm(design.step_sizes, "Step sizes")}
     allowed = [size for size in tried if tried[size]["validation"] >= -MAX_LOSS] or [min(tried)]
@@ -220,22 +203,17 @@ def study(work: Path, worlds: Path, seeds: Sequence[int], scale: Scale, design: 
     middle, cells = f"{scale.middle:g}", []
     for number in tqdm(seeds, "Seeds"):
         seed = Seed(work, worlds, number, scale, design)
-        plain = seed.run_plain()
+        plain = keep(seed.work / "plain.json", seed.measure_plain)
         cells.append({
             "plain": plain, "plain_at": plain["distances"],
             "meta": {f"{distance:g}": seed.run_metarm(distance, best, "full") for distance in scale.distances},
             "variants": {name: seed.run_metarm(scale.middle, best, name) for name in VARIANTS},
         })
-    variants = {
-        name: estimate_mean([cell["variants"][name]["accuracy"] - cell["plain_at"][middle]["accuracy"]
-                             for cell in cells]) for name in VARIANTS
-    }
     return {
-        "pool": scale.pool, "prompts": scale.prompts, "samples": SAMPLES, "pairs": design.pairs, "start": design.start,
-        "settings": design.settings, "tried": {f"{size:g}": gains for size, gains in tried.items()},
-        "meta_learning_rate": best,
+        "tried": {f"{size:g}": gains for size, gains in tried.items()}, "meta_learning_rate": best,
         "distances": {f"{distance:g}": gather(cells, f"{distance:g}") for distance in scale.distances},
-        "variants": variants,
+        "variants": {name: estimate_mean([cell["variants"][name]["accuracy"] - cell["plain_at"][middle]["accuracy"]
+                                          for cell in cells]) for name in VARIANTS},
     }
 
 

@@ -1,19 +1,19 @@
-"""How far best-of-n can be pushed against each kind of reward model before the gold reward turns over.
+"""Best-of-n against each kind of reward model: up to which n the gold reward of the chosen response rises.
 
     python -m benchmarks.overoptimization.overoptimization [--seeds 5] [--prompts 10] [--work runs/overoptimization]
 
-Worlds, labels (30 % flipped) and features are those of benchmarks/label_repair/synthetic.py, from whose work folder they are taken where
-it has them. To each prompt the world's writer gives 1,024 responses of any quality: the policy that the pairs were
-drawn from, and another one. A reward model chooses among n of them; what its choice is worth in gold is the unbiased
-estimate of `rmkit.metrics.best_of_n` for every n up to 1,024.
+Data, labels (30 % flipped) and features are those of label_repair/synthetic.py, reused from its work folder. Each
+prompt has 1,024 responses of random quality from one of two policies: the one that the pairs were drawn from, and
+another one. A reward model chooses among n of them; `rmkit.metrics.best_of_n` gives the unbiased estimate of the gold
+reward of its choice for every n up to 1,024.
 
 All are heads on the base model's frozen features. "One" and "robust" are means over members, each a reward model by
-itself; an ensemble's ten members are standardised on the training responses before they are put together, and the
-weight of the variance is chosen by accuracy on the noisy validation pairs, as the robust model's recipe is.
+itself. An ensemble's ten members are standardised on the training responses before they are combined; the weight of
+the variance is chosen by accuracy on the noisy validation pairs, as is the recipe of the robust model.
 
-"MetaRM" is "one" trained by MetaRM's step on 5 unlabelled responses of the policy that is judged to each of 320 other
-prompts. Its step size is chosen in the same way, for each seed and policy: "meta" in the results has the accuracies
-and the choice. Beside it the largest step, as beside the chosen weight of the variance the heaviest.
+"MetaRM" is "one" trained by MetaRM on 5 unlabelled responses of the judged policy to each of 320 other prompts. Its
+step size is chosen in the same way, for each seed and policy. The largest step size and the largest variance weight are
+shown as well.
 """
 
 import random
@@ -21,14 +21,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from benchmarks.label_repair.data import FAST_WORLD, MAX_LENGTH, World, make_gold_source, make_world
+from benchmarks.label_repair.data import FAST_WORLD, MAX_LENGTH, World, make_gold_source, make_world, message
 from benchmarks.label_repair.synthetic import RATE, run_heads
 from benchmarks.label_repair.trial import VOTERS, Trial, mean_accuracy, train_repaired
 from benchmarks.metarm.policies import SAMPLES
@@ -54,7 +54,7 @@ BASE = "one"  # what the others are compared with
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured: prompts of each kind and responses to each, the world; a recipe where none is chosen."""
+    """Prompts of each policy, responses to each prompt, sizes of the world, and a recipe if none is to be chosen."""
 
     prompts: int = 10
     responses: int = 1024
@@ -73,33 +73,24 @@ FAST = Scale(prompts=2, responses=32, meta_prompts=20, world=FAST_WORLD, recipe=
 Rewards = NDArray[np.float64]  # [member, prompt, response]
 
 
-class Pool(NamedTuple):
-    """Responses to the prompts of one kind: features [prompt, response, feature], gold rewards [prompt, response]."""
-
-    features: NDArray[np.float32]
-    gold: NDArray[np.float64]
-
-
-def draw_pool(world: World, split: str, scale: Scale, seed: int) -> Pool:
-    """Prompts, and responses of uniform quality to each."""
+def draw_pool(world: World, split: str, scale: Scale, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Features [prompt, response, feature] and gold rewards [prompt, response] of responses of uniform quality."""
     rng = random.Random(derive_seed(seed, "pool", split))
-    rows, worth = [], []
+    rows, gold = [], []
     for drawn in draw_prompts(split, scale.prompts, seed=seed):
         request = read_request(drawn["request"])
         responses = [write_response(request, rng.random(), rng, policy=POLICIES[split]) for _ in range(scale.responses)]
-        worth.append([gold_reward(request, response) for response in responses])
+        gold.append([gold_reward(request, response) for response in responses])
         for number in range(0, scale.responses, 2):
-            one, other = responses[number], responses[(number + 1) % scale.responses]  # of an odd number one is twice
+            pair = responses[number], responses[(number + 1) % scale.responses]  # an odd number repeats the first
             rows.append({
-                "id": f"{drawn['id']}:{number}",
-                "prompt": [{"role": "user", "content": drawn["prompt"]}],
-                "chosen": [{"role": "assistant", "content": one}],
-                "rejected": [{"role": "assistant", "content": other}],
+                "id": f"{drawn['id']}:{number}", "prompt": message("user", drawn["prompt"]),
+                "chosen": message("assistant", pair[0]), "rejected": message("assistant", pair[1]),
             })
     sides = extract_features(Dataset.from_list(rows), world.base, max_length=MAX_LENGTH)
     features = np.stack([np.asarray(side) for side in sides], axis=1)
     features = features.reshape(scale.prompts, -1, features.shape[-1])[:, :scale.responses]
-    return Pool(features, np.array(worth))
+    return features, np.array(gold)
 
 
 def score(heads: Heads, features: NDArray[np.float32]) -> Rewards:
@@ -125,22 +116,22 @@ def run_seed(worlds: Path, scale: Scale, seed: int) -> dict[str, Any]:
     tried: dict[str, dict[str, float]] = {}
     for split in POLICIES:
         few = replace(scale, prompts=scale.meta_prompts, responses=SAMPLES)
-        samples = draw_pool(world, split, few, derive_seed(seed, "meta")).features
+        samples = draw_pool(world, split, few, derive_seed(seed, "meta"))[0]
         metas = train_metas(*trial.train, **ENSEMBLE, responses=samples, seed=derive_seed(seed, "ensemble"))
         tried[split] = {size: mean_accuracy(heads, trial.validation) for size, heads in metas.items()}
-        pool = draw_pool(world, split, scale, seed)
-        rewards = standardise(score(ensemble, pool.features), ensemble, trial)
-        proxies = {name: score(heads, pool.features) for name, heads in single.items()} | {
+        features, gold = draw_pool(world, split, scale, seed)
+        rewards = standardise(score(ensemble, features), ensemble, trial)
+        proxies = {name: score(heads, features) for name, heads in single.items()} | {
             "ensemble mean": rewards.mean(axis=0, keepdims=True),
             "worst case": rewards.min(axis=0, keepdims=True),
             "mean less variance": combine(rewards, penalty)[None],
             "mean less variance, heaviest": combine(rewards, PENALTIES[-1])[None],
-            "MetaRM": score(metas[find_best(tried[split])], pool.features),
-            "MetaRM, largest step": score(metas[f"{STEP_SIZES[-1]:g}"], pool.features),
-            "gold itself": pool.gold[None],
+            "MetaRM": score(metas[find_best(tried[split])], features),
+            "MetaRM, largest step": score(metas[f"{STEP_SIZES[-1]:g}"], features),
+            "gold itself": gold[None],
         }
         curves[split] = {
-            name: np.mean([best_of_n(member, pool.gold, scale.sizes) for member in members], axis=(0, 1)).tolist()
+            name: np.mean([best_of_n(member, gold, scale.sizes) for member in members], axis=(0, 1)).tolist()
             for name, members in proxies.items()
         }
     plain = mean_accuracy(ensemble, trial.validation)
@@ -148,7 +139,7 @@ def run_seed(worlds: Path, scale: Scale, seed: int) -> dict[str, Any]:
 
 
 def choose_recipe(world: World, seed: int) -> Mapping[str, Any]:
-    """The recipe that was best on noisy validation pairs, of the gold study."""
+    """The recipe that label_repair/synthetic.py found to be best on noisy validation pairs."""
     cell = keep(world.folder / "heads.json", lambda: run_heads(world, seed))
     best: dict[str, Any] = cell["by_rate"][f"{RATE:g}"]["lines"]["best recipe"]
     return best
@@ -165,60 +156,56 @@ def train_robust(trial: Trial, best: Mapping[str, Any], seed: int) -> Heads:
 
 
 def standardise(rewards: Rewards, heads: Heads, trial: Trial) -> Rewards:
-    """Rewards in each member's own units: its mean and standard deviation over the training responses."""
+    """Rewards [member, ...] standardised by each member's mean and standard deviation over the training responses."""
     seen = np.concatenate([heads.score(side) for side in trial.train], axis=1)
     shape = (-1, *[1] * (rewards.ndim - 1))
     return (rewards - seen.mean(axis=1).reshape(shape)) / seen.std(axis=1).reshape(shape)
 
 
 def combine(rewards: Rewards, penalty: float) -> NDArray[np.float64]:
-    """The members' mean, less so much of their variance (Coste et al., arXiv 2310.02743)."""
+    """Mean over members - penalty * variance (Coste et al., arXiv 2310.02743)."""
     return rewards.mean(axis=0) - penalty * rewards.var(axis=0)
 
 
 def choose_penalty(heads: Heads, trial: Trial) -> float:
-    """The penalty under which most noisy validation pairs are in the order of their labels; of equals the least."""
+    """The penalty of the highest accuracy on noisy validation pairs; the smallest of equals."""
     sides = [standardise(heads.score(side), heads, trial) for side in trial.validation]
     return max(PENALTIES, key=lambda penalty: pair_accuracy(
         combine(sides[0], penalty) - combine(sides[1], penalty)).accuracy)
 
 
 def gather(cells: Sequence[dict[str, Any]], sizes: Sequence[int]) -> dict[str, Any]:
-    """Curves over seeds, where each turns over, what is lost from there to the largest n, and what is gained there."""
-    found: dict[str, Any] = {}
+    """Per curve: values over seeds, the peak, the loss from there to the largest n, and the gain over one RM there."""
+    summary: dict[str, Any] = {}
     for split, curves in cells[0]["curves"].items():
-        found[split] = {}
+        summary[split] = {}
         base = np.array([cell["curves"][split][BASE] for cell in cells])
         for name in curves:
             each = np.array([cell["curves"][split][name] for cell in cells])  # [seed, size]
             mean = each.mean(axis=0)
-            found[split][name] = {
+            summary[split][name] = {
                 "gold": [summarise(column.tolist()) for column in each.T],
                 "turnover": sizes[find_peak(mean)],
                 "turnover_by_seed": [sizes[find_peak(curve)] for curve in each],
                 "lost": estimate_mean((each[:, mean.argmax()] - each[:, -1]).tolist()),
                 "gain": estimate_mean((each[:, -1] - base[:, -1]).tolist()),
             }
-    return found
+    return summary
 
 
 def find_peak(curve: NDArray[np.float64]) -> int:
-    """The place of the highest gold reward; of those that are equal to two decimals the first."""
+    """The index of the highest gold reward; the first of those that are equal to two decimals."""
     return int(np.round(curve, 2).argmax())
 
 
 def study(work: Path, worlds: Path, seeds: Sequence[int], scale: Scale) -> dict[str, Any]:
     """All figures, over seeds."""
-    work.mkdir(parents=True, exist_ok=True)
     cells = [
         keep(work / f"seed-{seed}-{scale.prompts}.json", partial(run_seed, worlds, scale, seed))
         for seed in tqdm(seeds, desc="Seeds", unit="seed")
     ]
     return {
         "sizes": scale.sizes,
-        "prompts": scale.prompts * len(seeds),
-        "responses": scale.responses,
-        "rate": RATE,
         "curves": gather(cells, scale.sizes),
         "penalties": [cell["penalty"] for cell in cells],
         "recipes": [cell["recipe"] for cell in cells],

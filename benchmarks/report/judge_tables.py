@@ -1,6 +1,6 @@
 """Tables of judges: ratings, agreement with people, and how far attacks move a score."""
 
-from benchmarks.report.tables import WORLDS, Figures, make_table, origin, read_results, show, show_gain
+from benchmarks.report.tables import WORLDS, Figures, make_row, make_table, read_results, show, show_gain, with_origin
 from benchmarks.shared.results import summarise
 
 
@@ -22,18 +22,18 @@ def format_ratings() -> str:
     figures = read_results("ratings")["figures"]
     speed = figures["speed"]
     schedules = list(next(iter(figures["order"].values())))
-    order = [[judge, way, *(show(entries[schedule][way], 1, 3) for schedule in schedules)]
+    order = [[judge, *make_row(way, [entries[schedule][way] for schedule in schedules], 1, 3)]
              for judge, entries in figures["order"].items() for way in entries[schedules[0]]]
     biases = [[name, percent(entry, "planted"), interval(entry["first_judges"][0], "measured"), entry["judges"],
                percent(entry, "covered", 1)] for name, entry in figures["biases"].items()]
-    return "\n\n".join([
-        origin("ratings"),
+    return with_origin(
+        "ratings",
         make_table(["prompts", "rmkit, one call, s", "scikit-learn, a loop, s", "times", "largest difference"], [[
             f"{speed['prompts']:,}", f"{speed['seconds']:.2f}", f"{speed['scikit_learn_seconds']:.0f}",
             f"{speed['ratio']:.0f}", f"{speed['largest_difference']:.0e}"]]),
         make_table(["a judge that", "rated", *schedules], order),
         make_table(["bias", "planted, %", "measured, %", "simulated judges", "interval holds the truth, %"], biases),
-    ])
+    )
 
 
 def format_judges() -> str:
@@ -54,39 +54,36 @@ def format_judges() -> str:
                          interval(found["with_one"], "with_ties"), "-" if kappa is None else f"{kappa:.2f}",
                          percent(found["length"], "longer")])
         leads += [[f"{WORLDS[name]}, {judge}", show_gain(lead)] for judge, lead in entry["first_less"].items()]
-    validation = [[name, show(entry)] for group in ("mixtures", "recipes")
+    validation = [make_row(name, [entry]) for group in ("mixtures", "recipes")
                   for name, entry in figures["validation"][group].items()]
-    calibration = [[way, show(entry["error"], 1, 3), show(entry["brier"], 1, 3)]
+    calibration = [make_row(way, [entry["error"], entry["brier"]], 1, 3)
                    for way, entry in figures["calibration"].items() if way != "pairs"]
-    return "\n\n".join([
-        origin("judges"),
+    return with_origin(
+        "judges",
         make_table(["agreement, %", "with the majority", "with single people", "Cohen's kappa",
                     "takes the longer, %"], rows),
         make_table(["robust reward model minus", "points"], leads),
         make_table(["training mixture or recipe", "validation accuracy, %"], validation),
         make_table(["stated preference, held-out topics", "calibration error", "Brier"], calibration),
-    ])
+    )
 
 
 def format_language_judges() -> str:
     """A small language model as a judge, and how far attacks move its score."""
     figures = read_results("language_judges")["figures"]
-    rows = []
-    for title, questions in figures["rounds"].items():
-        for question, ways in questions.items():
-            for way, entry in ways.items():
-                asked, cost = entry["answers"]["asked"], entry["cost"]
-                used = (entry["scores"] or {}).get("saturation")
-                alike = (entry["scores"] or entry)["consistency"]
-                rows.append([
-                    f"{title}: {question}, {way}", f"{entry['answers']['unparsed']} of {asked}",
-                    interval(entry["agreement"], "with_ties"), percent(entry["agreement"], "without_ties"),
-                    percent(entry, "tie_rate"), percent(used, "top"),
-                    "-" if used is None else f"{abs(used['entropy']):.2f}", interval(entry["position"], "first"),
-                    percent(entry["position"], "consistent"), interval(entry["length"], "longer"),
-                    percent(alike, "equal"), f"{cost['seconds'] / asked:.2f}",
-                ])
-    attacks = figures["attacks"]
+    attacks, rows = figures["attacks"], []
+    runs = {f"{title}: {question}, {way}": entry for title, questions in figures["rounds"].items()
+            for question, ways in questions.items() for way, entry in ways.items()}
+    for title, entry in runs.items():
+        asked = entry["answers"]["asked"]
+        used = (entry["scores"] or {}).get("saturation")
+        rows.append([
+            title, f"{entry['answers']['unparsed']} of {asked}", interval(entry["agreement"], "with_ties"),
+            percent(entry["agreement"], "without_ties"), percent(entry, "tie_rate"), percent(used, "top"),
+            "-" if used is None else f"{abs(used['entropy']):.2f}", interval(entry["position"], "first"),
+            percent(entry["position"], "consistent"), interval(entry["length"], "longer"),
+            percent((entry["scores"] or entry)["consistency"], "equal"), f"{entry['cost']['seconds'] / asked:.2f}",
+        ])
     moves = []
     for family, entry in {**attacks["families"], "all": attacks["all"]}.items():
         attack, control = entry["attack"], entry["control"]
@@ -96,8 +93,8 @@ def format_language_judges() -> str:
                       percent(attack, "rewritten"), percent(control, "rewritten")])
     naming = {"attacks that contain a 5": attacks["naming"]["True"], "other attacks": attacks["naming"]["False"],
               "a harmless sentence with a 5": attacks["all"]["number"]}
-    return "\n\n".join([
-        origin("language_judges"),
+    return with_origin(
+        "language_judges",
         make_table(["answers, question, read as", "unparsed", "agreement, %", "without ties, %", "ties, %",
                     "at the top, %", "entropy", "shown first, %", "same in both orders, %", "takes the longer, %",
                     "two draws equal, %", "seconds"], rows),
@@ -105,7 +102,7 @@ def format_language_judges() -> str:
                     "shift, points of 5", "control", "far, %", "another digit, %", "control"], moves),
         make_table(["appended", "raises the score, %", "shift"],
                    [[name, percent(entry, "raised"), f"{entry['shift']:+.2f}"] for name, entry in naming.items()]),
-    ])
+    )
 
 
 def format_judge_attacks() -> str:
@@ -116,6 +113,6 @@ def format_judge_attacks() -> str:
                                                    for name, factor, digits in columns
                                                    for kind in ("attack", "control"))]
             for family, entry in figures["families"].items()]
-    table = make_table(["appended", "attacks", "score rises, %", "control", "shift, points of 5", "control",
-                        "pairs turned, %", "control"], rows)
-    return f"{origin('judge_attacks')}\n\n{table}"
+    return with_origin("judge_attacks", make_table(
+        ["appended", "attacks", "score rises, %", "control", "shift, points of 5", "control", "pairs turned, %",
+         "control"], rows))

@@ -1,8 +1,8 @@
 """Tables of time and memory, and of runs that are killed and resumed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from benchmarks.report.tables import Figures, make_table, origin, read_results
+from benchmarks.report.tables import Figures, make_table, read_results, with_origin
 from benchmarks.systems.sizing import format_table as format_sizes
 
 JOBS = {"train": "`rmkit train`", "run": "`rmkit run`", "meta_reward": "`rmkit meta-reward`",
@@ -13,16 +13,15 @@ REMOVED = "lora"  # stacked LoRA voters, measured before 0.2.0 removed them
 def format_losses() -> str:
     """The losses' time relative to other implementations and to their matrix products, by batch size."""
     figures = read_results("losses")["figures"]
-    rows = figures["losses"]
-    batches = list(dict.fromkeys(row["batch"] for row in rows))
+    batches = list(dict.fromkeys(row["batch"] for row in figures["losses"]))
     cells = {}
-    for row in rows:
+    for row in figures["losses"]:
         cells.setdefault((row["loss"], row["other"], row["hidden"]), {})[row["batch"]] = f"{row['ratio']:.2f}"
     table = make_table(["time, ours / theirs", "hidden", *(f"batch {batch}" for batch in batches)],
                        [[f"{loss} / {other}", hidden, *(ratios.get(batch, "-") for batch in batches)]
                         for (loss, other, hidden), ratios in cells.items()])
     imports = f"Importing `rmkit.losses` adds {100 * figures['import']['ratio']:.1f} % to importing torch."
-    return f"{origin('losses')}\n\n{table}\n\n{imports}"
+    return with_origin("losses", table, imports)
 
 
 def show_ratio(entry: Figures) -> str:
@@ -68,26 +67,24 @@ def tabulate_scoring(figures: Figures) -> str:
                        "rmkit is faster by"], rows)
 
 
-def tabulate_growth(figures: Figures) -> Iterator[str]:
+def tabulate_growth(figures: Figures) -> list[str]:
     """How cost grows with length, with the number of voters and with the number of processes."""
-    if "length" in figures:
-        growth = figures["length"]
-        ends = growth["lengths"][0], growth["lengths"][-1]
-        rows = [[name, *(f"{side['pairs_per_second'][end]:.3g}" for end in (0, -1)),
-                 f"{side['power']['exponent']:.2f}", *(f"{side['peak'][end]:.0f}" for end in (0, -1))]
-                for name in ("packed", "padded") for side in (growth[name],)]
-        yield make_table(["rows", *(f"pairs/s at {end:,} tokens" for end in ends), "time grows as length to the power",
-                          *(f"MiB at {end:,}" for end in ends)], rows)
-    if "members" in figures:
-        rows = [[f"{kind}, 1 to {growth['sizes'][-1]} voters of {growth['pairs']} pairs",
-                 f"{growth['line']['start']:.2f} + {growth['line']['slope']:.3f} M",
-                 f"{growth['peak'][0]:.0f} to {growth['peak'][-1]:.0f}"]
-                for kind, growth in figures["members"].items() if kind != REMOVED]
-        yield make_table(["voters", "seconds for M voters", "MiB"], rows)
-    if "processes" in figures:
-        growth = figures["processes"]
-        yield make_table(["`rmkit train` under DeepSpeed, processes", *growth["processes"]],
-                         [["pairs/s of wall time", *(f"{rate:.3g}" for rate in growth["rate"])]])
+    length, processes = figures["length"], figures["processes"]
+    ends = length["lengths"][0], length["lengths"][-1]
+    rows = [[name, *(f"{length[name]['pairs_per_second'][end]:.3g}" for end in (0, -1)),
+             f"{length[name]['power']['exponent']:.2f}", *(f"{length[name]['peak'][end]:.0f}" for end in (0, -1))]
+            for name in ("packed", "padded")]
+    voters = [[f"{kind}, 1 to {growth['sizes'][-1]} voters of {growth['pairs']} pairs",
+               f"{growth['line']['start']:.2f} + {growth['line']['slope']:.3f} M",
+               f"{growth['peak'][0]:.0f} to {growth['peak'][-1]:.0f}"]
+              for kind, growth in figures["members"].items() if kind != REMOVED]
+    return [
+        make_table(["rows", *(f"pairs/s at {end:,} tokens" for end in ends), "time grows as length to the power",
+                    *(f"MiB at {end:,}" for end in ends)], rows),
+        make_table(["voters", "seconds for M voters", "MiB"], voters),
+        make_table(["`rmkit train` under DeepSpeed, processes", *processes["processes"]],
+                   [["pairs/s of wall time", *(f"{rate:.3g}" for rate in processes["rate"])]]),
+    ]
 
 
 def tabulate_estimate(rows: Sequence[Figures]) -> str:
@@ -103,23 +100,16 @@ def tabulate_estimate(rows: Sequence[Figures]) -> str:
 
 
 def tabulate_throughput(figures: Figures) -> str:
-    """All parts of the throughput benchmark that were measured."""
-    parts = []
-    if "training" in figures:
-        parts.append(tabulate_training([*figures["training"], *figures.get("larger", [])]))
-    if "ensembles" in figures:
-        parts.append(tabulate_ensembles(figures["ensembles"]))
-    if "scoring" in figures:
-        parts.append(tabulate_scoring(figures["scoring"]))
-    parts += tabulate_growth(figures)
-    if "estimate" in figures:
-        parts.append(tabulate_estimate(figures["estimate"]))
-    return "\n\n".join(parts)
+    """All parts of the throughput benchmark."""
+    return "\n\n".join([
+        tabulate_training([*figures["training"], *figures["larger"]]), tabulate_ensembles(figures["ensembles"]),
+        tabulate_scoring(figures["scoring"]), *tabulate_growth(figures), tabulate_estimate(figures["estimate"]),
+    ])
 
 
 def format_throughput() -> str:
     """rmkit beside TRL, transformers' pipeline and separate runs, and how costs grow."""
-    return f"{origin('throughput')}\n\n{tabulate_throughput(read_results('throughput')['figures'])}"
+    return with_origin("throughput", tabulate_throughput(read_results("throughput")["figures"]))
 
 
 def format_sizing() -> str:
@@ -129,10 +119,8 @@ def format_sizing() -> str:
             "LoRA": [row for row in figures["states"] if "LoRA" in row["training"]],
             "activations": figures["activations"]}
     errors = [f"{100 * max(abs(row['ratio'] - 1) for row in part):.1f}" for part in rows.values()]
-    return "\n\n".join([
-        origin("sizing"), format_sizes(figures["tables"]),
-        make_table(["formula against bytes counted", *rows], [["largest difference, %", *errors]]),
-    ])
+    return with_origin("sizing", format_sizes(figures["tables"]), make_table(
+        ["formula against bytes counted", *rows], [["largest difference, %", *errors]]))
 
 
 def format_kills(name: str = "kills") -> str:
@@ -142,9 +130,8 @@ def format_kills(name: str = "kills") -> str:
         startup, saving = (entry["hits"].get(hit, 0) for hit in ("at start-up", "while saving"))
         rows.append([JOBS[job], entry["kills"], startup, saving, entry["kills"] - startup - saving,
                      sum(entry["ends"].values()), entry["ends"]["equal"]])
-    table = make_table(["killed", "kills", "at start-up", "while saving", "elsewhere", "resumed runs",
-                        "bitwise equal"], rows)
-    return f"{origin(name)}\n\n{table}"
+    return with_origin(name, make_table(
+        ["killed", "kills", "at start-up", "while saving", "elsewhere", "resumed runs", "bitwise equal"], rows))
 
 
 def format_memory() -> str:
@@ -157,5 +144,5 @@ def format_memory() -> str:
         growth = peaks[-1]["anonymous"] / peaks[0]["anonymous"] - 1
         table.append([JOBS[job], *(f"{cell['anonymous']:.0f} ({cell['resident']:.0f})" for cell in peaks),
                       f"{100 * growth:+.1f} %"])
-    return f"{origin('memory')}\n\n" + make_table(
-        ["peak, MiB: anonymous (resident)", *(f"{rows:,} rows" for rows in counts), "growth of anonymous"], table)
+    return with_origin("memory", make_table(
+        ["peak, MiB: anonymous (resident)", *(f"{rows:,} rows" for rows in counts), "growth of anonymous"], table))

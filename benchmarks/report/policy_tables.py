@@ -6,12 +6,13 @@ from typing import Any
 from benchmarks.report.tables import (
     Figures,
     compare,
+    make_row,
     make_table,
-    origin,
     read_results,
     show,
     show_difference,
     show_gain,
+    with_origin,
 )
 from benchmarks.shared.results import summarise
 
@@ -56,7 +57,7 @@ def tabulate_variants(figures: Figures) -> str:
 def format_metarm(name: str = "metarm") -> str:
     """MetaRM on policies away from SFT."""
     figures = read_results(name)["figures"]
-    return f"{origin(name)}\n\n{tabulate_metarm(figures)}\n\n{tabulate_variants(figures)}"
+    return with_origin(name, tabulate_metarm(figures), tabulate_variants(figures))
 
 
 def format_metarm_cost() -> str:
@@ -66,26 +67,33 @@ def format_metarm_cost() -> str:
     rows = [[arm, *(f"{times[kind]['ratio'][arm]['median']:.2f}" for kind in ("packed", "padded")),
              show_gain(gains[arm]) if arm in gains else "-"] for arm in times["packed"]["ratio"]]
     memory = figures["memory"]
-    return "\n\n".join([
-        origin("metarm_cost"),
+    return with_origin(
+        "metarm_cost",
         make_table(["time of a step / plain step", "packed rows", "padded", "gain in accuracy (table above)"], rows),
         make_table(["engine", *memory], [["extra peak memory, fp32 copies of the parameters",
                                           *(f"{entry['more']['full']:+.2f}" for entry in memory.values())]]),
-    ])
+    )
+
+
+def tabulate_arms(by_arm: Mapping[str, Sequence[Figures]], columns: Columns, round_name: str) -> str:
+    """The figures of `columns` by arm and round; figures that no arm has are left out."""
+    columns = {name: column for name, column in columns.items()
+               if any(entries.get(name) for rounds in by_arm.values() for entries in rounds)}
+    rows = [[f"{arm}, {number or 'SFT'}", *(show(entries.get(name), factor, digits)
+                                            for name, (_, factor, digits) in columns.items())]
+            for arm, rounds in by_arm.items() for number, entries in enumerate(rounds)]
+    return make_table([f"arm, {round_name}", *(heading for heading, _, _ in columns.values())], rows)
 
 
 def tabulate_rounds(figures: Figures) -> str:
-    """Both arms by round."""
-    rows = [[f"{arm}, {place or 'SFT'}", *(show(entries.get(name), factor, digits)
-                                           for name, (_, factor, digits) in ROUND_COLUMNS.items())]
-            for arm, rounds in figures["by_arm"].items() for place, entries in enumerate(rounds)]
-    return make_table(["arm, round", *(heading for heading, _, _ in ROUND_COLUMNS.values())], rows)
+    """Both arms of iterative RLHF by round."""
+    return tabulate_arms(figures["by_arm"], ROUND_COLUMNS, "round")
 
 
 def tabulate_lead(figures: Figures) -> str:
     """How far MetaRM is ahead of the plain arm after each round."""
-    rows = [[place, show_difference(entries["gold"]), show_gain(entries["win_rate"]),
-             show_gain(entries["accuracy_before"])] for place, entries in enumerate(figures["ahead"]) if place]
+    rows = [[number, show_difference(entries["gold"]), show_gain(entries["win_rate"]),
+             show_gain(entries["accuracy_before"])] for number, entries in enumerate(figures["ahead"]) if number]
     return make_table(["MetaRM ahead of plain, after round", "gold reward", "win rate, points",
                        "RM accuracy before, points"], rows)
 
@@ -93,7 +101,7 @@ def tabulate_lead(figures: Figures) -> str:
 def format_iterative_rlhf() -> str:
     """Gold reward and win rate of the policies by round."""
     figures = read_results("iterative_rlhf")["figures"]
-    return f"{origin('iterative_rlhf')}\n\n{tabulate_rounds(figures)}\n\n{tabulate_lead(figures)}"
+    return with_origin("iterative_rlhf", tabulate_rounds(figures), tabulate_lead(figures))
 
 
 def tabulate_overoptimization(figures: Figures, split: str) -> str:
@@ -113,7 +121,7 @@ def tabulate_overoptimization(figures: Figures, split: str) -> str:
 def tabulate_steps(figures: Figures) -> str:
     """Accuracy on noisy validation pairs by MetaRM's step size, and the sizes chosen by seed."""
     meta = figures["meta"]
-    rows = [[title, show(meta["plain"]), *map(show, meta["tried"][split].values()), ", ".join(meta["chosen"][split])]
+    rows = [[*make_row(title, [meta["plain"], *meta["tried"][split].values()]), ", ".join(meta["chosen"][split])]
             for split, title in POLICIES.items()]
     return make_table(["MetaRM's step on responses of", "no step", *next(iter(meta["tried"].values())),
                        "chosen, by seed"], rows)
@@ -122,41 +130,30 @@ def tabulate_steps(figures: Figures) -> str:
 def format_overoptimization() -> str:
     """What the best of n by each reward model is worth in gold."""
     figures = read_results("overoptimization")["figures"]
-    return "\n\n".join([
-        origin("overoptimization"),
+    return with_origin(
+        "overoptimization",
         *(f"Responses of {title}:\n\n{tabulate_overoptimization(figures, split)}" for split, title in POLICIES.items()),
         tabulate_steps(figures),
-    ])
-
-
-def compare_lengths(policies: Sequence[Figures]) -> list[dict[str, Any]]:
-    """By policy: characters of its responses relative to those of the first policy of the same seed."""
-    first = policies[0]["length"]["values"]
-    return [summarise([value / one for value, one in zip(policy["length"]["values"], first, strict=True)])
-            for policy in policies]
-
-
-def judge_figure(policy: Figures, figure: str) -> Figures | None:
-    """A figure of the arm's judge, a reward model or a language model; None if it has no judge yet."""
-    entry: Figures | None = policy.get(f"{figure}_reward") or policy.get(f"{figure}_language")
-    return entry
+    )
 
 
 def list_policies(policies: Sequence[Figures]) -> list[dict[str, Any]]:
-    """An arm's policies with the figures of `LOOP_COLUMNS` by name."""
-    return [{**policy, "characters": length, **{name: judge_figure(policy, name) for name in ("spearman", "score")}}
-            for policy, length in zip(policies, compare_lengths(policies), strict=True)]
+    """An arm's policies with the figures of `LOOP_COLUMNS`; `characters` are relative to the first policy's.
+
+    The judge is a reward model or a language model; its figures are None where there is no judge yet.
+    """
+    first = policies[0]["length"]["values"]
+    return [{
+        **policy,
+        **{name: policy.get(f"{name}_reward") or policy.get(f"{name}_language") for name in ("spearman", "score")},
+        "characters": summarise([length / one for length, one in zip(policy["length"]["values"], first, strict=True)]),
+    } for policy in policies]
 
 
 def tabulate_loop(figures: Figures) -> str:
     """Every arm's policies by iteration."""
-    by_arm = {arm: list_policies(policies) for arm, policies in figures["by_arm"].items()}
-    shown = {name: column for name, column in LOOP_COLUMNS.items()
-             if any(policy.get(name) for policies in by_arm.values() for policy in policies)}
-    rows = [[f"{LOOP_ARMS[arm]}, {place or 'SFT'}", *(show(policy.get(name), factor, digits)
-                                                      for name, (_, factor, digits) in shown.items())]
-            for arm, policies in by_arm.items() for place, policy in enumerate(policies)]
-    return make_table(["arm, iteration", *(heading for heading, _, _ in shown.values())], rows)
+    by_arm = {LOOP_ARMS[arm]: list_policies(policies) for arm, policies in figures["by_arm"].items()}
+    return tabulate_arms(by_arm, LOOP_COLUMNS, "iteration")
 
 
 def find_steps(policies: Sequence[Figures]) -> list[dict[str, Any]]:
@@ -168,10 +165,11 @@ def find_steps(policies: Sequence[Figures]) -> list[dict[str, Any]]:
 def tabulate_aims(figures: Figures) -> str:
     """By arm, what the loop aims at: rising win rates, a better judge after two iterations, steady lengths."""
     rows = []
-    for arm, policies in figures["by_arm"].items():
-        with_judge = [entry for entry in (judge_figure(policy, "spearman") for policy in policies[:3]) if entry]
-        learning = show_difference(compare(with_judge[-1], with_judge[0])) if len(with_judge) > 1 else "-"
-        lengths = [value for entry in compare_lengths(policies)[1:] for value in entry["values"]]
+    for arm, entries in figures["by_arm"].items():
+        policies = list_policies(entries)
+        spearman = [policy["spearman"] for policy in policies[:3] if policy["spearman"]]
+        learning = show_difference(compare(spearman[-1], spearman[0])) if len(spearman) > 1 else "-"
+        lengths = [value for policy in policies[1:] for value in policy["characters"]["values"]]
         rows.append([LOOP_ARMS[arm], "; ".join(map(show_gain, find_steps(policies))), learning,
                      f"{min(lengths):.2f} to {max(lengths):.2f}"])
     return make_table(["arm", "win rate gained in each iteration, points", "judge's Spearman gained by iteration 2",
@@ -183,5 +181,5 @@ def format_meta_rewarding() -> str:
     figures = read_results("meta_rewarding")["figures"]
     lead = [[" over ".join(LOOP_ARMS[arm] for arm in pair.split(" over ")), show_gain(entry)]
             for pair, entry in figures["ahead"].items()]
-    return "\n\n".join([origin("meta_rewarding"), tabulate_loop(figures), tabulate_aims(figures),
-                        make_table(["ahead in win rate at the end", "points"], lead)])
+    return with_origin("meta_rewarding", tabulate_loop(figures), tabulate_aims(figures),
+                       make_table(["ahead in win rate at the end", "points"], lead))

@@ -22,11 +22,12 @@ def read_results(name: str) -> dict[str, Any]:
     return content
 
 
-def origin(name: str) -> str:
-    """Where results come from: command, number of seeds, processor and date."""
+def with_origin(name: str, *tables: str) -> str:
+    """Tables below the command, number of seeds, processor and date of their results."""
     results = read_results(name)
     seeds = f"{len(results['seeds'])} seed{'s' if len(results['seeds']) > 1 else ''}"
-    return f"`{results['command']}`, {seeds}, {results['hardware']['processor']}, {results['written']}."
+    source = f"`{results['command']}`, {seeds}, {results['hardware']['processor']}, {results['written']}."
+    return "\n\n".join([source, *tables])
 
 
 def make_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -40,6 +41,11 @@ def show(entry: Figures | None, factor: float = 100, digits: int = 1) -> str:
         return "-"
     deviation = "" if entry["std"] is None else f" ± {factor * entry['std']:.{digits}f}"
     return f"{factor * entry['mean']:.{digits}f}{deviation}"
+
+
+def make_row(title: str, entries: Iterable[Figures | None], factor: float = 100, digits: int = 1) -> list[str]:
+    """A row of a table: a title, and `show` of every entry."""
+    return [title, *(show(entry, factor, digits) for entry in entries)]
 
 
 def show_difference(entry: Figures, factor: float = 1, digits: int = 2) -> str:

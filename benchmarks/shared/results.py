@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shlex
 import statistics
 import sys
@@ -25,9 +26,10 @@ def write_results(name: str, figures: Mapping[str, Any], *, seeds: Sequence[int]
     `packages` names what the benchmark compares with, so that their versions are on record too.
     """
     path = RESULTS / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
+    spec = sys.modules["__main__"].__spec__  # its name is the module after `python -m`
+    arguments = [Path(word).name if Path(word).is_file() else word for word in sys.argv[1:]]  # data files by name
     write_json(path, {
-        "command": shlex.join(["python", "-m", name_script(), *map(name_file, sys.argv[1:])]),
+        "command": shlex.join(["python", "-m", spec.name if spec else sys.argv[0], *arguments]),
         "seeds": list(seeds),
         "versions": versions() | {package: importlib.metadata.version(package) for package in packages},
         "hardware": {
@@ -42,20 +44,10 @@ def write_results(name: str, figures: Mapping[str, Any], *, seeds: Sequence[int]
     return path
 
 
-def name_script() -> str:
-    """The module that is run: `python -m benchmarks.label_repair.ukp` gives `benchmarks.label_repair.ukp`."""
-    spec = sys.modules["__main__"].__spec__
-    return spec.name if spec else sys.argv[0]
-
-
-def name_file(argument: str) -> str:
-    """An argument as anyone could type it: a data file by its name, wherever it lies here."""
-    return Path(argument).name if Path(argument).is_file() else argument
-
-
 def keep(path: Path, compute: Callable[[], Any]) -> Any:
     """What is in the file at `path`, computed and written there first if there is none."""
     if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, compute())
     return json.loads(path.read_text())
 
@@ -69,6 +61,5 @@ def summarise(values: Sequence[float]) -> dict[str, Any]:
 def name_processor() -> str:
     """The processor's model as the system names it."""
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor()
+    model = re.search(r"^model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
+    return model[1].strip() if model else platform.processor()

@@ -8,7 +8,6 @@ from scipy.stats import t as student
 
 from benchmarks.shared.results import summarise
 
-CONFIDENCE = 0.95
 Cells = Sequence[Mapping[str, Sequence[Mapping[str, Any]]]]  # figures by name, [seed][arm][round]
 
 
@@ -18,7 +17,7 @@ def estimate_mean(differences: Sequence[float]) -> dict[str, Any]:
     if summary["std"] is None:
         return {**summary, "low": None, "high": None}
     count = len(differences)
-    half = float(student.ppf((1 + CONFIDENCE) / 2, count - 1)) * summary["std"] / math.sqrt(count)
+    half = float(student.ppf(0.975, count - 1)) * summary["std"] / math.sqrt(count)
     return {**summary, "low": summary["mean"] - half, "high": summary["mean"] + half}
 
 
@@ -35,12 +34,12 @@ def summarise_nested(cells: Sequence[Any]) -> Any:
 def summarise_arms(cells: Cells, names: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
     """[arm][round]: the figures `names` over seeds, without those that the first seed lacks."""
     return {
-        arm: [{name: summarise([cell[arm][place][name] for cell in cells]) for name in names
-               if figures.get(name) is not None} for place, figures in enumerate(rounds)]
+        arm: [{name: summarise([cell[arm][number][name] for cell in cells]) for name in names
+               if figures.get(name) is not None} for number, figures in enumerate(rounds)]
         for arm, rounds in cells[0].items()
     }
 
 
-def estimate_lead(cells: Cells, arm: str, other: str, place: int, name: str) -> dict[str, Any]:
+def estimate_lead(cells: Cells, arm: str, other: str, number: int, name: str) -> dict[str, Any]:
     """How far `arm` is ahead of `other` in a figure of one round, with the interval of differences within seeds."""
-    return estimate_mean([cell[arm][place][name] - cell[other][place][name] for cell in cells])
+    return estimate_mean([cell[arm][number][name] - cell[other][number][name] for cell in cells])

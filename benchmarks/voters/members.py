@@ -1,4 +1,4 @@
-"""The voters that the ensemble benchmark compares: reward models fine-tuned as a whole, and heads on frozen features."""
+"""The voters that the ensemble benchmark compares: whole reward models fine-tuned, and heads on frozen features."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from benchmarks.label_repair.data import BACKBONE, read_pairs, split_topics
+from benchmarks.label_repair.synthetic import exchange
 from benchmarks.label_repair.trial import FINAL, SHARES, VOTERS, Sides, mean_accuracy, swap
 from rmkit.core.seeds import derive_seed
 from rmkit.data.collators import PairCollator, encode_pairs
@@ -62,13 +63,7 @@ def build_world(pairs: Dataset, topics: NDArray[np.str_], sides: Sides, seed: in
         if name != "test" else np.zeros(len(rows), dtype=bool)
         for name, rows in split.items()
     }
-    parts = {}
-    for name, rows in split.items():
-        labelled = [
-            {**row, "chosen": row["rejected"], "rejected": row["chosen"]} if flip else row
-            for row, flip in zip(pairs.select(rows).to_list(), is_flipped[name], strict=True)
-        ]
-        parts[name] = Dataset.from_list(labelled)
+    parts = {name: exchange(pairs.select(rows), is_flipped[name]) for name, rows in split.items()}
     return World(parts, {name: swap(sides[:, rows], is_flipped[name]) for name, rows in split.items()}, is_flipped)
 
 
@@ -83,10 +78,8 @@ def vote_full(world: World, part: str, seed: int, member: int, learning_rate: fl
     encoded = encode_pairs(world.pairs["train"], tokenizer, MAX_LENGTH).to_list()
     collate = PairCollator(tokenizer)
     batches = -(-len(encoded) // FULL["batch_size"])
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=learning_rate, weight_decay=FULL["weight_decay"], fused=True
-    )
     steps = FULL["epochs"] * batches
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=FULL["weight_decay"], fused=True)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1.0 / steps, total_iters=max(1, steps - 1))
     order = np.random.default_rng(derive_seed(member_seed, "order"))
     for _ in range(FULL["epochs"]):

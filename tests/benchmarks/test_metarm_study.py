@@ -1,9 +1,9 @@
 """The study of MetaRM: its policies are what they are called, and it goes from end to end in miniature."""
 
-
 import numpy as np
 import pytest
 
+from benchmarks.contrastive.tasks import Task
 from benchmarks.metarm import metarm, policies
 
 
@@ -13,8 +13,8 @@ def test_a_policy_is_at_its_distance():
         logs = policies.find_policy(rewards, distance)
         np.testing.assert_allclose(np.exp(logs).sum(axis=1), 1.0)
         assert policies.measure_kl(logs) == pytest.approx(distance, abs=1e-8)
-    assert policies.measure_kl(policies.weigh(rewards, 1e9)) == pytest.approx(0.0, abs=1e-8)
-    assert policies.measure_kl(policies.weigh(rewards, 1e-3)) == pytest.approx(np.log(64), abs=0.02)
+    assert policies.measure_kl(policies.tilt(rewards, 1e9)) == pytest.approx(0.0, abs=1e-8)
+    assert policies.measure_kl(policies.tilt(rewards, 1e-3)) == pytest.approx(np.log(64), abs=0.02)
 
 
 def test_responses_are_drawn_with_the_policy_s_probabilities_and_differ():
@@ -33,8 +33,8 @@ def test_no_reported_seed_is_one_that_was_tuned_with():
 
 @pytest.mark.parametrize("trained", [True, False])
 def test_the_study_in_miniature(trained, tiny_base, tiny_pairs, tmp_path, monkeypatch):
-    task = metarm.Task(
-        base=str(tiny_base), pairs=tiny_pairs, probe=tiny_pairs, sizes={}, settings={}, validate=lambda model: 0.5,
+    task = Task(
+        base=str(tiny_base), pairs=tiny_pairs, probe=tiny_pairs, settings={}, validate=lambda model: 0.5,
         test=lambda model: {"gold": 0.5},
     )
     monkeypatch.setattr(metarm, "make_gold_task", lambda folder, seed, **size: task)
@@ -42,7 +42,7 @@ def test_the_study_in_miniature(trained, tiny_base, tiny_pairs, tmp_path, monkey
     scale = metarm.Scale(pool=8, prompts={"meta": 3, "test": 2}, distances=(0.3,))
     settings = {**metarm.SHARED, "max_steps": 1, "per_device_train_batch_size": 2, "learning_rate": 1e-3}
     design = metarm.Design("metarm", settings, pairs=24, step_sizes=(0.1,), tuning_seeds=(1,),
-                            start=settings if trained else None)
+                           start=settings if trained else None)
     first = metarm.study(tmp_path / "work", tmp_path / "worlds", [0], scale, design)
     plain = first["distances"]["0.3"]["plain"]
     assert plain["kl"]["mean"] == pytest.approx(0.3) and plain["pairs"]["mean"] > 10

@@ -102,6 +102,6 @@ def test_a_pool_with_an_odd_number_of_responses(monkeypatch):
         overoptimization.draw_pool(SimpleNamespace(base=None), "another_policy",
                                    overoptimization.Scale(prompts=2, responses=count), 0) for count in (5, 6)
     )
-    assert odd.features.shape == (2, 5, 1) and odd.gold.shape == (2, 5)
-    assert odd.features[0].tolist() == even.features[0, :5].tolist() and len(np.unique(even.features[0])) > 3
-    assert (odd.features // 1000)[:, 0].tolist() == (odd.features // 1000)[:, 4].tolist()
+    assert odd[0].shape == (2, 5, 1) and odd[1].shape == (2, 5)
+    assert odd[0][0].tolist() == even[0][0, :5].tolist() and len(np.unique(even[0][0])) > 3
+    assert (odd[0] // 1000)[:, 0].tolist() == (odd[0] // 1000)[:, 4].tolist()

@@ -28,19 +28,12 @@ def test_a_mean_has_the_t_interval_of_its_differences():
 
 
 def test_arms_are_summarised_and_compared_within_a_seed():
-    cells = make_cells("one", "other")
-    by_arm = statistics.summarise_arms(cells, ("gold", "judge"))
-    assert by_arm["other"][2] == {"gold": {"mean": pytest.approx(11.6), "std": pytest.approx(2**0.5),
-                                           "values": [10.6, 12.6]}}
-    lead = statistics.estimate_lead(cells, "other", "one", -1, "gold")
-    assert lead["mean"] == pytest.approx(0.4) and 0.39 < lead["low"] <= lead["high"] < 0.41
-
-
-def test_iterative_rlhf_compares_arms_within_a_seed():
     figures = iterative_rlhf.gather(make_cells("plain", "metarm"))
-    assert figures["by_arm"]["metarm"][2]["gold"]["mean"] == pytest.approx(11.6)
-    assert figures["ahead"][2]["gold"]["mean"] == pytest.approx(0.4)
-    assert "accuracy_before" not in figures["ahead"][0]
+    assert figures["by_arm"]["metarm"][2]["gold"] == {
+        "mean": pytest.approx(11.6), "std": pytest.approx(2**0.5), "values": [10.6, 12.6]}
+    lead = figures["ahead"][2]["gold"]
+    assert lead["mean"] == pytest.approx(0.4) and 0.39 < lead["low"] <= lead["high"] < 0.41
+    assert "accuracy_before" not in figures["ahead"][0] and "kl" not in figures["by_arm"]["metarm"][0]
 
 
 def test_nested_figures_are_summarised_by_place():
