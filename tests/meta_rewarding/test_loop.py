@@ -180,10 +180,8 @@ def test_variants_by_their_settings(settings, tmp_path):
 @pytest.mark.parametrize("changes, match", [
     ({"judge_llm": {"sample": 2}}, r"judge_llm\W+sample: expected a known key.* mean .*samples"),
     ({"meta_judge": {"model_name_or_path": "x"}}, r"meta_judge.model_name_or_path: expected no value"),
-    ({"meta_judge": {"prompt": "additive_5"}}, r"meta_judge.prompt: expected no value"),
     ({"meta_judge": {"max_judgments": 1}}, "max_judgments: expected int >= 2"),
     ({"evaluation_prompts": "synthetic"}, "evaluation_prompts: expected prompts to evaluate on, or null"),
-    ({"sample": {"data": "x"}}, "sample.data: expected no value"),
     ({"judge_prompt": "pairwise"}, "prompt: expected one that scores"),
     ({"judge": "reward_model"}, "judge_pairs: expected 0 with judge reward_model"),
     ({"judge": "both"}, "judge_rm.data: expected labelled pairs"),

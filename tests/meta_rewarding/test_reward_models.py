@@ -117,9 +117,6 @@ def plan(folder, **settings):
     ({"vote": None, "repair": {"recipe": "soft"}}, "repair: expected nothing without a vote"),
     ({"train": {"learning_rat": 1}}, r"train\W+learning_rat"),
     ({"vote": {"members": 1}}, "members: expected"),
-    ({"metarm": {"meta_learning_rate": -1}}, "metarm.meta_learning_rate: expected float > 0"),
-    ({"metarm": {"learning_rate": 1}}, "metarm.learning_rate: expected a known key.* mean metarm.meta_learning_rate"),
-    ({"metarm": {"meta_data": "x"}}, "metarm.meta_data: expected no value"),
     ({"metarm": None, "train": {"meta_data": "x"}}, "train.meta_data: expected no value"),
 ])
 def test_invalid_settings(tmp_path, settings, match):

@@ -102,9 +102,7 @@ def test_a_run_killed_after_every_step_ends_as_one_that_is_not(make, monkeypatch
     ({"variants": ["plain"], "train": {"meta_data": "x"}}, "train.meta_data: expected no value"),
     ({"sample": {"trust_remote_code": True}}, "sample.trust_remote_code: expected no value"),
     ({"sample": {"temperature": 0}}, "samples: expected"),
-    ({"sample": {"data": "x"}}, "sample.data: expected no value"),
     ({"data": "pairs"}, "evaluation_prompts: expected prompts to measure on, with data of your own"),
-    ({"synthetic": {"hidden": 33}}, "hidden: expected"),
     ({"variants": ["meta"]}, "variants: expected list of one of plain, metarm"),
     ({"rounds": 0}, "rounds: expected int >= 1"),
 ])
