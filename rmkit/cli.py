@@ -26,13 +26,9 @@ class Command(NamedTuple):
     config: str
 
 
-def _in_commands(name: str, purpose: str) -> Command:
-    module = f"rmkit.commands.{name}"
-    return Command(purpose, f"{module}:{name}", f"{module}:{name.capitalize()}Config")
-
-
 COMMANDS = {
-    name: _in_commands(name, purpose) for name, purpose in {
+    name: Command(purpose, f"rmkit.commands.{name}:{name}", f"rmkit.commands.{name}:{name.capitalize()}Config")
+    for name, purpose in {
         "read": "check a preference set, set invalid rows aside, split it",
         "vote": "score every pair with an ensemble of reward models",
         "repair": "flip, smooth, soften or drop labels that are likely wrong",
@@ -118,9 +114,9 @@ def split_config(words: Sequence[str], file_first: bool) -> tuple[str | None, li
 
 def list_commands() -> str:
     """The commands, a line each."""
-    lines = ["usage: rmkit COMMAND [--config FILE.yaml] [--key value ...]", ""]
-    lines += [f"  {name:<13}{command.purpose}" for name, command in COMMANDS.items()]
-    return "\n".join([*lines, "", "rmkit COMMAND --help lists a command's keys, rmkit --version the version."])
+    lines = [f"  {name:<13}{command.purpose}" for name, command in COMMANDS.items()]
+    return "\n".join(["usage: rmkit COMMAND [--config FILE.yaml] [--key value ...]", "", *lines, "",
+                      "rmkit COMMAND --help lists a command's keys, rmkit --version the version."])
 
 
 def describe_command(name: str) -> str:
@@ -144,11 +140,9 @@ def describe_command(name: str) -> str:
 
 def describe_entry(entry: Entry) -> str:
     """A key with its type, its default and its sentence of help."""
-    if entry.field.is_required():
-        default = "required"
-    else:
+    default = "required"
+    if not entry.field.is_required():
         value = entry.field.get_default(call_default_factory=True)
-        plain = value if isinstance(value, str) and value else json.dumps(value, default=lambda _: {})
-        default = f"default {plain}"
+        default = f"default {value if isinstance(value, str) and value else json.dumps(value, default=lambda _: {})}"
     kind = f"kind {entry.kind}: " if entry.kind else ""
     return f"--{entry.name} ({kind}{format_field(entry.field)}, {default})  {entry.field.description or ''}"

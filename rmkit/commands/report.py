@@ -28,7 +28,7 @@ def report(config: ReportConfig) -> Path:
 
     Raises `InputError` for a folder that holds no finished stage, or votes without an ensemble's strength.
     """
-    from rmkit.evaluation.html_report import collect_inputs, render_report
+    from rmkit.evaluation.html_report import render_report
 
     roles = ("votes", "pairs", "repaired", "evaluation")
     folders = {role: getattr(config, role) for role in roles if getattr(config, role) is not None}
@@ -44,11 +44,11 @@ def report(config: ReportConfig) -> Path:
         records[role] = record
     with open_stage(config.output_dir, "report", output_settings(config), folders) as stage:
         if not stage.done:
-            inputs = collect_inputs(
+            page = render_report(
                 records, votes=config.votes, repaired=config.repaired, baseline=config.baseline,
                 n_suspicious=config.n_suspicious,
             )
-            (stage.directory / REPORT).write_text(render_report(inputs), encoding="utf-8")
+            (stage.directory / REPORT).write_text(page, encoding="utf-8")
             stage.record["report"] = REPORT
     print(f"report: {stage.directory / REPORT}")
     return stage.directory

@@ -20,23 +20,20 @@ def finite_array(name: str, values: ArrayLike, axes: tuple[str, ...]) -> NDArray
             name, f"numbers over [{', '.join(axes)}]", Verbatim(error), "Pass one number per element, none missing."
         )
     if array.ndim != len(axes) or 0 in array.shape:
-        raise_input_error(
-            name, f"a filled array over [{', '.join(axes)}]", Verbatim(f"shape {array.shape}"), "Check its axes."
-        )
+        expected = f"a filled array over [{', '.join(axes)}]"
+        raise_input_error(name, expected, Verbatim(f"shape {array.shape}"), "Check its axes.")
     broken = int(np.count_nonzero(~np.isfinite(array)))
     if broken:
-        raise_input_error(
-            name, "finite numbers", Verbatim(f"{broken} NaN or infinite of {array.size}"), "Find the scores that broke."
-        )
+        got = Verbatim(f"{broken} NaN or infinite of {array.size}")
+        raise_input_error(name, "finite numbers", got, "Find the scores that broke.")
     return array
 
 
 def same_shape(name: str, array: NDArray[np.float64], other_name: str, other: NDArray[np.float64]) -> None:
     """Refuse two arrays of different shapes; nothing is broadcast."""
     if array.shape != other.shape:
-        raise_input_error(
-            name, f"the shape of {other_name}, {other.shape}", Verbatim(f"shape {array.shape}"), "Pass both in full."
-        )
+        expected = f"the shape of {other_name}, {other.shape}"
+        raise_input_error(name, expected, Verbatim(f"shape {array.shape}"), "Pass both in full.")
 
 
 def check_range(name: str, value: float, low: float, high: float) -> None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rmkit.core.checks import Verbatim, raise_input_error
 
@@ -73,16 +73,10 @@ def open_stage(
     stage = Stage(directory, key, False)
     started = time.time()
     yield stage
-    facts = {
-        "stage": name,
-        "key": key,
-        "config": settings,
-        "inputs": hashes,
-        "versions": versions(),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "seconds": round(time.time() - started, 1),
-    }
-    stage.record.update(facts)
+    stage.record.update(
+        stage=name, key=key, config=settings, inputs=hashes, versions=versions(),
+        finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"), seconds=round(time.time() - started, 1),
+    )
     write_json(directory / STAGE_FILE, stage.record)
     (directory / UNFINISHED_FILE).unlink()
 
@@ -91,33 +85,23 @@ def check_inputs_outside(directory: Path, name: str, inputs: Mapping[str, str | 
     """Refuse to write where an input lies: emptying the folder would delete it."""
     for role, source in inputs.items():
         if Path(source).exists() and Path(source).resolve().is_relative_to(directory.resolve()):
-            raise_input_error(
-                f"{name}: output_dir {directory}",
-                f"a folder apart from {role} {source}",
-                Verbatim("one that holds it"),
-                "Name another folder; nothing was changed.",
-            )
+            raise_folder_error(directory, name, f"a folder apart from {role} {source}", "one that holds it")
 
 
 def check_stage_dir(directory: Path, name: str, made: Mapping[str, Any] | None) -> None:
     """Refuse a folder with contents that stage `name` did not write; `made` is the record of what did, if any."""
     if made is not None and made.get("stage") != name:
-        raise_input_error(
-            f"{name}: output_dir {directory}",
-            "an empty folder or one of this stage's",
-            Verbatim(f"that of the stage {made.get('stage')}"),
-            "Name another folder; nothing was changed.",
-        )
-    contents = [file.name for file in directory.iterdir()] if directory.exists() else []
-    if made is None and set(contents) - {
-        UNFINISHED_FILE + PARTIAL_SUFFIX
-    }:  # all that a run killed at its very start leaves
-        raise_input_error(
-            f"{name}: output_dir {directory}",
-            "an empty folder or one of rmkit's own",
-            Verbatim("a folder with other contents"),
-            "Name another folder; nothing was changed.",
-        )
+        owner = f"that of the stage {made.get('stage')}"
+        raise_folder_error(directory, name, "an empty folder or one of this stage's", owner)
+    contents = {file.name for file in directory.iterdir()} if directory.exists() else set()
+    if made is None and contents - {UNFINISHED_FILE + PARTIAL_SUFFIX}:  # what a run killed at its very start leaves
+        raise_folder_error(directory, name, "an empty folder or one of rmkit's own", "a folder with other contents")
+
+
+def raise_folder_error(directory: Path, name: str, expected: str, got: str) -> NoReturn:
+    """Raise `InputError` about the output folder of stage `name`, which was left as it is."""
+    hint = "Name another folder; nothing was changed."
+    raise_input_error(f"{name}: output_dir {directory}", expected, Verbatim(got), hint)
 
 
 def clear_stage_dir(directory: Path, name: str) -> None:

@@ -7,12 +7,12 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
+import pyarrow
 import pyarrow.parquet as parquet
 from markupsafe import Markup
 
@@ -50,83 +50,62 @@ ROWS = [
 CURVES = {"loss": "training loss", "eval_loss": "validation loss", "eval_accuracy": "validation accuracy"}
 
 
-@dataclass(frozen=True)
-class ReportInputs:
-    """What the finished stages of one run left behind; a part that was not given is None or empty.
-
-    `votes`, `pairs`, `repaired`, `evaluation` and the values of `models` are the records in `stage.json`.
-    `mean`, `std`: strength over [pair] in reward units; `is_flipped`: label flipped on purpose, over [pair].
-    `suspicious_pairs`: rows of the votes, lowest strength first, each with the `action` of the repair (or None).
-    `flipped_by_action`: number of flipped labels by action. `baseline`: the model that others are compared with.
-    """
-
-    votes: Record
-    mean: np.ndarray
-    std: np.ndarray
-    suspicious_pairs: Sequence[Record]
-    is_flipped: np.ndarray | None = None
-    pairs: Record | None = None
-    repaired: Record | None = None
-    flipped_by_action: Mapping[str, int] = field(default_factory=dict)
-    models: Mapping[str, Record] = field(default_factory=dict)
-    evaluation: Record | None = None
-    baseline: str = "plain"
-
-
-def collect_inputs(
+def render_report(
     records: Mapping[str, Record], *, votes: str, repaired: str | None, baseline: str, n_suspicious: int
-) -> ReportInputs:
-    """The report's inputs, from the stages' records and the folders of `votes` and `repaired`.
+) -> str:
+    """The page; the same inputs give the same bytes.
 
-    `records`: by role, "votes", "pairs", "repaired", "evaluation" and "models.NAME". Raises `InputError` for votes
-    without the strength of training pairs.
+    `records`: each stage's `stage.json` by role: "votes", "pairs", "repaired", "evaluation", "models.NAME". `votes`,
+    `repaired`: folders of these stages. `baseline`: the model that others are compared with. `n_suspicious`: how many
+    pairs of lowest strength are shown. Raises `InputError` for votes without the strength of training pairs.
     """
     path = Path(votes) / "train.parquet"
-    available = parquet.read_schema(path).names if path.is_file() else []
-    columns = ["id", "strength_mean", "strength_std"]
-    missing = sorted(set(columns) - set(available))
-    if missing:
-        raise_input_error(
-            f"votes {votes}",
-            "a train.parquet with the votes of an ensemble",
-            Verbatim(f"none with {', '.join(missing)}"),
-            "Name the output_dir of `rmkit vote`.",
-        )
-    has_flips = "is_flipped" in available
-    table = parquet.read_table(path, columns=columns + ["is_flipped"] * has_flips)
-    ids, mean = table["id"].to_pylist(), table["strength_mean"].to_numpy()
-    is_flipped = np.array([bool(flag) for flag in table["is_flipped"].to_pylist()]) if has_flips else None
+    table = read_strength(path)
+    ids, mean, std = table["id"].to_pylist(), table["strength_mean"].to_numpy(), table["strength_std"].to_numpy()
+    is_flipped = None
+    if "is_flipped" in table.column_names:
+        is_flipped = np.array([bool(flag) for flag in table["is_flipped"].to_pylist()])
     actions = read_actions(Path(repaired)) if repaired else {}
     lowest = [ids[index] for index in np.argsort(mean, kind="stable")[:n_suspicious]]
     rows = {row["id"]: row for row in parquet.read_table(path, filters=[("id", "in", lowest)]).to_pylist()}
     flips = [] if is_flipped is None else [name for name, flag in zip(ids, is_flipped, strict=True) if flag]
-    return ReportInputs(
+
+    trained = {role.removeprefix("models."): record for role, record in records.items() if role.startswith("models.")}
+    evaluated = records.get("evaluation", {}).get("metrics", {})
+    names = list(dict.fromkeys([baseline, *trained, *evaluated]))  # a model's index is its colour
+    metrics = {name: evaluated[name] for name in names if name in evaluated}
+    models = {name: trained[name] for name in names if name in trained}
+    stages = {"read": records.get("pairs"), "vote": records["votes"], "repair": records.get("repaired")}
+    stages |= {f"train {name}": record for name, record in models.items()} | {"evaluate": records.get("evaluation")}
+    lines = {key: {name: values[key] for name, values in metrics.items() if values.get(key)}
+             for key in ("by_strength", "by_confidence")}
+    return make_environment().get_template(TEMPLATE).render(
         votes=records["votes"],
-        mean=mean,
-        std=table["strength_std"].to_numpy(),
-        suspicious_pairs=[{**rows[name], "action": actions.get(name)} for name in lowest],
-        is_flipped=is_flipped,
-        pairs=records.get("pairs"),
+        read=records.get("pairs"),
         repaired=records.get("repaired"),
-        flipped_by_action=Counter(actions[name] for name in flips if name in actions),
-        models={role.removeprefix("models."): record for role, record in records.items() if role.startswith("models.")},
-        evaluation=records.get("evaluation"),
         baseline=baseline,
+        palette=figures.PALETTE,
+        measures=ROWS,
+        pairs=len(mean),
+        below_zero=float(np.mean(mean < 0)),
+        n_flipped=None if is_flipped is None else int(is_flipped.sum()),
+        flipped_by_action=Counter(actions[name] for name in flips if name in actions),
+        suspicious_pairs=[describe_pair(rows[name], actions.get(name)) for name in lowest],
+        models=models,
+        metrics=metrics,
+        comparisons=compare_to_baseline(metrics, baseline),
+        scale=accuracy_scale(metrics),
+        colours={name: figures.colour_name(index) for index, name in enumerate(names)},
+        deciles=lines["by_strength"],
+        confidences=lines["by_confidence"],
+        sources={source: part["pairs"] for values in metrics.values() for source, part in values["by_source"].items()},
+        svgs=render_figures(mean, std, is_flipped, {name: models.get(name, {}) for name in names}, **lines),
+        stages={name: record for name, record in stages.items() if record is not None},
     )
 
 
-def read_actions(folder: Path) -> dict[str, str]:
-    """The repair's action on each pair by id, dropped pairs included."""
-    actions: dict[str, str] = {}
-    for path in (folder / "train.parquet", folder / "dropped.parquet"):
-        if path.is_file():
-            table = parquet.read_table(path, columns=["id", "action"])
-            actions |= dict(zip(table["id"].to_pylist(), table["action"].to_pylist(), strict=True))
-    return actions
-
-
-def render_report(inputs: ReportInputs) -> str:
-    """The page; the same inputs give the same bytes."""
+def make_environment() -> jinja2.Environment:
+    """Jinja with the filters of the template; a missing variable is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -139,30 +118,30 @@ def render_report(inputs: ReportInputs) -> str:
         describe_action=lambda action: " ".join(ACTIONS.get(part, "") for part in action.split("+")),
         as_json=lambda value: json.dumps(value, indent=2, ensure_ascii=False, default=str),
     )
-    evaluated = (inputs.evaluation or {}).get("metrics", {})
-    names = list(dict.fromkeys([inputs.baseline, *inputs.models, *evaluated]))  # a model's index is its colour
-    metrics = {name: evaluated[name] for name in names if name in evaluated}
-    models = {name: inputs.models[name] for name in names if name in inputs.models}
-    stages = {"read": inputs.pairs, "vote": inputs.votes, "repair": inputs.repaired}
-    stages |= {f"train {name}": record for name, record in models.items()} | {"evaluate": inputs.evaluation}
-    return environment.get_template(TEMPLATE).render(
-        inputs=inputs,
-        palette=figures.PALETTE,
-        measures=ROWS,
-        below_zero=float(np.mean(inputs.mean < 0)),
-        n_flipped=None if inputs.is_flipped is None else int(inputs.is_flipped.sum()),
-        suspicious_pairs=[describe_pair(row) for row in inputs.suspicious_pairs],
-        models=models,
-        metrics=metrics,
-        comparisons=compare_to_baseline(metrics, inputs.baseline),
-        scale=accuracy_scale(metrics),
-        colours={name: figures.colour_name(index) for index, name in enumerate(names)},
-        deciles=metrics_with(metrics, "by_strength"),
-        confidences=metrics_with(metrics, "by_confidence"),
-        sources={source: part["pairs"] for values in metrics.values() for source, part in values["by_source"].items()},
-        svgs=render_figures(inputs, names, metrics),
-        stages={name: record for name, record in stages.items() if record is not None},
-    )
+    return environment
+
+
+def read_strength(path: Path) -> pyarrow.Table:
+    """Ids, strength and, if there, `is_flipped` of the votes' training pairs."""
+    available = parquet.read_schema(path).names if path.is_file() else []
+    columns = ["id", "strength_mean", "strength_std"]
+    missing = sorted(set(columns) - set(available))
+    if missing:
+        raise_input_error(
+            f"votes {path.parent}", "a train.parquet with the votes of an ensemble",
+            Verbatim(f"none with {', '.join(missing)}"), "Name the output_dir of `rmkit vote`.",
+        )
+    return parquet.read_table(path, columns=columns + ["is_flipped"] * ("is_flipped" in available))
+
+
+def read_actions(folder: Path) -> dict[str, str]:
+    """The repair's action on each pair by id, dropped pairs included."""
+    actions: dict[str, str] = {}
+    for path in (folder / "train.parquet", folder / "dropped.parquet"):
+        if path.is_file():
+            table = parquet.read_table(path, columns=["id", "action"])
+            actions |= dict(zip(table["id"].to_pylist(), table["action"].to_pylist(), strict=True))
+    return actions
 
 
 def format_data(value: float | None, spec: str) -> Markup:
@@ -175,12 +154,13 @@ def format_data(value: float | None, spec: str) -> Markup:
     return Markup('<data value="{}">{}</data>').format(repr(value), text)
 
 
-def describe_pair(row: Record) -> dict[str, Any]:
-    """A suspicious pair with its prompt split into earlier and last turns, and each member's gap with a bar height."""
+def describe_pair(row: Record, action: str | None) -> dict[str, Any]:
+    """A suspicious pair with its repair, its prompt in two parts, and each member's gap with a bar height."""
     gaps = [chosen - rejected for chosen, rejected in zip(row["rewards_chosen"], row["rewards_rejected"], strict=True)]
     largest = max(map(abs, gaps)) or 1.0
     return {
         **row,
+        "action": action,
         "earlier_turns": row["prompt"][:-1],
         "last_turn": row["prompt"][-1:],
         "gaps": [{"value": gap, "height": round(50 * abs(gap) / largest, 1)} for gap in gaps],
@@ -217,29 +197,26 @@ def accuracy_scale(metrics: Mapping[str, Record]) -> tuple[float, float]:
     return math.floor(10 * min([0.5, *values])) / 10, math.ceil(10 * max([0.6, *values])) / 10
 
 
-def metrics_with(metrics: Mapping[str, Record], key: str) -> dict[str, Sequence[Record]]:
-    """The metric `key` of the models that have it."""
-    return {name: values[key] for name, values in metrics.items() if values.get(key)}
-
-
-def render_figures(inputs: ReportInputs, names: Sequence[str], metrics: Mapping[str, Record]) -> dict[str, Markup]:
-    """Inline SVG by name, of the figures for which there is data; a model's index in `names` gives its colour."""
-    strength = inputs.mean, inputs.std, inputs.is_flipped
+def render_figures(
+    mean: np.ndarray, std: np.ndarray, is_flipped: np.ndarray | None, models: Mapping[str, Record],
+    by_strength: Mapping[str, Sequence[Record]], by_confidence: Mapping[str, Sequence[Record]],
+) -> dict[str, Markup]:
+    """Inline SVG by name, of the figures for which there is data; a model's index in `models` gives its colour."""
+    strength = mean, std, is_flipped
     plots = {
         "histogram": (figures.plot_strength(*strength, ["histogram"]), "Histogram of the strength, with a line at 0."),
         "spread": (figures.plot_strength(*strength, ["std"]), "Standard deviation of the members' gaps by their mean."),
     }
-    histories = {name: inputs.models.get(name, {}).get("log_history") or [] for name in names}
+    histories = {name: record.get("log_history") or [] for name, record in models.items()}
     for key, label in CURVES.items():
         if any(key in entry for log in histories.values() for entry in log):
             plots[key] = (figures.plot_training_curves(histories, key, label), f"A line per model: {label} by step.")
-    deciles, confidences = metrics_with(metrics, "by_strength"), metrics_with(metrics, "by_confidence")
-    if deciles:
-        lines = {name: accuracy_line(deciles.get(name, ()), None) for name in names}
+    if by_strength:
+        lines = {name: accuracy_line(by_strength.get(name, ()), None) for name in models}
         plots["deciles"] = (figures.plot_accuracy(lines, "tenth of the pairs, by strength"),
                             "A line per model: accuracy from the weakest to the strongest tenth of the pairs.")
-    if confidences:
-        lines = {name: accuracy_line(confidences.get(name, ()), "confidence") for name in names}
+    if by_confidence:
+        lines = {name: accuracy_line(by_confidence.get(name, ()), "confidence") for name in models}
         plots["confidences"] = (figures.plot_accuracy(lines, "confidence", diagonal=True),
                                 "A line per model: accuracy by confidence, with the diagonal of perfect calibration.")
     return {name: Markup(figures.to_svg(figure, name, text)) for name, (figure, text) in plots.items()}

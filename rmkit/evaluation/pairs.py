@@ -1,7 +1,6 @@
 """Evaluation of reward models on a stage's unrepaired pairs."""
 
 from collections.abc import Mapping
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,10 @@ from numpy.typing import NDArray
 
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.data.parquet import PAIR_SIDES, load_split, write_table
-from rmkit.evaluation.benchmarks.scores import BenchmarkResult, compare_results, mean_over
+from rmkit.evaluation.benchmarks import best_of_n
+from rmkit.evaluation.benchmarks.base import ScoredItem
+from rmkit.evaluation.benchmarks.scores import compare_models
 from rmkit.evaluation.reward_model import evaluate_pairs
-from rmkit.metrics.accuracy import pair_correct
 from rmkit.models.scoring import score_pairs_from_path
 
 
@@ -56,7 +56,7 @@ def evaluate_models(
 
     `models`: name -> folder or hub name; `scoring`: keyword arguments of `score_pairs_from_path`.
     """
-    metrics, results = {}, {}
+    metrics, scored = {}, {}
     prompts = [str(prompt) for prompt in pairs["prompt"]]
     lengths = {f"{side}_lengths": [len(response[-1]["content"]) for response in pairs[side]]
                for side in ("chosen", "rejected")}
@@ -68,11 +68,8 @@ def evaluate_models(
             chosen, rejected, prompts=prompts, sources=pairs["source"][:], strength=strength, seed=seed,
             n_bootstrap=n_bootstrap, **lengths,
         )
-        correct = pair_correct(chosen - rejected)
-        results[name] = BenchmarkResult({"accuracy": mean_over(correct)}, {}, correct)
-    comparisons = [
-        {"first": first, "second": second, **compare_results(
-            results[first], results[second], prompts, seed=seed, n_bootstrap=n_bootstrap)}
-        for first, second in combinations(results, 2)
-    ]
-    return metrics, comparisons
+        scored[name] = [
+            ScoredItem(number, "", "", prompt, np.array([1.0, 0.0]), rewards)
+            for number, (prompt, rewards) in enumerate(zip(prompts, np.stack([chosen, rejected], axis=1), strict=True))
+        ]
+    return metrics, compare_models(scored, best_of_n.measure, seed=seed, n_bootstrap=n_bootstrap)

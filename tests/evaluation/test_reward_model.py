@@ -18,12 +18,9 @@ def evaluate(chosen, rejected=None, **changes):
 
 def test_numbers_by_hand():
     metrics = evaluate([2.0, 0.0, -1.0, 1.0], [1.0, 0.0, 1.0, -1.0])
-    assert metrics["pairs"] == 4
-    assert metrics["accuracy"] == 0.625
-    assert metrics["tie_rate"] == 0.25
+    assert (metrics["pairs"], metrics["accuracy"], metrics["tie_rate"]) == (4, 0.625, 0.25)
     assert metrics["rewards"]["gap"] == {"mean": 0.25, "std": pytest.approx(np.std([1, 0, -2, 2])), "min": -2, "max": 2}
-    assert metrics["rewards"]["chosen"]["mean"] == 0.5
-    assert metrics["rewards"]["rejected"]["max"] == 1
+    assert metrics["rewards"]["chosen"]["mean"] == 0.5 and metrics["rewards"]["rejected"]["max"] == 1
     assert metrics["log_loss"] == pytest.approx(np.mean(np.log1p(np.exp([-1, 0, 2, -2]))))
     assert metrics["accuracy_low"] <= 0.625 <= metrics["accuracy_high"]
 
@@ -62,15 +59,12 @@ def test_length_bias_of_a_model_that_scores_length():
     generator = np.random.default_rng(0)
     chosen, rejected = generator.integers(1, 500, (2, 400))
     length = evaluate(chosen, rejected, chosen_lengths=chosen, rejected_lengths=rejected)["length"]
-    assert length["gap_correlation"] == pytest.approx(1)
-    assert length["model_prefers_longer"] == 1
+    assert length["gap_correlation"] == pytest.approx(1) and length["model_prefers_longer"] == 1
 
 
 def test_undefined_values_are_none():
     metrics = evaluate([1e4, 1e4], [-1e4, -1e4], prompts=["p", "p"], chosen_lengths=[10, 10], rejected_lengths=[90, 90])
-    assert metrics["accuracy_low"] is None
-    assert metrics["by_strength"] is None
-    assert metrics["length"]["gap_correlation"] is None
+    assert metrics["accuracy_low"] is metrics["by_strength"] is metrics["length"]["gap_correlation"] is None
     assert metrics["length"]["matched"] == {"pairs": 0, "accuracy": None, "tie_rate": None}
     assert evaluate([1.0, 2.0])["length"]["model_prefers_longer"] is None
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
@@ -85,18 +79,15 @@ def test_interval_widens_when_pairs_share_prompts():
     assert widths[1] > 2 * widths[0]
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"prompts": ["p"]}, "prompts.*shape"),
-        ({"sources": ["s"] * 3}, "sources"),
-        ({"chosen_lengths": [1]}, "chosen_lengths.*shape"),
-        ({"rejected_lengths": [1, -1]}, "lengths.*negative"),
-        ({"strength": [1.0]}, "strength.*shape"),
-        ({"rejected": [0.0, np.nan]}, "rewards_rejected.*finite"),
-        ({"rejected": [[0.0, 0.0]]}, "rewards_rejected"),
-    ],
-)
+@pytest.mark.parametrize("changes, message", [
+    ({"prompts": ["p"]}, "prompts.*shape"),
+    ({"sources": ["s"] * 3}, "sources"),
+    ({"chosen_lengths": [1]}, "chosen_lengths.*shape"),
+    ({"rejected_lengths": [1, -1]}, "lengths.*negative"),
+    ({"strength": [1.0]}, "strength.*shape"),
+    ({"rejected": [0.0, np.nan]}, "rewards_rejected.*finite"),
+    ({"rejected": [[0.0, 0.0]]}, "rewards_rejected"),
+])
 def test_invalid_arguments(changes, message):
     with pytest.raises(InputError, match=message):
         evaluate([1.0, 2.0], **changes)

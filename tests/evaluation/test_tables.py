@@ -12,11 +12,7 @@ def metrics_of(gaps, sources, strength=None):
 
 def test_format_table():
     assert format_table(["model", "x"], [["a", "1"], ["longer"]]).split("\n") == [
-        "model   x",
-        "---------",
-        "a       1",
-        "longer  -",
-    ]
+        "model   x", "---------", "a       1", "longer  -"]
 
 
 def test_pair_metrics_of_two_models():
@@ -24,9 +20,7 @@ def test_pair_metrics_of_two_models():
     text = format_pair_metrics(models)
     header, _, plain, repaired = text.split("\n")
     assert len(header) == len(plain) == len(repaired)
-    assert "0.500" in plain.split()
-    assert "1.000" in repaired.split()
-    assert "-" in plain.split()  # no pair of different length
+    assert {"0.500", "-"} <= set(plain.split()) and "1.000" in repaired.split()  # no pair of different length
     assert "source" not in text and "strength" not in text
 
 

@@ -73,17 +73,14 @@ def test_saturation_by_hand():
     assert score_saturation([[5], [4]], top=5).ties is None
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: agreement([1, 1], [1]), "labels.*shape"),
-        (lambda: agreement([2], [1]), "verdicts.*got 2"),
-        (lambda: self_consistency([1, 2]), "scores.*shape"),
-        (lambda: self_consistency([[np.inf, 2]]), "scores.*finite"),
-        (lambda: score_saturation([[NAN]], top=5), "at least one score"),
-        (lambda: score_saturation([[6.0]], top=5), "above the top"),
-    ],
-)
+@pytest.mark.parametrize("call, message", [
+    (lambda: agreement([1, 1], [1]), "labels.*shape"),
+    (lambda: agreement([2], [1]), "verdicts.*got 2"),
+    (lambda: self_consistency([1, 2]), "scores.*shape"),
+    (lambda: self_consistency([[np.inf, 2]]), "scores.*finite"),
+    (lambda: score_saturation([[NAN]], top=5), "at least one score"),
+    (lambda: score_saturation([[6.0]], top=5), "above the top"),
+])
 def test_invalid_arguments(call, message):
     with pytest.raises(InputError, match=message):
         call()

@@ -88,20 +88,17 @@ def test_many_weightings_in_one_call():
         np.testing.assert_array_equal(wins[index], single)
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: position_weights([[2.0, 1], [1, 0]]), "verdicts.*got 2"),
-        (lambda: position_weights(np.ones((2, 3))), "rows as columns"),
-        (lambda: position_weights(np.ones(3)), "verdicts.*shape"),
-        (lambda: wins_from_list([0], [0], [1], n_items=2), "itself"),
-        (lambda: wins_from_list([0], [2], [1], n_items=2), "second.*0 to 1"),
-        (lambda: wins_from_list([0.5], [1], [1], n_items=2), "first.*0 to 1"),
-        (lambda: wins_from_list([0, 1], [1], [1], n_items=2), "first.*shape"),
-        (lambda: wins_from_list([0], [1], [1], n_items=2, weights=[-1.0]), "weights"),
-        (lambda: wins_from_list([0], [1], ["A"], n_items=2), "verdicts.*NaN"),
-    ],
-)
+@pytest.mark.parametrize("call, message", [
+    (lambda: position_weights([[2.0, 1], [1, 0]]), "verdicts.*got 2"),
+    (lambda: position_weights(np.ones((2, 3))), "rows as columns"),
+    (lambda: position_weights(np.ones(3)), "verdicts.*shape"),
+    (lambda: wins_from_list([0], [0], [1], n_items=2), "itself"),
+    (lambda: wins_from_list([0], [2], [1], n_items=2), "second.*0 to 1"),
+    (lambda: wins_from_list([0.5], [1], [1], n_items=2), "first.*0 to 1"),
+    (lambda: wins_from_list([0, 1], [1], [1], n_items=2), "first.*shape"),
+    (lambda: wins_from_list([0], [1], [1], n_items=2, weights=[-1.0]), "weights"),
+    (lambda: wins_from_list([0], [1], ["A"], n_items=2), "verdicts.*NaN"),
+])
 def test_invalid_arguments(call, message):
     with pytest.raises(InputError, match=message):
         call()

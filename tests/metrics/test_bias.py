@@ -34,15 +34,12 @@ def test_length_bias_is_what_labels_do_not_explain():
     assert length_bias(same, np.arange(1, 100), same).excess == 0
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: position_bias([1], [1, 1]), "swapped.*shape"),
-        (lambda: position_bias([3], [1]), "verdicts.*3"),
-        (lambda: length_bias([1], [1, 2]), "differences.*shape"),
-        (lambda: length_bias([1], [1], [1, 1]), "labels.*shape"),
-    ],
-)
+@pytest.mark.parametrize("call, message", [
+    (lambda: position_bias([1], [1, 1]), "swapped.*shape"),
+    (lambda: position_bias([3], [1]), "verdicts.*3"),
+    (lambda: length_bias([1], [1, 2]), "differences.*shape"),
+    (lambda: length_bias([1], [1], [1, 1]), "labels.*shape"),
+])
 def test_invalid_arguments(call, message):
     with pytest.raises(InputError, match=message):
         call()

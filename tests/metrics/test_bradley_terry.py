@@ -178,17 +178,14 @@ def test_weights_too_large_for_the_ridge():
         bradley_terry([[0, 1e6, 0], [1e6, 0, 1e6], [0, 0, 0]], ridge=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("battles", "changes", "message"),
-    [
-        (np.ones((2, 2)), {}, "diagonal"),
-        (np.zeros((2, 3)), {}, "wins.*shape"),
-        (-np.eye(2)[::-1], {}, "none negative"),
-        ([[0, np.nan], [1, 0]], {}, "finite"),
-        (np.eye(2)[::-1], {"ridge": -1.0}, "ridge"),
-        (np.eye(2)[::-1], {"ridge": math.nan}, "ridge"),
-    ],
-)
+@pytest.mark.parametrize("battles, changes, message", [
+    (np.ones((2, 2)), {}, "diagonal"),
+    (np.zeros((2, 3)), {}, "wins.*shape"),
+    (-np.eye(2)[::-1], {}, "none negative"),
+    ([[0, np.nan], [1, 0]], {}, "finite"),
+    (np.eye(2)[::-1], {"ridge": -1.0}, "ridge"),
+    (np.eye(2)[::-1], {"ridge": math.nan}, "ridge"),
+])
 def test_invalid_arguments(battles, changes, message):
     with pytest.raises(InputError, match=message):
         bradley_terry(battles, **({"ridge": 0.01} | changes))

@@ -86,15 +86,10 @@ def test_stated_preferences_against_vote_shares():
     assert reversed_.error == pytest.approx(preference_calibration([1.0, 0.6, 0.1], [0.8, 0.6, 0.1], bins=2).error)
 
 
-@pytest.mark.parametrize(
-    ("stated", "outcomes", "message"),
-    [([1.2], [1], "stated.*1.2"), ([0.5], [-1], "outcomes"), ([np.nan], [1], "stated.*none"), ([0.5], [1, 1], "shape")],
-)
-def test_invalid_preferences(stated, outcomes, message):
+@pytest.mark.parametrize("stated, outcomes, bins, message", [
+    ([1.2], [1], 10, "stated.*1.2"), ([0.5], [-1], 10, "outcomes"), ([np.nan], [1], 10, "stated.*none"),
+    ([0.5], [1, 1], 10, "shape"), ([0.5], [1], 0, "bins"),
+])
+def test_invalid_preferences(stated, outcomes, bins, message):
     with pytest.raises(InputError, match=message):
-        preference_calibration(stated, outcomes)
-
-
-def test_bins_must_be_positive():
-    with pytest.raises(InputError, match="bins"):
-        calibration_error([1.0], bins=0)
+        preference_calibration(stated, outcomes, bins=bins)

@@ -22,19 +22,16 @@ def test_correlations_are_averaged_over_prompts():
     assert prompt_correlation([[1, 1]], [[1, 2]]) == (None, 0, 1)
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: auroc([0.1, 0.2], [True, True]), "positive.*both"),
-        (lambda: auroc([0.1, 0.2], [False, False]), "positive.*both"),
-        (lambda: auroc([0.1, 0.2], [1, 2]), "positive.*both"),
-        (lambda: auroc([0.1, 0.2], [True]), "positive.*shape"),
-        (lambda: rank_correlation([1, 2], [1, 1]), "second.*only 1"),
-        (lambda: rank_correlation([1, 2], [1, 2, 3]), "second.*shape"),
-        (lambda: prompt_correlation([[1, 2]], [[1, 2, 3]]), "second.*shape"),
-        (lambda: prompt_correlation([1, 2], [1, 2]), "first.*shape"),
-    ],
-)
+@pytest.mark.parametrize("call, message", [
+    (lambda: auroc([0.1, 0.2], [True, True]), "positive.*both"),
+    (lambda: auroc([0.1, 0.2], [False, False]), "positive.*both"),
+    (lambda: auroc([0.1, 0.2], [1, 2]), "positive.*both"),
+    (lambda: auroc([0.1, 0.2], [True]), "positive.*shape"),
+    (lambda: rank_correlation([1, 2], [1, 1]), "second.*only 1"),
+    (lambda: rank_correlation([1, 2], [1, 2, 3]), "second.*shape"),
+    (lambda: prompt_correlation([[1, 2]], [[1, 2, 3]]), "second.*shape"),
+    (lambda: prompt_correlation([1, 2], [1, 2]), "first.*shape"),
+])
 def test_invalid_arguments(call, message):
     with pytest.raises(InputError, match=message):
         call()

@@ -58,13 +58,9 @@ def test_undefined_resamples_are_left_out():
         bootstrap_interval(lambda weights: np.full(len(weights), np.nan), [0, 1], seed=0)
 
 
-@pytest.mark.parametrize(
-    ("groups", "changes", "message"),
-    [
-        (["a", "a"], {}, "groups.*two"),
-        ([0, 1], {"n_bootstrap": 0}, "n_bootstrap"),
-    ],
-)
+@pytest.mark.parametrize("groups, changes, message", [
+    (["a", "a"], {}, "groups.*two"), ([0, 1], {"n_bootstrap": 0}, "n_bootstrap"),
+])
 def test_invalid_arguments(groups, changes, message):
     with pytest.raises(InputError, match=message):
         bootstrap_interval(mean_of(np.ones(2)), groups, seed=0, **changes)

@@ -72,12 +72,12 @@ def first_column(content: Mapping[str, Any], names: Iterable[str]) -> Any:
     return next((content[name] for name in names if content.get(name) is not None), None)
 
 
-def read_subset(content: Mapping[str, Any]) -> str:
-    """The `subset` column; raises `RowError` where it is missing."""
-    subset = read_name(content.get("subset"), "subset")
-    if not subset:
-        raise RowError("missing subset")
-    return subset
+def read_part(content: Mapping[str, Any], column: str) -> str:
+    """The column that names a row's part; raises `RowError` where it is missing."""
+    name = read_name(content.get(column), column)
+    if not name:
+        raise RowError(f"missing {column}")
+    return name
 
 
 def unknown_subset(subset: str, subsets: Sequence[str]) -> RowError:
@@ -86,16 +86,27 @@ def unknown_subset(subset: str, subsets: Sequence[str]) -> RowError:
     return RowError("unknown subset", f"{subset}; the nearest is {nearest[0]}")
 
 
-def read_list(content: Mapping[str, Any], column: str) -> list[Any]:
-    """A column that holds a list of responses, not empty; raises `RowError`."""
-    value = content.get(column)
+def read_side(content: Mapping[str, Any], side: str, *, single: bool = False) -> list[Any]:
+    """The responses of a side, at least one; with `single`, also one response without a list. Raises `RowError`."""
+    value = content.get(side)
     if value is None:
-        raise RowError(f"missing {column}")
+        raise RowError(f"missing {side}")
     if not isinstance(value, list) or value and isinstance(value[0], dict):
-        raise RowError("wrong type", f"{column}: expected a list of responses, got one response")
+        if not single:
+            raise RowError("wrong type", f"{side}: expected a list of responses, got one response")
+        return [value]
     if not value:
-        raise RowError(f"empty {column}")
+        raise RowError(f"empty {side}")
     return value
+
+
+def make_preference(
+    content: Mapping[str, Any], chosen: Sequence[object], rejected: Sequence[object], part: str,
+    group: str | None = None,
+) -> BenchmarkItem:
+    """The item of a row whose chosen responses are equally good, and better than the rejected ones."""
+    grades = [1.0] * len(chosen) + [0.0] * len(rejected)
+    return make_item(content.get("prompt"), [*chosen, *rejected], grades, part, group=group)
 
 
 def write_items(
@@ -123,8 +134,7 @@ def write_items(
             name = row.columns.get("id")
             shared = {"number": parts.total(), "id": str(row.line if name is None else name)}
             parts[item.part] += 1
-            for entry in item_lines(item, perturbations):
-                file.write(json.dumps({**shared, **entry}) + "\n")
+            file.writelines(json.dumps({**shared, **entry}) + "\n" for entry in item_lines(item, perturbations))
     partial.replace(directory / ITEMS)
     summary.rows_out = {"items": parts.total()}
     summary.quarantined, summary.first_seen = dict(quarantine.reasons), quarantine.first_seen

@@ -7,12 +7,7 @@ from rmkit.data.samples import NAMES
 from rmkit.data.schema import read_name, read_number
 from rmkit.data.sources import RowError
 from rmkit.evaluation.benchmarks.base import (
-    BenchmarkItem,
-    ScoredItem,
-    best_of_n_correct,
-    first_column,
-    make_item,
-    pairs_correct,
+    BenchmarkItem, ScoredItem, best_of_n_correct, first_column, make_item, make_preference, pairs_correct, read_side,
 )
 from rmkit.evaluation.benchmarks.scores import BenchmarkResult, mean_by_part, mean_over
 
@@ -31,23 +26,11 @@ def parse(content: Mapping[str, Any]) -> BenchmarkItem:
     part = read_name(first_column(content, PARTS), " or ".join(PARTS)) or WHOLE
     responses = first_column(content, NAMES)
     if responses is None:
-        sides = {side: read_side(content, side) for side in ("chosen", "rejected")}
-        grades = [1.0] * len(sides["chosen"]) + [0.0] * len(sides["rejected"])
-        return make_item(content.get("prompt"), [*sides["chosen"], *sides["rejected"]], grades, part)
+        chosen, rejected = (read_side(content, side, single=True) for side in ("chosen", "rejected"))
+        return make_preference(content, chosen, rejected, part)
     if not isinstance(responses, list) or len(responses) < 2:
         raise RowError("fewer than two responses")
     return make_item(content.get("prompt"), responses, read_grades(content, len(responses)), part)
-
-
-def read_side(content: Mapping[str, Any], side: str) -> list[Any]:
-    """The responses of a side, which may be a single one."""
-    value = content.get(side)
-    if value is None:
-        raise RowError(f"missing {side}")
-    if value == []:
-        raise RowError(f"empty {side}")
-    single = not isinstance(value, list) or isinstance(value[0], dict)
-    return [value] if single else value
 
 
 def read_grades(content: Mapping[str, Any], responses: int) -> list[float]:
@@ -72,6 +55,4 @@ def read_grades(content: Mapping[str, Any], responses: int) -> list[float]:
 def measure(items: Sequence[ScoredItem]) -> BenchmarkResult:
     """How often the response of highest reward is the best one, and the share of pairs in the right order."""
     best, pairs = best_of_n_correct(items), pairs_correct(items)
-    names = sorted({item.part for item in items})
-    parts = mean_by_part(best, items, names) if len(names) > 1 else {}
-    return BenchmarkResult({"best": mean_over(best), "pairs": mean_over(pairs)}, parts, best)
+    return BenchmarkResult({"best": mean_over(best), "pairs": mean_over(pairs)}, mean_by_part(best, items), best)

@@ -48,11 +48,8 @@ def measure(items: Sequence[ScoredItem]) -> BenchmarkResult:
         name: mean_over(correct, np.abs(preference) == strength)
         for strength, name in STRENGTHS.items() if np.any(np.abs(preference) == strength)
     }
-    names = sorted({item.part for item in items})
-    parts = mean_by_part(correct, items, names) if len(names) > 1 else {}
     defined = np.ptp(gaps) > 0 and np.ptp(preference) > 0
-    extra = {
-        "correlation": rank_correlation(gaps, preference) if defined else None,
-        "about_the_same": int((preference == 0).sum()),
-    }
-    return BenchmarkResult({"accuracy": mean_over(correct), **strengths}, parts, correct, extra)
+    correlation = rank_correlation(gaps, preference) if defined else None
+    extra = {"correlation": correlation, "about_the_same": int((preference == 0).sum())}
+    scores = {"accuracy": mean_over(correct), **strengths}
+    return BenchmarkResult(scores, mean_by_part(correct, items), correct, extra)

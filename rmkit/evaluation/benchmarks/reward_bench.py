@@ -11,12 +11,7 @@ from typing import Any
 
 from rmkit.data.sources import RowError
 from rmkit.evaluation.benchmarks.base import (
-    BenchmarkItem,
-    ScoredItem,
-    make_item,
-    pairs_correct,
-    read_subset,
-    unknown_subset,
+    BenchmarkItem, ScoredItem, make_preference, pairs_correct, read_part, unknown_subset,
 )
 from rmkit.evaluation.benchmarks.scores import BenchmarkResult, mean_by_part, weighted_mean
 
@@ -48,14 +43,14 @@ ALIASES = {"mt-bench-medium": "mt-bench-med"}  # as the card writes it
 
 def parse(content: Mapping[str, Any]) -> BenchmarkItem:
     """The item of a row with `prompt`, `chosen`, `rejected` and `subset`."""
-    subset = read_subset(content)
+    subset = read_part(content, "subset")
     subset = ALIASES.get(subset, subset)
     if subset not in (*REQUIRED, *ALL_OR_NONE):
         raise unknown_subset(subset, (*REQUIRED, *ALL_OR_NONE))
     for side in ("chosen", "rejected"):
         if content.get(side) is None:
             raise RowError(f"missing {side}")
-    return make_item(content.get("prompt"), [content["chosen"], content["rejected"]], [1, 0], subset)
+    return make_preference(content, [content["chosen"]], [content["rejected"]], subset)
 
 
 def measure(items: Sequence[ScoredItem]) -> BenchmarkResult:
@@ -67,7 +62,7 @@ def measure(items: Sequence[ScoredItem]) -> BenchmarkResult:
         section: weighted_mean([subsets[name] for name in weights], list(weights.values()))
         for section, weights in sections.items()
     }
-    total = weighted_mean(
-        list(by_section.values()), [PRIOR_WEIGHT if section in PRIOR else 1.0 for section in by_section]
+    weights = [PRIOR_WEIGHT if section in PRIOR else 1.0 for section in by_section]
+    return BenchmarkResult(
+        {"total": weighted_mean(list(by_section.values()), weights), **by_section}, subsets, correct
     )
-    return BenchmarkResult({"total": total, **by_section}, subsets, correct)

@@ -14,21 +14,10 @@ from numpy.typing import NDArray
 from rmkit.data.schema import read_name
 from rmkit.data.sources import RowError
 from rmkit.evaluation.benchmarks.base import (
-    BenchmarkItem,
-    ScoredItem,
-    best_of_n_correct,
-    make_item,
-    read_list,
-    read_subset,
-    unknown_subset,
+    BenchmarkItem, ScoredItem, best_of_n_correct, make_preference, read_part, read_side, unknown_subset,
 )
 from rmkit.evaluation.benchmarks.scores import (
-    BenchmarkResult,
-    Score,
-    mean_by_part,
-    mean_over,
-    weighted_mean,
-    weighted_sum,
+    BenchmarkResult, Score, mean_by_part, mean_over, weighted_mean, weighted_sum,
 )
 
 TIES = "Ties"
@@ -42,11 +31,11 @@ TIES_WEIGHTS = (0.3, 0.3, 0.2, 0.2, 0.01)  # of the scores of `score_ties`; the 
 
 def parse(content: Mapping[str, Any]) -> BenchmarkItem:
     """The item of a row with `prompt`, the lists `chosen` and `rejected`, `subset`, and an `id` like ref:1 in Ties."""
-    subset = read_subset(content)
+    subset = read_part(content, "subset")
     part = find_subset(subset)
     if part is None:
         raise unknown_subset(subset, REQUIRED)
-    chosen, rejected = read_list(content, "chosen"), read_list(content, "rejected")
+    chosen, rejected = read_side(content, "chosen"), read_side(content, "rejected")
     n_correct = content.get("num_correct")
     if n_correct is not None and n_correct != len(chosen):
         raise RowError("wrong number of responses", f"num_correct {n_correct}, chosen {len(chosen)}")
@@ -58,8 +47,7 @@ def parse(content: Mapping[str, Any]) -> BenchmarkItem:
         if (kind == REFERENCE) != (len(chosen) == 1):
             raise RowError("wrong number of responses", f"{kind}:{number} with {len(chosen)} chosen")
         group = f"{TIES}:{number}"  # the bootstrap draws a reference and its tied prompt together
-    grades = [1.0] * len(chosen) + [0.0] * len(rejected)
-    return make_item(content.get("prompt"), [*chosen, *rejected], grades, part, group=group)
+    return make_preference(content, chosen, rejected, part, group)
 
 
 def find_subset(name: str) -> str | None:

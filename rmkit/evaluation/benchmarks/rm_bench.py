@@ -9,11 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rmkit.data.schema import read_name
 from rmkit.data.sources import RowError
-from rmkit.evaluation.benchmarks.base import BenchmarkItem, ScoredItem, make_item, read_list
+from rmkit.evaluation.benchmarks.base import BenchmarkItem, ScoredItem, make_preference, read_part, read_side
 from rmkit.evaluation.benchmarks.scores import BenchmarkResult, mean_by_part, value_of, weighted_mean
 from rmkit.metrics.accuracy import pair_correct
 
@@ -24,18 +22,15 @@ ROWS = 1327
 
 def parse(content: Mapping[str, Any]) -> BenchmarkItem:
     """The item of a row with `prompt`, `chosen` and `rejected`, a response of each style, and `domain`."""
-    domain = read_name(content.get("domain"), "domain")
-    if not domain:
-        raise RowError("missing domain")
+    domain = read_part(content, "domain")
     part = next((name for name in REQUIRED if domain.startswith(name)), None)
     if part is None:
         raise RowError("unknown domain", f"{domain}; expected {', '.join(REQUIRED)}")
-    sides = {side: read_list(content, side) for side in ("chosen", "rejected")}
+    sides = {side: read_side(content, side) for side in ("chosen", "rejected")}
     for side, responses in sides.items():
         if len(responses) != len(STYLES):
             raise RowError("missing style", f"{side}: {len(responses)} of {', '.join(STYLES)}")
-    grades = [1.0] * len(STYLES) + [0.0] * len(STYLES)
-    return make_item(content.get("prompt"), [*sides["chosen"], *sides["rejected"]], grades, part)
+    return make_preference(content, sides["chosen"], sides["rejected"], part)
 
 
 def measure(items: Sequence[ScoredItem]) -> BenchmarkResult:
@@ -43,7 +38,8 @@ def measure(items: Sequence[ScoredItem]) -> BenchmarkResult:
 
     Hard: the rejected response has a fancier style than the chosen one; normal: the same; easy: a plainer one.
     """
-    cells = np.array([compare_styles(item.rewards) for item in items])  # [item, chosen style, rejected style]
+    rewards = np.array([item.rewards for item in items]).reshape(-1, 2, len(STYLES))  # [item, side, style]
+    cells = pair_correct(rewards[:, 0, :, None] - rewards[:, 1, None, :])  # [item, chosen style, rejected style]
     fancier = np.subtract.outer(range(len(STYLES)), range(len(STYLES)))  # chosen style less rejected style
     levels = {
         "total": cells.mean(axis=(1, 2)),
@@ -61,8 +57,3 @@ def measure(items: Sequence[ScoredItem]) -> BenchmarkResult:
         for row in range(len(STYLES))
     ]
     return BenchmarkResult(scores, parts, levels["total"], {"styles": STYLES, "chosen_by_rejected": matrix})
-
-
-def compare_styles(rewards: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Correctness [chosen style, rejected style] from an item's six rewards."""
-    return pair_correct(rewards[:len(STYLES), None] - rewards[None, len(STYLES):])

@@ -51,18 +51,18 @@ def mean_over(values: NDArray[np.float64], members: NDArray[np.bool_] | None = N
     return [WeightedMean(1.0, values if members is None else np.where(members, values, np.nan))]
 
 
-def mean_by_part(values: NDArray[np.float64], items: Items, names: Iterable[str]) -> dict[str, Score]:
-    """The mean of `values` [item] over the items of each part in `names`."""
+def mean_by_part(values: NDArray[np.float64], items: Items, names: Iterable[str] | None = None) -> dict[str, Score]:
+    """The mean of `values` [item] over the items of each part in `names`; by default of all parts, if several."""
     parts = np.array([item.part for item in items])
+    if names is None:
+        names = sorted(set(parts.tolist())) if len(set(parts.tolist())) > 1 else []
     return {name: mean_over(values, parts == name) for name in names}
 
 
 def weighted_sum(scores: Sequence[Score], weights: Sequence[float]) -> Score:
     """The sum of weights times scores."""
-    return [
-        WeightedMean(weight * term.weight, term.values)
-        for score, weight in zip(scores, weights, strict=True) for term in score
-    ]
+    return [WeightedMean(weight * term.weight, term.values)
+            for score, weight in zip(scores, weights, strict=True) for term in score]
 
 
 def weighted_mean(scores: Sequence[Score], weights: Sequence[float] | None = None) -> Score:
@@ -137,7 +137,11 @@ def count_items(score: Score) -> int:
 def compare_models(
     models: Mapping[str, Items], measure: Measure, *, seed: int, n_bootstrap: int
 ) -> list[dict[str, Any]]:
-    """`compare_results` of each two models on the items that both have scored; `p` is not adjusted for many models."""
+    """Each two models on the items that both have scored: difference of headlines, its interval, McNemar's exact test.
+
+    The bootstrap draws the items' groups (mostly prompts), the same for both models. `p` is not adjusted for many
+    models.
+    """
     comparisons = []
     for first, second in combinations(models, 2):
         items = shared_items(models[first], models[second])
@@ -146,8 +150,12 @@ def compare_models(
                 f"models {first} and {second}", "items that both have scored", Verbatim("none"), "Raise max_length."
             )
         left, right = map(measure, items)
-        result = compare_results(left, right, groups_of(items[0]), seed=seed, n_bootstrap=n_bootstrap)
-        comparisons.append({"first": first, "second": second, **result})
+        both = ~(np.isnan(left.correct) | np.isnan(right.correct))
+        difference = score_difference(
+            left.headline, right.headline, groups_of(items[0]), seed=seed, n_bootstrap=n_bootstrap
+        )
+        test = mcnemar(left.correct[both], right.correct[both])
+        comparisons.append({"first": first, "second": second, "items": int(both.sum()), **difference, **test})
     return comparisons
 
 
@@ -160,19 +168,6 @@ def shared_items(first: Items, second: Items) -> tuple[Items, Items]:
 def groups_of(items: Items) -> list[str]:
     """The group of each item."""
     return [item.group for item in items]
-
-
-def compare_results(
-    first: BenchmarkResult, second: BenchmarkResult, groups: Sequence[str], *, seed: int, n_bootstrap: int
-) -> dict[str, Any]:
-    """Difference of two headlines over the same items, its 95 % bootstrap interval, and McNemar's exact test.
-
-    The bootstrap draws the items' groups (mostly prompts), the same for both models.
-    """
-    both = ~(np.isnan(first.correct) | np.isnan(second.correct))
-    test = mcnemar(first.correct[both], second.correct[both])
-    difference = score_difference(first.headline, second.headline, groups, seed=seed, n_bootstrap=n_bootstrap)
-    return {"items": int(both.sum()), **difference, **test}
 
 
 def score_difference(

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 
-from rmkit.data.sources import RowError
 from rmkit.evaluation.benchmarks import reward_bench_2
 from rmkit.evaluation.benchmarks.scores import score_intervals, value_of
 
@@ -85,23 +84,3 @@ def test_a_tied_prompt_and_its_reference_form_one_group(score):
     result = reward_bench_2.measure(items)
     (low, high), = score_intervals([result.scores["Ties"]], [item.group for item in items], seed=0, n_bootstrap=200)
     assert low < reference_score(TIES) < high
-
-
-@pytest.mark.parametrize("row, reason", [
-    ({**four("Math"), "subset": None}, "missing subset"),
-    ({**four("Maths")}, "unknown subset"),
-    ({**four("Math"), "chosen": []}, "empty chosen"),
-    ({**four("Math"), "rejected": None}, "missing rejected"),
-    ({**four("Math"), "rejected": ["b", "c"]}, "wrong number of responses"),
-    ({**four("Math"), "num_correct": 2}, "wrong number of responses"),
-    ({**four("Math"), "chosen": "a"}, "wrong type"),
-    ({**four("Math"), "rejected": ["b", "", "d"]}, "empty response"),
-    (ties("tied:1", 1, 2), "wrong number of responses"),
-    (ties("ref:1", 2, 2), "wrong number of responses"),
-    (ties("7", 1, 2), "wrong id"),
-    (ties("both:7", 2, 2), "wrong id"),
-])
-def test_invalid_rows(row, reason):
-    with pytest.raises(RowError) as error:
-        reward_bench_2.parse(row)
-    assert error.value.args[0] == reason

@@ -2,7 +2,6 @@
 
 import pytest
 
-from rmkit.data.sources import RowError
 from rmkit.evaluation.benchmarks import rm_bench
 from rmkit.evaluation.benchmarks.scores import value_of
 
@@ -43,17 +42,3 @@ def test_domains_have_equal_weight_and_safety_is_one(score):
     assert {name: value_of(result.parts[name]) for name in rm_bench.REQUIRED} == pytest.approx(
         {"chat": 1 / 3, "code": 0, "math": 1 / 2, "safety": 2 / 3})
     assert value_of(result.scores["total"]) == pytest.approx((1 / 3 + 0 + 1 / 2 + 2 / 3) / 4)
-
-
-@pytest.mark.parametrize("changes, reason", [
-    ({"domain": None}, "missing domain"),
-    ({"domain": "poetry"}, "unknown domain"),
-    ({"chosen": ["a", "b"]}, "missing style"),
-    ({"rejected": []}, "empty rejected"),
-    ({"rejected": "d"}, "wrong type"),
-    ({"rejected": ["d", "e", " "]}, "empty response"),
-])
-def test_invalid_rows(changes, reason):
-    with pytest.raises(RowError) as error:
-        rm_bench.parse({**row("chat"), **changes})
-    assert error.value.args[0] == reason
