@@ -1,16 +1,14 @@
 """Resumed runs repeat no request; settings of generators; a judge of another module."""
 
 import itertools
-from typing import ClassVar, Literal
 
 import pytest
 
 from rmkit.commands.judge import JudgeConfig, judge
 from rmkit.core.checks import InputError
-from rmkit.core.config import configuration, option, output_settings
+from rmkit.core.config import output_settings
 from rmkit.generation import Failed, ServerGenerator
-from rmkit.judges.base import JudgeSpec, Judgment, Scale
-from rmkit.judges.config import JUDGES, LLMJudgeConfig
+from rmkit.judges.config import LLMJudgeConfig
 from rmkit.judges.language_model import load_judge_generator
 from tests.judges.judge_runs import LLM, configure, run
 
@@ -159,38 +157,3 @@ def test_speed_settings_do_not_affect_output():
     assert plain == fast != other
     assert set(plain["judge"]) == {"kind", "model_name_or_path", "prompt", "score_from", "samples", "base_url",
                                    "extra_body", "temperature", "top_p", "max_new_tokens"}
-
-
-def test_a_judge_of_another_module(write_pairs, tmp_path, monkeypatch):
-    """A module with `judge_spec` and `build_judge`, and a line in the registry."""
-    monkeypatch.setitem(JUDGES, "length", LengthJudgeConfig)
-    data = write_pairs([("1", "aa", "b"), ("2", "a", "bb")])
-    report, judgments = run(configure(data, tmp_path, "--judge.kind", "length", "--judge.highest", "9"))
-    assert [row["score"] for row in judgments] == [2, 1, 1, 2] and report["agreement"]["with_ties"] == 0.5
-
-
-@configuration
-class LengthJudgeConfig:
-    """Longer responses are better."""
-
-    module: ClassVar[str] = __name__
-    kind: Literal["length"] = option("length", "Kind of judge.")
-    highest: int = option(100, "The highest score.")
-
-
-class LengthJudge:
-    responses = 1
-
-    def __init__(self, settings):
-        self.scale = Scale(0, settings.highest)
-
-    def judge(self, tasks):
-        return [[Judgment(sample=0, score=len(task.responses[0][-1]["content"]))] for task in tasks]
-
-
-def judge_spec(settings):
-    return JudgeSpec(1, Scale(0, settings.highest), 1, {})
-
-
-def build_judge(settings, **_):
-    return LengthJudge(settings)
