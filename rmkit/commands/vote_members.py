@@ -157,7 +157,9 @@ class Members:
         allowed, finished = self.config.allow_missing, self.config.members - len(missing)
         if allowed and finished >= 2:
             return
-        hints = [f"Member {number} {state}: run `rmkit vote ... --member {number}`." for number, state in missing.items()]
+        hints = [
+            f"Member {number} {state}: run `rmkit vote ... --member {number}`." for number, state in missing.items()
+        ]
         if not allowed:
             hints.append("--allow_missing merges those that are finished.")
         raise_input_error(

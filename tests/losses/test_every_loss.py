@@ -83,7 +83,7 @@ def test_reductions(name):
         call(name, reduction="max")
 
 
-@pytest.mark.parametrize("name", LOSSES.keys() - CONTRASTIVE_LOSSES.keys())
+@pytest.mark.parametrize("name", sorted(LOSSES.keys() - CONTRASTIVE_LOSSES.keys()))
 def test_rows_are_independent(name):
     rows = [call(name, [tensor[row:row + 1] for tensor in EXAMPLES[name][0]], reduction="none") for row in range(ROWS)]
     torch.testing.assert_close(torch.cat(rows), call(name, reduction="none"))
@@ -117,6 +117,7 @@ def test_extremes_are_finite(name, dtype):
 
 
 @every_loss
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_a_cuda_device(name):
     tensors = [tensor.float() for tensor in EXAMPLES[name][0]]

@@ -145,6 +145,7 @@ def test_in_turn_and_at_once_are_one_attention(monkeypatch):
     assert final.count_nonzero() == len(row["last"]) * 4 * 8
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not (torch.cuda.is_available() and packed.VARLEN), reason="needs CUDA and torch's varlen_attn")
 def test_at_once_on_cuda():
     row = pack([[list(range(2, 40)), list(range(2, 30)) + [50]], [[40, 41, 42]]])

@@ -112,9 +112,11 @@ def test_jobs_of_their_own_and_a_merge_are_the_plain_vote_bit_for_bit(
     made = (jobs / "stage.json").stat().st_mtime_ns
     assert main(words) == main([*words, "--merge"]) == 0 and (jobs / "stage.json").stat().st_mtime_ns == made
     repaired = repair(
-        RepairConfig(votes=str(jobs), output_dir=str(tmp_path / "repaired"), recipe="flip", fraction=0.2, strength_scale=1.0)
+        RepairConfig(votes=str(jobs), output_dir=str(tmp_path / "repaired"), recipe="flip", fraction=0.2,
+                     strength_scale=1.0)
     )
-    assert (report(ReportConfig(output_dir=str(tmp_path / "report"), votes=str(jobs), repaired=str(repaired))) / "report.html").exists()
+    folder = report(ReportConfig(output_dir=str(tmp_path / "report"), votes=str(jobs), repaired=str(repaired)))
+    assert (folder / "report.html").exists()
 
     rows = load_split(pairs_folder, "train").to_list()
     type(load_split(pairs_folder, "train")).from_list(rows[7:] + rows[:7]).to_parquet(pairs_folder / "train.parquet")
