@@ -80,7 +80,7 @@ def train_meta(
         (losses * weights.flatten()).sum().backward()
         optimizer.step()
         schedule.step()
-    return heads.detach()
+    return heads.subset(slice(None))
 
 
 def train_metas(

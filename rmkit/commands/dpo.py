@@ -38,10 +38,10 @@ def dpo(config: DpoConfig) -> Path:
     """
     from rmkit.data.completions import encode_sides
     from rmkit.data.parquet import load_split, split_path
-    from rmkit.models.reward_model import check_positions
+    from rmkit.models.reward_model import check_positions, load_language_model
     from rmkit.training.config import build_arguments
     from rmkit.training.dpo import SIDES, make_dpo_trainer
-    from rmkit.training.rl import import_trl, load_policy, load_policy_tokenizer
+    from rmkit.training.rl import import_trl, load_policy_tokenizer
     from rmkit.training.session import record_dropped_rows, run_training_session, train_and_save
 
     def make_arguments() -> Any:
@@ -51,8 +51,9 @@ def dpo(config: DpoConfig) -> Path:
         )
 
     def optimise(stage: Any, arguments: Any) -> None:
-        policy = load_policy(config.model_name_or_path, config.trust_remote_code)
-        reference = None if config.reference is None else load_policy(config.reference, config.trust_remote_code)
+        trust = {"trust_remote_code": config.trust_remote_code}
+        policy = load_language_model(config.model_name_or_path, **trust)
+        reference = None if config.reference is None else load_language_model(config.reference, **trust)
         tokenizer = load_policy_tokenizer(config.model_name_or_path, policy, config.trust_remote_code)
         pairs = load_split(config.data, "train")
         encoded = encode_sides(pairs, tokenizer, config.max_length, SIDES)

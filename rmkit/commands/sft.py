@@ -38,9 +38,9 @@ def sft(config: SftConfig) -> Path:
     """
     from rmkit.data.completions import COMPLETION, encode_sides, read_completions
     from rmkit.data.sources import find_files
-    from rmkit.models.reward_model import check_positions
+    from rmkit.models.reward_model import check_positions, load_language_model
     from rmkit.training.config import build_arguments
-    from rmkit.training.rl import import_trl, load_policy, load_policy_tokenizer
+    from rmkit.training.rl import import_trl, load_policy_tokenizer
     from rmkit.training.session import record_dropped_rows, run_training_session, share_rows, train_and_save
     from rmkit.training.sft import make_sft_trainer
 
@@ -51,7 +51,7 @@ def sft(config: SftConfig) -> Path:
         )
 
     def fit(stage: Any, arguments: Any) -> None:
-        model = load_policy(config.model_name_or_path, config.trust_remote_code)
+        model = load_language_model(config.model_name_or_path, trust_remote_code=config.trust_remote_code)
         tokenizer = load_policy_tokenizer(config.model_name_or_path, model, config.trust_remote_code)
         rows = share_rows(stage, lambda rejected: read_completions(config.data, config.split, rejected))
         encoded = encode_sides(rows, tokenizer, config.max_length, (COMPLETION,))

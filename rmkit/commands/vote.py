@@ -91,10 +91,10 @@ class VoteConfig:
         from rmkit.commands.train import TrainConfig
         from rmkit.core.seeds import derive_seed
 
-        shared = {"loss": self.loss, "max_length": self.max_length, "trust_remote_code": self.trust_remote_code}
         return build_section(
             TrainConfig, self.train, {}, "train", data=data, model_name_or_path=self.model_name_or_path,
-            output_dir=str(folder), seed=derive_seed(self.seed, "member", member), **shared,
+            output_dir=str(folder), seed=derive_seed(self.seed, "member", member), loss=self.loss,
+            max_length=self.max_length, trust_remote_code=self.trust_remote_code,
         )
 
     def check_training(self, section: str = "train") -> None:
@@ -136,11 +136,13 @@ def vote(config: VoteConfig) -> Path:
     if config.member is not None:
         return members.run(config.member)
     missing: dict[int, str] = {}
+    finished = list(range(config.members))
     if config.voters == "full" and not is_finished(config.output_dir, settings, inputs):
         missing = members.find_missing()  # refuses members of another vote before anything is changed
         if config.merge and missing:
             members.check_missing(missing)
-            inputs |= {f"member {member}": members.folder(member) for member in members.finished(missing)}
+            finished = [member for member in range(config.members) if member not in missing]
+            inputs |= {f"member {member}": members.folder(member) for member in finished}
     with open_stage(config.output_dir, "vote", settings, inputs) as stage:
         if not stage.done:
             if config.voters == "heads":
@@ -151,10 +153,11 @@ def vote(config: VoteConfig) -> Path:
                     members=config.members, loss=config.loss, **as_dict(config.heads),
                 )
             else:
-                for member in [] if config.merge else missing:
-                    members.run(member)
-                missing = missing if config.merge else {}
-                rewards = members.read_rewards(members.finished(missing))
+                if not config.merge:
+                    for member in missing:
+                        members.run(member)
+                    missing = {}
+                rewards = members.read_rewards(finished)
             strengths = {split: measure_strength(rewards[split]) for split in pairs}
             for split in pairs:
                 write_votes(pairs[split], rewards[split], strengths[split], stage.directory / f"{split}.parquet")
@@ -201,10 +204,8 @@ def record_vote(
     members = config.members - len(missing)
     of_all = f"{members} of {config.members}" if missing else f"{members}"
     summary = f"vote of {of_all} ({config.voters}, {voting}): strength below zero on {negative:.1%} of the pairs"
-    if rate is not None:
-        summary += f"; estimated noise {rate.rate:.1%} [{rate.low:.1%}, {rate.high:.1%}]"
-    if flip_auroc is not None:
-        summary += f"; flipped labels found with AUROC {flip_auroc:.3f}"
+    summary += f"; estimated noise {rate.rate:.1%} [{rate.low:.1%}, {rate.high:.1%}]" if rate else ""
+    summary += f"; flipped labels found with AUROC {flip_auroc:.3f}" if flip_auroc is not None else ""
     rows = sum(map(len, pairs.values()))
     stage.record.update(
         rows_in=rows,

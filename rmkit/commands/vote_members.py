@@ -4,8 +4,8 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Container, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,34 +83,27 @@ class Members:
 
     def score(self, member: int) -> dict[str, NDArray[np.float64]]:
         """Rewards [side, pair] of each split by the member's models, which are trained unless they are finished."""
-        folder, train_pairs = self.folder(member), self.pairs["train"]
+        config, folder, train_pairs = self.config, self.folder(member), self.pairs["train"]
+        score = partial(
+            score_pairs_from_path, max_length=config.max_length, max_tokens_per_batch=config.max_tokens_per_batch,
+            trust_remote_code=config.trust_remote_code,
+        )
+        fold_of_pair = np.zeros(len(train_pairs), np.int32)
+        if config.folds:
+            fold_of_pair = assign_folds(prompt_ids(train_pairs), config.folds, seed=derive_seed(config.seed, "folds"))
         rewards = {split: np.empty((2, len(rows))) for split, rows in self.pairs.items()}
-        for fold, held_out in enumerate(self.fold_indices()):
-            data, model = self.config.data, folder / "model"
-            if self.config.folds:
-                others = np.delete(np.arange(len(train_pairs)), held_out)
+        for fold in range(config.folds or 1):
+            data, model = config.data, folder / "model"
+            if config.folds:
+                others = np.flatnonzero(fold_of_pair != fold)
                 data = str(write_fold_pairs(train_pairs, others, folder / FOLD_PAIRS / f"fold-{fold}"))
                 model = folder / f"without-fold-{fold}"
-            train(self.config.member_config(data, model, member))
-            rewards["train"][:, held_out] = self.score_pairs(model, train_pairs.select(held_out))
+            train(config.member_config(data, model, member))
+            held_out = np.flatnonzero(fold_of_pair == fold)
+            rewards["train"][:, held_out] = score(model, train_pairs.select(held_out))
             for split in self.pairs.keys() - {"train"} if fold == 0 else ():
-                rewards[split][:] = self.score_pairs(model, self.pairs[split])
+                rewards[split][:] = score(model, self.pairs[split])
         return rewards
-
-    def score_pairs(self, model: Path, rows: Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Rewards of both sides of `rows` by the model in a folder."""
-        return score_pairs_from_path(
-            model, rows, max_length=self.config.max_length, max_tokens_per_batch=self.config.max_tokens_per_batch,
-            trust_remote_code=self.config.trust_remote_code,
-        )
-
-    def fold_indices(self) -> list[NDArray[np.intp]]:
-        """The indices of the train pairs that each of a member's models scores: all, or each fold's."""
-        train_pairs, folds = self.pairs["train"], self.config.folds
-        if not folds:
-            return [np.arange(len(train_pairs))]
-        fold_of_pair = assign_folds(prompt_ids(train_pairs), folds, seed=derive_seed(self.config.seed, "folds"))
-        return [np.flatnonzero(fold_of_pair == fold) for fold in range(folds)]
 
     def read_record(self, member: int, inputs: Mapping[str, str]) -> dict[str, Any] | None:
         """The record of a member, finished or not; None where there is none.
@@ -169,11 +162,7 @@ class Members:
             " ".join(hints),
         )
 
-    def finished(self, missing: Container[int]) -> list[int]:
-        """The members that are not missing, in order."""
-        return [member for member in range(self.config.members) if member not in missing]
-
-    def read_rewards(self, members: list[int]) -> dict[str, EnsembleRewards]:
+    def read_rewards(self, members: Sequence[int]) -> dict[str, EnsembleRewards]:
         """Rewards by split of these members, in their order."""
         rewards = {}
         for split, rows in self.pairs.items():

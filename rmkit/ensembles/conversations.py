@@ -18,6 +18,8 @@ from rmkit.data.chat_template import encode_rows, unwrap
 from rmkit.data.memmap import memmap_zeros, to_memmap
 from rmkit.data.parquet import PAIR_SIDES, stream_rows
 
+SIDES = ("chosen", "rejected")
+
 
 class UniqueConversations:
     """The distinct conversations of a set of pairs, in the order of their first occurrence, chosen before rejected.
@@ -29,25 +31,21 @@ class UniqueConversations:
     def __init__(self, pairs: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
         keys = memmap_zeros((len(pairs), 2, 2), np.uint64)  # [pair, side, half of a text_key]
         for index, row in enumerate(stream_rows(pairs, PAIR_SIDES)):
-            for side, name in enumerate(("chosen", "rejected")):
+            for side, name in enumerate(SIDES):
                 text = json.dumps([row["prompt"], row[name]], sort_keys=True)
                 keys[index, side] = np.frombuffer(text_key(text), np.uint64)
         number = first_occurrences(keys.reshape(-1, 2)).reshape(-1, 2)  # [pair, side], of the conversation
+        first = np.diff(np.maximum.accumulate(number.ravel()), prepend=-1).reshape(-1, 2) > 0  # occurrence of a number
         sizes = array("i")  # in the file: the start of the response, then the tokens
         with tempfile.TemporaryFile() as file:
             rows = iter(tqdm(stream_rows(pairs, ("id", *PAIR_SIDES)), "Tokenising pairs", len(pairs), unit="pair"))
-            count = 0
             for start in range(0, len(pairs), AT_ONCE):
-                new = []
-                for index, row in enumerate(islice(rows, AT_ONCE), start):
-                    sides = []
-                    for side, name in enumerate(("chosen", "rejected")):
-                        if number[index, side] == count:  # its first occurrence
-                            sides.append(row[name])
-                            count += 1
-                    new.append((row, sides))
-                encoded = encode_rows(tokenizer, [(row["prompt"], sides) for row, sides in new], max_length)
-                for (row, _), conversations in zip(new, encoded, strict=True):
+                block = list(islice(rows, AT_ONCE))
+                new = [[row[name] for name, is_new in zip(SIDES, of_row, strict=True) if is_new]
+                       for row, of_row in zip(block, first[start:start + AT_ONCE], strict=True)]
+                prompts = [row["prompt"] for row in block]
+                encoded = encode_rows(tokenizer, list(zip(prompts, new, strict=True)), max_length)
+                for row, conversations in zip(block, encoded, strict=True):
                     for conversation in conversations:
                         tokens = unwrap(conversation, f"pair {row['id']}")
                         file.write(np.array([tokens.response_start, *tokens.input_ids], np.int32).tobytes())

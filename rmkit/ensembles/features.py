@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,11 +16,12 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrained
 
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.stage import input_hash, sha256_text, write_json
+from rmkit.data.collators import pad_right
 from rmkit.data.memmap import preallocate
 from rmkit.data.parquet import PAIR_SIDES, stream_rows
 from rmkit.data.token_batches import MAX_TOKENS, token_batches
 from rmkit.ensembles.conversations import UniqueConversations
-from rmkit.models.reward_model import check_positions, first_line, load_tokenizer, suppress_loading_report
+from rmkit.models.reward_model import check_positions, enlarge_embeddings, load_pretrained, load_tokenizer
 
 CAUSAL = ("ForCausalLM", "LMHeadModel")  # suffixes of causal language models' class names
 
@@ -61,7 +62,7 @@ def extract_features(
     conversations = UniqueConversations(pairs, tokenizer, max_length)
     backbone = load_backbone(model_path, tokenizer, trust_remote_code=trust_remote_code)
     check_positions(backbone, conversations.longest)
-    batches = pool_batches(backbone, conversations, tokenizer.pad_token_id, max_tokens_per_batch)
+    batches = pool_batches(backbone, tokenizer, conversations, max_tokens_per_batch)
     if path is None:
         return split_sides(fill_table(None, len(pairs), conversations, batches))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,31 +88,26 @@ def load_backbone(
     path: str | Path, tokenizer: PreTrainedTokenizerBase, *, trust_remote_code: bool = False
 ) -> PreTrainedModel:
     """The model at `path` in float32, on the accelerator where there is one; a language model keeps its head."""
-    try:
-        with suppress_loading_report():
-            config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-            causal = any(name.endswith(CAUSAL) for name in config.architectures or ())
-            kind = AutoModelForCausalLM if causal else AutoModel
-            backbone: PreTrainedModel = kind.from_pretrained(
-                path, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code
-            )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise_input_error(
-            f"backbone {path}", "a model's folder or hub name", Verbatim(first_line(error)), "Check the path."
-        )
+    config = load_pretrained(AutoConfig, path, "a model's folder or hub name", trust_remote_code=trust_remote_code)
+    causal = any(name.endswith(CAUSAL) for name in config.architectures or ())
+    backbone: PreTrainedModel = load_pretrained(
+        AutoModelForCausalLM if causal else AutoModel, path, "a model's folder or hub name, with safetensors weights",
+        dtype=torch.float32, trust_remote_code=trust_remote_code,
+    )
     if backbone.config.is_encoder_decoder:
         raise_input_error(
             f"backbone {path}", "an encoder or a causal model", Verbatim("an encoder-decoder"), "Name another one."
         )
-    embeddings: Any = backbone.get_input_embeddings()
-    if embeddings.num_embeddings < len(tokenizer):
-        backbone.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    enlarge_embeddings(backbone, tokenizer)
     return backbone.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @torch.inference_mode()
 def pool_batches(
-    backbone: PreTrainedModel, conversations: UniqueConversations, pad: int, max_tokens_per_batch: int
+    backbone: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    conversations: UniqueConversations,
+    max_tokens_per_batch: int,
 ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
     """Indices of conversations and their features [conversation, feature], the longest first, to fail early."""
     order = conversations.longest_first
@@ -119,22 +115,16 @@ def pool_batches(
         for batch in token_batches(conversations.tokens, max_tokens_per_batch, padded=True):
             rows = order[batch]
             sequences = conversations.read(rows)
-            longest = len(sequences[0][0])
-            input_ids = torch.full((len(rows), longest), pad)
-            attended = torch.zeros((len(rows), longest), dtype=torch.long)
-            response = torch.zeros((len(rows), longest))
-            for line, (ids, response_start) in enumerate(sequences):
-                input_ids[line, :len(ids)] = torch.tensor(ids)
-                attended[line, :len(ids)] = 1
-                response[line, response_start:len(ids)] = 1
-            tokens, attended, response = (part.to(backbone.device) for part in (input_ids, attended, response))
-            states = backbone.base_model(
-                input_ids=tokens, attention_mask=attended, output_hidden_states=True
-            ).hidden_states
+            padded = pad_right([ids.tolist() for ids, _ in sequences], tokenizer)
+            tokens = {name: part.to(backbone.device) for name, part in padded.items()}
+            states = backbone.base_model(**tokens, output_hidden_states=True).hidden_states
+            starts = torch.tensor([[start] for _, start in sequences], device=backbone.device)
+            positions = torch.arange(states[0].shape[1], device=backbone.device)
+            response = tokens["attention_mask"] * (positions >= starts).float()
             parts = pool_means(states, response)
             head = backbone.get_output_embeddings()
             if head is not None:
-                parts += pool_surprise(states, head, tokens, response)
+                parts += pool_surprise(states, head, tokens["input_ids"], response)
             yield rows, torch.cat(parts, dim=1).cpu().numpy()
             bar.update(len(rows))
 

@@ -35,33 +35,24 @@ def validate_pair_features(
     """The pairs in these arrays. Raises `InputError` where they do not fit together."""
     for name, features in (("chosen", chosen), ("rejected", rejected)):
         if features.ndim != 2 or features.shape != chosen.shape or 0 in features.shape:
-            raise_input_error(
-                f"{name} features",
-                f"shape [pair, feature] like chosen's {chosen.shape}",
-                Verbatim(f"shape {features.shape}"),
-                "Extract both sides with the same backbone.",
-            )
+            expected, got = f"shape [pair, feature] like chosen's {chosen.shape}", Verbatim(f"shape {features.shape}")
+            raise_input_error(f"{name} features", expected, got, "Extract both sides with the same backbone.")
     if len(chosen) < 2:
-        raise_input_error(
-            "chosen features", "at least two pairs", Verbatim(f"{len(chosen)}"), "Pass more pairs."
-        )
+        raise_input_error("chosen features", "at least two pairs", len(chosen), "Pass more pairs.")
     targets = validate_numbers("target", 1.0 if target is None else target, len(chosen))
-    if not bool(((targets >= 0) & (targets <= 1)).all()):
-        raise_input_error(
-            "target", "probabilities in [0, 1]", Verbatim(f"{targets.min():g} to {targets.max():g}"), "Repair them."
-        )
-    return PairFeatures(
-        chosen, rejected, targets, validate_numbers("margin", 0.0 if margin is None else margin, len(chosen))
-    )
+    if targets.min() < 0 or targets.max() > 1:
+        got = Verbatim(f"{targets.min():g} to {targets.max():g}")
+        raise_input_error("target", "probabilities in [0, 1]", got, "Repair them.")
+    margins = validate_numbers("margin", 0.0 if margin is None else margin, len(chosen))
+    return PairFeatures(chosen, rejected, targets, margins)
 
 
 def validate_numbers(name: str, values: ArrayLike, pairs: int) -> Tensor:
     """One finite number per pair, [pair] float32."""
     array = np.array(values, dtype=np.float32)
     if array.shape not in ((), (pairs,)):
-        raise_input_error(
-            name, f"one number per pair, shape ({pairs},)", Verbatim(f"shape {array.shape}"), "Pass all of them."
-        )
+        got = Verbatim(f"shape {array.shape}")
+        raise_input_error(name, f"one number per pair, shape ({pairs},)", got, "Pass all of them.")
     if not np.isfinite(array).all():
         raise_input_error(name, "finite numbers", Verbatim("NaN or infinity"), "Correct them.")
     return torch.from_numpy(array).expand(pairs)
@@ -71,12 +62,8 @@ def kept_indices(pairs: int, keep: ArrayLike | None) -> NDArray[np.int32]:
     """The indices of the pairs to train on."""
     kept = np.ones(pairs, np.bool_) if keep is None else np.asarray(keep)
     if kept.shape != (pairs,) or kept.dtype != np.bool_:
-        raise_input_error(
-            "keep",
-            f"true or false for each of {pairs} pairs",
-            Verbatim(f"{kept.dtype} of shape {kept.shape}"),
-            "Pass one truth value per pair.",
-        )
+        got = Verbatim(f"{kept.dtype} of shape {kept.shape}")
+        raise_input_error("keep", f"true or false for each of {pairs} pairs", got, "Pass one truth value per pair.")
     if not kept.any():
         raise_input_error("keep", "at least one pair kept", Verbatim("none"), "Drop fewer pairs.")
     return np.flatnonzero(kept).astype(np.int32)

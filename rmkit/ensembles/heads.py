@@ -65,13 +65,9 @@ class Heads:
         states = standardize_(features, self.mean, self.deviation)
         return (gelu(torch.baddbmm(self.bias, states, self.weight)) @ self.output)[..., 0]
 
-    def detach(self) -> "Heads":
-        """The same heads without gradients."""
-        return Heads(self.mean, self.deviation, *(part.detach() for part in self.parameters))
-
     def subset(self, members: slice) -> "Heads":
-        """Some of the members."""
-        return Heads(self.mean, self.deviation, *(part[members] for part in self.parameters))
+        """Some of the members, without gradients."""
+        return Heads(self.mean, self.deviation, *(part.detach()[members] for part in self.parameters))
 
     def score(self, features: FeatureArray) -> NDArray[np.float64]:
         """Rewards [member, pair] of `features` [pair, feature], in reward units, not rescaled between members."""
@@ -205,4 +201,4 @@ def fit_heads(
         (losses * weights.flatten()).sum().backward()  # the sum over heads leaves their gradients independent
         optimizer.step()
         schedule.step()
-    return heads.detach()
+    return heads.subset(slice(None))

@@ -4,9 +4,8 @@ A request without a completion gives a `Failed` with its reason, never an empty 
 """
 
 from rmkit.generation.base import Generator, Prompt, Request, Sampling, derive_sample_seed
-from rmkit.generation.factory import choose_generator
 from rmkit.generation.local import TransformersGenerator, load_generator
-from rmkit.generation.openai_server import ServerGenerator
+from rmkit.generation.openai_server import ServerGenerator, choose_generator
 from rmkit.generation.results import Completion, Failed, GenerationResult, Token
 from rmkit.generation.server_process import managed_server
 

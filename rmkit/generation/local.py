@@ -10,8 +10,8 @@ import jinja2
 import torch
 from tokenizers.decoders import DecodeStream
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
-    AutoModelForCausalLM,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
@@ -19,13 +19,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from rmkit.core.checks import InputError, Verbatim, raise_input_error
+from rmkit.core.checks import InputError, raise_input_error
 from rmkit.core.seeds import derive_seed
 from rmkit.core.stage import input_hash, sha256_text
 from rmkit.data.chat_template import FIXED_DATE
 from rmkit.generation.base import Generator, Prompt, Request, Sampling
 from rmkit.generation.results import Completion, Failed, GenerationResult, Token, cut_at_stop, cut_tokens
-from rmkit.models.reward_model import first_line, load_tokenizer
+from rmkit.models.reward_model import eval_mode, load_language_model, load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class TransformersGenerator(Generator):
                     yield index, Failed(str(error))
             else:
                 rows.setdefault(request.sampling, []).append(Row(index, request.seed, prompt))
-        with inference_mode(self.model):
+        with plain_generation(self.model):
             for sampling, same_sampling in rows.items():
                 for batch in split_into_batches(same_sampling, sampling.max_new_tokens, self.max_tokens_per_batch):
                     if any(row.index not in done for row in batch):
@@ -105,7 +105,9 @@ class TransformersGenerator(Generator):
     def sample(self, batch: Sequence[Row], sampling: Sampling) -> list[GenerationResult]:
         """The results of one batch."""
         device = self.model.device
-        ids, mask = pad_left([row.prompt for row in batch], device)
+        prompts = [torch.tensor(row.prompt, device=device) for row in batch]
+        ids, mask = (pad_sequence(rows, batch_first=True, padding_side="left")
+                     for rows in (prompts, [torch.ones_like(prompt) for prompt in prompts]))
         recorder = LogitsRecorder(sampling.top_logprobs)
         drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
         config = GenerationConfig(
@@ -131,7 +133,9 @@ class TransformersGenerator(Generator):
     ) -> GenerationResult:
         """The result of line `number` of a batch from its generated ids, in which end tokens follow the end."""
         length = next((step for step, token in enumerate(ids) if token in self.end_tokens), len(ids))
-        full_text = self.decode(ids[:length])
+        full_text = str(self.tokenizer.decode(
+            ids[:length], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        ))
         text = cut_at_stop(full_text, sampling.stop)
         stopped = text != full_text
         tokens = length if stopped or length == len(ids) else length + 1
@@ -146,10 +150,6 @@ class TransformersGenerator(Generator):
                 for part, (logprob, likely, values) in zip(texts, recorder.tokens[number], strict=False)
             ], text)
         return Completion(text, "stop" if stopped or length < len(ids) else "length", len(row.prompt), tokens, logprobs)
-
-    def decode(self, ids: list[int]) -> str:
-        """The text of generated ids, without special tokens."""
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 class LogitsRecorder(LogitsProcessor):
@@ -171,12 +171,9 @@ class LogitsRecorder(LogitsProcessor):
         """The logits to sample from, [row, vocabulary]."""
         self.record_drawn(input_ids)
         broken = ~scores.amax(-1).isfinite()
-        if self.top_logprobs:
-            self.logprobs = scores.log_softmax(-1)
-            top = self.logprobs.topk(min(self.top_logprobs, scores.shape[-1]))
-            self.steps.append((broken, top.indices, top.values))
-        else:
-            self.steps.append((broken,))
+        self.logprobs = scores.log_softmax(-1)
+        top = self.logprobs.topk(min(self.top_logprobs, scores.shape[-1]))
+        self.steps.append((broken, top.indices, top.values))
         return scores.masked_fill(broken[:, None], 0.0)
 
     def record_drawn(self, input_ids: Tensor) -> None:
@@ -187,11 +184,9 @@ class LogitsRecorder(LogitsProcessor):
     def finish(self, sequences: Tensor) -> None:
         """Collect what was recorded; `sequences` [row, token] are all ids of the batch."""
         self.record_drawn(sequences)
-        broken, *top = ([*torch.stack(parts, 1).tolist()] for parts in zip(*self.steps, strict=True))
-        self.broken = broken
-        if top:
-            drawn = torch.stack(self.drawn, 1).tolist()
-            self.tokens = [list(zip(*row, strict=True)) for row in zip(drawn, *top, strict=True)]
+        columns = [self.drawn, *zip(*self.steps, strict=True)]
+        drawn, self.broken, likely, values = (torch.stack(list(column), 1).tolist() for column in columns)
+        self.tokens = [list(zip(*row, strict=True)) for row in zip(drawn, likely, values, strict=True)]
 
 
 def split_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: str) -> list[str]:
@@ -203,23 +198,14 @@ def split_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: str
     return parts
 
 
-def pad_left(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask, [prompt, token]."""
-    width = max(map(len, prompts))
-    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
-    return torch.tensor([[0] * (width - len(ids)) + list(ids) for ids in prompts], device=device), mask
-
-
 @contextlib.contextmanager
-def inference_mode(model: PreTrainedModel) -> Iterator[None]:
+def plain_generation(model: PreTrainedModel) -> Iterator[None]:
     """The model without dropout and without generation settings of its own, such as a repetition penalty."""
-    was_training, settings = model.training, model.generation_config
-    model.eval()
-    model.generation_config = GenerationConfig()
+    settings, model.generation_config = model.generation_config, GenerationConfig()
     try:
-        yield
+        with eval_mode(model):
+            yield
     finally:
-        model.train(was_training)
         model.generation_config = settings
 
 
@@ -251,17 +237,7 @@ def load_generator(
     `dtype`: "auto" takes the checkpoint's. Raises `InputError` when there is no such model at `path`.
     """
     tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise_input_error(
-            f"model {path}",
-            "a causal language model's folder or hub name, with safetensors weights",
-            Verbatim(first_line(error)),
-            "Check the path and the model's kind.",
-        )
+    model = load_language_model(path, dtype=dtype, trust_remote_code=trust_remote_code)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     name = sha256_text(f"{input_hash(path)} {model.dtype} {device}")
     model.eval().to(device)

@@ -3,8 +3,7 @@
 import asyncio
 import math
 import os
-import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,10 +14,10 @@ from anyio.from_thread import start_blocking_portal
 
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.generation.base import Generator, Request
+from rmkit.generation.local import load_generator
 from rmkit.generation.results import Completion, Failed, GenerationResult, Token, cut_at_stop, cut_tokens
-from rmkit.generation.server_process import ensure_managed_server
+from rmkit.generation.server_process import MANAGED_SERVER
 
-MAX_BODY_BYTES = 2**26
 # Every other request would get the same answer. Not 403, with which gateways refuse single prompts.
 FATAL_STATUS = {401: "Check the key.", 402: "Check the account's balance.", 404: "Check base_url and the model's name."}
 
@@ -68,15 +67,16 @@ class ServerGenerator(Generator):
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, GenerationResult]]:
         """The index and the result of each request, as the answers arrive."""
-        if requests:
-            ensure_managed_server(self.base_url, self.model)
+        server = MANAGED_SERVER.get()
+        if requests and server is not None:
+            server.ensure(self.base_url, self.model)
         client = openai.AsyncOpenAI(
             base_url=self.base_url,
             api_key=read_api_key(self.api_key_env),
             max_retries=self.max_retries,
             timeout=self.timeout,
             http_client=openai.DefaultAsyncHttpxClient(
-                event_hooks={"response": [self.limit_body]}, limits=httpx2.Limits(max_connections=None)
+                event_hooks={"response": [self.read_body]}, limits=httpx2.Limits(max_connections=None)
             ),
         )
         with start_blocking_portal() as portal, portal.wrap_async_context_manager(client):
@@ -90,10 +90,13 @@ class ServerGenerator(Generator):
                 for future in futures:
                     future.cancel()
 
-    async def limit_body(self, response: httpx2.Response) -> None:
-        """Limit the bytes of an answer, and the seconds until it is complete."""
-        assert isinstance(response.stream, httpx2.AsyncByteStream)
-        response.stream = LimitedStream(response.stream, time.monotonic() + self.timeout)
+    async def read_body(self, response: httpx2.Response) -> None:
+        """Read an answer within `timeout` seconds; the client's own timeout is for each piece of it."""
+        try:
+            async with asyncio.timeout(self.timeout):
+                await response.aread()
+        except TimeoutError:
+            raise httpx2.ReadTimeout("an answer that is not complete in time") from None
 
     async def request(self, client: openai.AsyncOpenAI, limit: asyncio.Semaphore, request: Request) -> GenerationResult:
         """The result of one request. Raises `InputError` where all others would fail too."""
@@ -123,46 +126,38 @@ class ServerGenerator(Generator):
     def build_arguments(self, request: Request) -> dict[str, Any]:
         """Arguments of the client's `create`. One completion a request, since each sample has its own seed."""
         sampling = request.sampling
-        arguments: dict[str, Any] = {
+        arguments = {
             "model": self.model,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "max_tokens": sampling.max_new_tokens,
+            "stop": list(sampling.stop) or openai.omit,
             "seed": request.seed,
             "extra_body": self.extra_body,
         }
-        if sampling.stop:
-            arguments["stop"] = list(sampling.stop)
+        top = sampling.top_logprobs or openai.omit
         if isinstance(request.prompt, str):
-            arguments["prompt"] = request.prompt
-            if sampling.top_logprobs:
-                arguments["logprobs"] = sampling.top_logprobs
-        else:
-            arguments["messages"] = [dict(message) for message in request.prompt]
-            if sampling.top_logprobs:
-                arguments |= {"logprobs": True, "top_logprobs": sampling.top_logprobs}
-        return arguments
+            return {**arguments, "prompt": request.prompt, "logprobs": top}
+        messages = [dict(message) for message in request.prompt]
+        return {**arguments, "messages": messages, "logprobs": bool(sampling.top_logprobs) or openai.omit,
+                "top_logprobs": top}
 
 
-class LimitedStream(httpx2.AsyncByteStream):
-    """A body of at most `MAX_BODY_BYTES` that is complete by the time `deadline`; httpx's timeout is for each read."""
+def choose_generator(
+    model: str,
+    *,
+    base_url: str | None,
+    max_tokens_per_batch: int = 32768,
+    trust_remote_code: bool = False,
+    **server: Any,
+) -> Generator:
+    """`model` on the server at `base_url`; without one, the model of that folder or hub name, loaded in this process.
 
-    def __init__(self, stream: httpx2.AsyncByteStream, deadline: float) -> None:
-        self.stream = stream
-        self.deadline = deadline
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        size = 0
-        async for chunk in self.stream:
-            size += len(chunk)
-            if size > MAX_BODY_BYTES:
-                raise httpx2.DecodingError(f"an answer of more than {MAX_BODY_BYTES} bytes")
-            if time.monotonic() > self.deadline:
-                raise httpx2.ReadTimeout("an answer that is not complete in time")
-            yield chunk
-
-    async def aclose(self) -> None:
-        await self.stream.aclose()
+    `max_tokens_per_batch` as for `TransformersGenerator`; `server`: keyword arguments of `ServerGenerator`.
+    """
+    if base_url is not None:
+        return ServerGenerator(base_url, model, **server)
+    return load_generator(model, max_tokens_per_batch=max_tokens_per_batch, trust_remote_code=trust_remote_code)
 
 
 def read_api_key(variable: str) -> str:

@@ -92,13 +92,6 @@ def managed_server(command: str, *, startup_timeout: float, log: str | Path) -> 
         server.stop()
 
 
-def ensure_managed_server(base_url: str, model: str) -> None:
-    """Within `managed_server`, start the server of `model` unless it runs."""
-    server = MANAGED_SERVER.get()
-    if server is not None:
-        server.ensure(base_url, model)
-
-
 def is_ready(base_url: str) -> bool:
     """Whether a server answers at `base_url`."""
     try:

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rmkit.data.chat_template import Encoded, encode_rows, unwrap
 from rmkit.data.collators import pad_right
 from rmkit.data.token_batches import MAX_TOKENS, token_batches
+from rmkit.models.reward_model import eval_mode
 
 
 @torch.inference_mode()
@@ -36,16 +37,11 @@ def measure_log_probs(
     order = sorted(range(len(encoded)), key=lambda index: -len(encoded[index].input_ids))
     sizes = np.array([len(encoded[index].input_ids) for index in order], np.int32)
     values = np.zeros(len(encoded))
-    was_training = model.training
-    model.eval()
-    try:
-        with tqdm(total=len(encoded), desc="Likelihood", unit="response") as bar:
-            for batch in token_batches(sizes, max_tokens_per_batch, padded=True):
-                indices = order[batch]
-                values[indices] = sum_log_probs(model, tokenizer, [encoded[index] for index in indices])
-                bar.update(len(indices))
-    finally:
-        model.train(was_training)
+    with eval_mode(model), tqdm(total=len(encoded), desc="Likelihood", unit="response") as bar:
+        for batch in token_batches(sizes, max_tokens_per_batch, padded=True):
+            indices = order[batch]
+            values[indices] = sum_log_probs(model, tokenizer, [encoded[index] for index in indices])
+            bar.update(len(indices))
     return np.split(values, np.cumsum([len(row["responses"]) for row in rows])[:-1])
 
 

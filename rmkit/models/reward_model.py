@@ -4,10 +4,17 @@ import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging
 
 from rmkit.core.checks import Verbatim, raise_input_error
@@ -60,26 +67,17 @@ def load_reward_model(
     checkpoint lacks. Raises `InputError` when there is no such model at `path`, or when its head has several outputs.
     """
     with fork_seed(seed):
-        try:
-            with suppress_loading_report():
-                model, report = AutoModelForSequenceClassification.from_pretrained(
-                    path,
-                    num_labels=1,
-                    problem_type="regression",  # otherwise pipelines apply a sigmoid to the reward
-                    dtype=torch.float32 if dtype is None else dtype,
-                    use_safetensors=True,
-                    trust_remote_code=trust_remote_code,
-                    output_loading_info=True,
-                )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise_input_error(
-                f"model {path}",
-                "a model's folder or hub name, with safetensors weights and one label if it has a head",
-                Verbatim(first_line(error)),
-                "Check the path and the model's kind.",
-            )
-        if model.get_input_embeddings().num_embeddings < len(tokenizer):
-            model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        model, report = load_pretrained(
+            AutoModelForSequenceClassification,
+            path,
+            "a model's folder or hub name, with safetensors weights and one label if it has a head",
+            num_labels=1,
+            problem_type="regression",  # otherwise pipelines apply a sigmoid to the reward
+            dtype=torch.float32 if dtype is None else dtype,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+        )
+        enlarge_embeddings(model, tokenizer)
     body = [key for key in report["missing_keys"] if key.startswith(f"{model.base_model_prefix}.")]
     missing = [key for key in body if "pooler" not in key]  # a pooler belongs to the head
     if missing:
@@ -131,15 +129,45 @@ def fork_seed(seed: int | None) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def suppress_loading_report() -> Iterator[None]:
-    """Silence the loading report, which warns about every new head; `load_reward_model` checks missing keys itself."""
+def load_language_model(
+    path: str | Path, *, dtype: torch.dtype | str = torch.float32, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """The causal language model at `path`. Raises `InputError` where there is none."""
+    expected = "a causal language model's folder or hub name, with safetensors weights"
+    return load_pretrained(AutoModelForCausalLM, path, expected, dtype=dtype, trust_remote_code=trust_remote_code)
+
+
+def load_pretrained(auto_class: Any, path: str | Path, expected: str, **settings: Any) -> Any:
+    """`auto_class.from_pretrained`, without its report on missing weights.
+
+    Raises `InputError`, naming what is `expected` at `path`, where there is none.
+    """
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        yield
+        return auto_class.from_pretrained(path, use_safetensors=True, **settings)
+    except (OSError, ValueError, RuntimeError) as error:
+        got = Verbatim(first_line(error))
+        raise_input_error(f"model {path}", expected, got, "Check the path and the model's kind.")
     finally:
         logging.set_verbosity(verbosity)
+
+
+def enlarge_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Add embeddings for tokens that the model lacks, such as a pad token."""
+    if model.get_input_embeddings().num_embeddings < len(tokenizer):  # type: ignore[operator]
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+
+
+@contextlib.contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode; its mode is restored afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def first_line(error: Exception) -> str:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rmkit.core.checks import InputError, Verbatim, raise_input_error
-from rmkit.core.stage import Stage, open_stage
+from rmkit.core.stage import open_stage
 from rmkit.data.chat_template import Encoded, encode_rows, unwrap
 from rmkit.data.reading import encoding_error
 from rmkit.data.resumable import PROGRESS, ResumableJsonlWriter
@@ -50,52 +50,43 @@ def score_file(
         if not stage.done:
             try:
                 model, tokenizer = load_scorer(model_name_or_path, dtype=dtype, trust_remote_code=trust_remote_code)
-                score_missing_rows(stage, data, split, model, tokenizer, max_length, max_tokens_per_batch)
+                scoring = {"max_length": max_length, "max_tokens_per_batch": max_tokens_per_batch}
+                with ResumableJsonlWriter(stage.directory, SCORED) as writer:
+                    summary = writer.summary
+                    for block in read_blocks(data, split, skip=summary.rows_in):
+                        writer.write(score_block(block, model, tokenizer, **scoring))
+                    lines = [str(summary), *(f"  {line}" for line in summary.list_reasons())]
+                    if not summary.rows_out[SCORED]:
+                        raise_input_error(
+                            f"data {data}", "at least one usable row", Verbatim("; ".join(map(str.strip, lines))),
+                            "A row has prompt and responses.",
+                        )
             except OSError as error:
                 raise_input_error(
                     f"score: output_dir {output_dir}", "a disk that can be written", Verbatim(error), "Free it."
                 )
+            stage.record.update(
+                rows_in=summary.rows_in,
+                rows_out=summary.rows_out[SCORED],
+                quarantined=summary.quarantined,
+                report=lines,
+            )
         print("\n".join(stage.record["report"]))
     (stage.directory / PROGRESS).unlink(missing_ok=True)
     return stage.directory
 
 
-def score_missing_rows(
-    stage: Stage,
-    data: str,
-    split: str,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-    max_tokens_per_batch: int,
-) -> None:
-    """Score the rows that are not scored yet."""
-    with ResumableJsonlWriter(stage.directory, SCORED) as writer:
-        summary = writer.summary
-        rows = iter(tqdm(read_rows(data, split), f"Scoring {data}", unit=" rows", disable=None))
-        done = sum(1 for _ in islice(rows, summary.rows_in))
-        if done < summary.rows_in:
-            raise_input_error(
-                f"data {data}",
-                f"the {summary.rows_in} rows that were read before",
-                Verbatim(f"{done} rows"),
-                "Name another output folder.",
-            )
-        while block := list(islice(rows, BLOCK)):
-            writer.write(score_block(block, model, tokenizer, max_length, max_tokens_per_batch))
-        if not summary.rows_out[SCORED]:
-            raise_input_error(
-                f"data {data}",
-                "at least one usable row",
-                Verbatim("; ".join([str(summary), *summary.list_reasons()])),
-                "A row has prompt and responses.",
-            )
-    stage.record.update(
-        rows_in=summary.rows_in,
-        rows_out=summary.rows_out[SCORED],
-        quarantined=summary.quarantined,
-        report=[str(summary), *(f"  {line}" for line in summary.list_reasons())],
-    )
+def read_blocks(data: str, split: str, *, skip: int) -> Iterator[list[Row]]:
+    """The rows of `data` in blocks, without the first `skip`, which were scored before."""
+    rows = iter(tqdm(read_rows(data, split), f"Scoring {data}", unit=" rows", disable=None))
+    found = sum(1 for _ in islice(rows, skip))
+    if found < skip:
+        raise_input_error(
+            f"data {data}", f"the {skip} rows that were read before", Verbatim(f"{found} rows"),
+            "Name another output folder.",
+        )
+    while block := list(islice(rows, BLOCK)):
+        yield block
 
 
 def score_block(

@@ -7,6 +7,7 @@ read padded batches of sequences of similar length. The rewards are the same.
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,20 +22,14 @@ from rmkit.data.memmap import memmap_zeros, to_memmap
 from rmkit.data.parquet import PAIR_SIDES, read_column
 from rmkit.data.token_batches import MAX_TOKENS, encode_groups, token_batches
 from rmkit.models.packed_attention import ATTENTION, enable_packing, packing_unsupported_reason, without_adapters
-from rmkit.models.reward_model import load_reward_model, load_tokenizer
+from rmkit.models.reward_model import eval_mode, load_reward_model, load_tokenizer
 
 
 def score_pairs_from_path(
-    path: str | Path,
-    pairs: Dataset,
-    *,
-    max_length: int,
-    max_tokens_per_batch: int = MAX_TOKENS,
-    trust_remote_code: bool = False,
+    path: str | Path, pairs: Dataset, *, trust_remote_code: bool = False, **settings: Any
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """`score_pairs` by the reward model at `path`, on the accelerator where there is one."""
-    model, tokenizer = load_scorer(path, trust_remote_code=trust_remote_code)
-    return score_pairs(model, tokenizer, pairs, max_length=max_length, max_tokens_per_batch=max_tokens_per_batch)
+    return score_pairs(*load_scorer(path, trust_remote_code=trust_remote_code), pairs, **settings)
 
 
 def load_scorer(
@@ -120,7 +115,8 @@ def score_units(
     ends = to_memmap(np.cumsum(read_column(units, "sequences", np.int32), dtype=np.int64))
     order = to_memmap(np.argsort(-sizes, kind="stable").astype(np.int32))  # longest first: it fails early
     rewards = memmap_zeros((int(ends[-1]) if len(ends) else 0,), np.float64)
-    with eval_mode(model, packed=not padded), tqdm(total=len(rewards), desc="Scoring", unit="response") as bar:
+    attention = contextlib.nullcontext() if padded else packing(model)
+    with eval_mode(model), attention, tqdm(total=len(rewards), desc="Scoring", unit="response") as bar:
         for batch in token_batches(sizes[order], max_tokens_per_batch, padded=padded):
             indices = order[batch]
             groups = units[indices]["input_ids"]
@@ -140,20 +136,18 @@ def score_units(
 
 
 @contextlib.contextmanager
-def eval_mode(model: PreTrainedModel, *, packed: bool) -> Iterator[None]:
-    """The model in evaluation mode, for packed or padded rows; its mode and attention are restored afterwards."""
+def packing(model: PreTrainedModel) -> Iterator[None]:
+    """The model ready for packed rows; its attention and its forward are restored afterwards."""
     plain = without_adapters(model)
-    training, attention, forward = model.training, plain.config._attn_implementation, vars(plain).get("forward")
-    changes = packed and attention != ATTENTION
-    model.eval()
+    attention = plain.config._attn_implementation
+    if attention == ATTENTION:
+        yield
+        return
+    own_forward = {name: value for name, value in vars(plain).items() if name == "forward"}
     try:
-        if changes:
-            enable_packing(model)
+        enable_packing(model)
         yield
     finally:
-        if changes:
-            plain.set_attn_implementation(attention)
-            del plain.forward
-            if forward is not None:
-                plain.forward = forward
-        model.train(training)
+        plain.set_attn_implementation(attention)
+        del plain.forward
+        vars(plain).update(own_forward)

@@ -4,13 +4,12 @@ import importlib
 from typing import Any
 
 import numpy as np
-import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, Trainer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from rmkit.core.checks import Verbatim, raise_input_error
 from rmkit.core.seeds import derive_seed
-from rmkit.models.reward_model import first_line, load_reward_model, load_tokenizer
+from rmkit.models.reward_model import load_language_model, load_reward_model, load_tokenizer
 from rmkit.training.checkpoint import take_over_checkpoints
 
 
@@ -39,7 +38,7 @@ def make_rloo_trainer(
 
     Source: Ahmadian et al., arXiv 2402.14740.
     """
-    model = load_policy(policy, trust_remote_code)
+    model = load_language_model(policy, trust_remote_code=trust_remote_code)
     model.config._name_or_path = reference  # TRL loads the reference from this path
     tokenizer = load_policy_tokenizer(policy, model, trust_remote_code)
     tokenizer.padding_side = "left"
@@ -62,21 +61,6 @@ def order_prompts(prompts: Dataset, arguments: Any) -> Dataset:
     generator = np.random.default_rng(derive_seed(arguments.seed, "prompts"))
     orders = [generator.permutation(len(prompts)) for _ in range(-(-count // len(prompts)))]
     return prompts.select(np.concatenate(orders)[:count])
-
-
-def load_policy(path: str, trust_remote_code: bool) -> PreTrainedModel:
-    """The causal language model at `path`, in float32. Raises `InputError` where there is none."""
-    try:
-        return AutoModelForCausalLM.from_pretrained(
-            path, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise_input_error(
-            f"model {path}",
-            "a causal language model's folder or hub name, with safetensors weights",
-            Verbatim(first_line(error)),
-            "Check the path and the model's kind.",
-        )
 
 
 def load_policy_tokenizer(path: str, model: PreTrainedModel, trust_remote_code: bool) -> PreTrainedTokenizerBase:

@@ -8,14 +8,13 @@ import pytest
 from datasets import Dataset
 
 from rmkit.cli import main
-from rmkit.models import score_file as scoring
 from rmkit.commands.score import ScoreConfig, score
 from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
 from rmkit.data import resumable as ledger
-from rmkit.data.reading import ReadSummary
+from rmkit.models import score_file as scoring
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
-from rmkit.models.scoring import score_responses
+from rmkit.models.scoring import load_scorer, score_responses
 
 
 def speak(role, content):
@@ -88,12 +87,9 @@ def test_rows_come_out_with_their_rewards_or_in_quarantine(rows_file, model, tmp
     assert "rows in 14 = rows out 6 + quarantined 8" in capsys.readouterr().out
     assert {file.name for file in folder.iterdir()} == {"scored.jsonl", "quarantine.jsonl", "stage.json"}
 
-    asked = [speak("user", "What colour?"), [speak("assistant", text) for text in SOUND[0]["responses"]]]
-    tokenizer = load_tokenizer(model)
-    expected, = score_responses(
-        load_reward_model(model, tokenizer), tokenizer,
-        Dataset.from_list([dict(zip(("prompt", "responses"), asked, strict=True))]), max_length=64,
-    )
+    responses = [speak("assistant", text) for text in SOUND[0]["responses"]]
+    rows = Dataset.from_list([{"prompt": speak("user", "What colour?"), "responses": responses}])
+    expected, = score_responses(*load_scorer(model), rows, max_length=64)
     np.testing.assert_allclose(scored[0]["rewards"], expected, atol=1e-5)
     assert [len(row["rewards"]) for row in scored] == [3, 2, 1, 1, 1, 3]
     assert np.ptp(scored[0]["rewards"]) > 1e-4
@@ -136,11 +132,11 @@ def test_a_killed_run_goes_on_to_the_same_result(rows_file, model, tmp_path, mon
 def test_a_run_killed_behind_its_last_block_scores_nothing_again(rows_file, model, tmp_path, monkeypatch):
     config = configure(rows_file, model, tmp_path)
 
-    def die(reading):
+    def die():
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(ReadSummary, "list_reasons", die)
+        patch.setattr("rmkit.core.stage.versions", die)
         score(config)
     assert (tmp_path / "scored" / "scored.jsonl").exists()
     monkeypatch.setattr(scoring, "score_units", None)
@@ -148,20 +144,16 @@ def test_a_run_killed_behind_its_last_block_scores_nothing_again(rows_file, mode
     assert read_record(folder)["rows_out"] == len(read_lines(folder / "scored.jsonl")) == 6
 
 
-def test_the_command_does_it_and_a_second_time_does_nothing(rows_file, model, tmp_path, monkeypatch, capsys):
-    words = ["score", "--data", str(rows_file), "--model_name_or_path", str(model), "--output_dir",
+def test_the_command_scores_parquet_rows_and_a_second_time_does_nothing(model, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "rows.parquet"
+    Dataset.from_list(SOUND[:1] * 3).to_parquet(path)
+    words = ["score", "--data", str(path), "--model_name_or_path", str(model), "--output_dir",
              str(tmp_path / "scored"), "--max_length", "64", "--dtype", "bfloat16"]
     assert main(words) == 0
     monkeypatch.setattr(scoring, "load_scorer", None)
     assert main(words) == 0
-    assert capsys.readouterr().out.count("rows in 14") == 2
-
-
-def test_parquet_rows_are_scored_too(model, tmp_path):
-    path = tmp_path / "rows.parquet"
-    Dataset.from_list(SOUND[:1] * 3).to_parquet(path)
-    folder = score(configure(path, model, tmp_path))
-    assert [row["note"] for row in read_lines(folder / "scored.jsonl")] == [{"a": 1}] * 3
+    assert capsys.readouterr().out.count("rows in 3") == 2
+    assert [row["note"] for row in read_lines(tmp_path / "scored" / "scored.jsonl")] == [{"a": 1}] * 3
 
 
 def test_refusals(rows_file, model, tmp_path):

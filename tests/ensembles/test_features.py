@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
@@ -16,8 +15,8 @@ from transformers import (
 
 from rmkit.core.checks import InputError
 from rmkit.data.chat_template import ResponseTooLong, encode
-from rmkit.ensembles import conversations, features
-from rmkit.ensembles.features import extract_features
+from rmkit.ensembles import features
+from rmkit.ensembles.features import extract_features, pool_surprise
 from rmkit.models.reward_model import load_tokenizer
 from rmkit.models.tiny import build_language_model, build_tokenizer
 
@@ -79,24 +78,6 @@ def compare(folder, pairs, kind, expect):
                 expected = torch.cat(expect([state[0] for state in states], encoded))
             np.testing.assert_allclose(table[number], expected, atol=1e-4)
     assert np.abs(found.chosen - found.rejected).max(axis=1).min() > 1e-3
-
-
-def test_a_conversation_that_pairs_share_is_read_once(deep_base, tiny_pairs, monkeypatch):
-    rows = tiny_pairs.to_list()[:4]
-    repeated = [{**row, "id": f"again {row['id']}", "chosen": row["rejected"], "rejected": row["chosen"]}
-                for row in rows]
-    read = []
-    genuine = conversations.encode_rows
-
-    def note(tokenizer, rows, max_length):
-        read.extend(response for _, responses in rows for response in responses)
-        return genuine(tokenizer, rows, max_length)
-
-    monkeypatch.setattr(conversations, "encode_rows", note)
-    found = extract_features(Dataset.from_list(rows + repeated), deep_base)
-    assert len(read) == 8
-    np.testing.assert_array_equal(found.chosen[4:], found.rejected[:4])
-    np.testing.assert_array_equal(found.rejected[4:], found.chosen[:4])
 
 
 def test_a_second_call_reads_the_cache_and_another_question_does_not(deep_base, tiny_pairs, tmp_path, monkeypatch):
@@ -161,3 +142,19 @@ def test_a_tokenizer_that_outgrew_its_model_is_no_obstacle(tiny_pairs, tmp_path)
     tokenizer.add_special_tokens({"pad_token": "<|a pad that the model has not seen|>"})
     tokenizer.save_pretrained(folder)
     assert np.isfinite(extract_features(tiny_pairs, folder).chosen).all()
+
+
+@torch.no_grad()
+def test_a_text_that_the_model_would_write_itself_has_no_surprise_on_average():
+    head = torch.nn.Linear(6, 11, bias=False)
+    torch.nn.init.normal_(head.weight, generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(2)
+    states = torch.randn(1, 20_001, 6, generator=generator)
+    chances = torch.softmax(head(states[0]), dim=-1)
+    drawn = torch.multinomial(chances[:-1], 1, generator=generator)[:, 0]
+    tokens = torch.cat([torch.zeros(1, dtype=torch.long), drawn])[None]
+    ones = torch.ones(1, 20_001)
+    pooled = pool_surprise([torch.ones_like(states), states], head, tokens, ones)[0][0, 0] / 20_000
+    uniform = torch.randint(11, tokens.shape, generator=generator)
+    other = pool_surprise([torch.ones_like(states), states], head, uniform, ones)[0][0, 0] / 20_000
+    assert abs(pooled) < 0.02 < 0.05 < other

@@ -14,6 +14,25 @@ def write_text(body):
     return f"{read_content(body)} | {body['seed']}"
 
 
+FIXED = {  # whole answers: status and body, in which KEY stands for the header with the key
+    "status": (503, b'{"error": {"message": "too\\nmuch"}}'),
+    "moderated": (403, b"your input was flagged"),
+    "cut": (200, b'{"choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "ha'),
+    "page": (200, b"<html>It works!</html>"),
+    "other": (200, b'{"error": {"message": "overloaded"}}'),
+    "several": (200, b'{"choices": []}'),
+    "echo": (500, b"failed with KEY"),
+    "far": (500, b"x" * 275 + b" KEY"),
+    **{f"fatal{status}": (status, b"bad key: KEY") for status in (401, 402, 404)},
+}
+CHANGES = {  # changes to the choice in the right answer
+    "unfinished": {"finish_reason": None},
+    "number": {"message": {"content": 5}, "text": 5},
+    "silent": {"message": {"content": None}, "finish_reason": "length"},
+    "filtered": {"finish_reason": "content_filter"},
+}
+
+
 def read_content(body):
     return body["prompt"] if "prompt" in body else body["messages"][-1]["content"]
 
@@ -39,19 +58,23 @@ class Handler(BaseHTTPRequestHandler):
             word = words[min(server.calls[identity], len(words) - 1)]
             server.calls[identity] += 1
         try:
-            getattr(self, word, self.ok)(body, word)
+            if word in FIXED:
+                status, content = FIXED[word]
+                self.send(content.replace(b"KEY", self.headers["Authorization"].encode()), status)
+            elif word in CHANGES:
+                self.answer(body, **CHANGES[word])
+            else:
+                getattr(self, word, self.ok)(body, word)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
         finally:
             with server.lock:
                 server.active -= 1
 
-    def send(self, content, status=200, headers=(), length=None):
+    def send(self, content, status=200, length=None):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content) if length is None else length))
-        for name, value in headers:
-            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
 
@@ -69,57 +92,13 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(self.server.pause)
         self.answer(body)
 
-    def status(self, body, word):
-        self.send(b'{"error": {"message": "too\\nmuch"}}', 503)
-
-    def moderated(self, body, word):
-        self.send(b"your input was flagged", 403)
-
-    def fatal(self, body, word):
-        self.send(f"bad key: {self.headers['Authorization']}".encode(), int(word.removeprefix("fatal")))
-
-    fatal401 = fatal402 = fatal404 = fatal
-
-    def endless(self, body, word):
-        self.send(b" " * 20_000)
-
-    def echo(self, body, word):
-        self.send(f"failed with {dict(self.headers)}".encode(), 500)
-
     def parrot(self, body, word):
         key = self.headers["Authorization"]
         self.answer(body, message={"content": key}, text=key)
 
-    def far(self, body, word):
-        self.send(b" ".join([b"x" * 275, self.headers["Authorization"].encode()]), 500)
-
     def half(self, body, word):
         self.send(b'{"choices": [{"index": 0, "finish_reason": "stop", "text": "ha', length=500)
         self.close_connection = True
-
-    def cut(self, body, word):
-        self.send(b'{"choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "ha')
-
-    def page(self, body, word):
-        self.send(b"<html>It works!</html>")
-
-    def other(self, body, word):
-        self.send(b'{"error": {"message": "overloaded"}}')
-
-    def several(self, body, word):
-        self.send(b'{"choices": []}')
-
-    def unfinished(self, body, word):
-        self.answer(body, finish_reason=None)
-
-    def number(self, body, word):
-        self.answer(body, message={"content": 5}, text=5)
-
-    def silent(self, body, word):
-        self.answer(body, message={"content": None}, finish_reason="length")
-
-    def filtered(self, body, word):
-        self.answer(body, finish_reason="content_filter")
 
     def hangup(self, body, word):
         self.close_connection = True

@@ -137,15 +137,6 @@ def test_batches_keep_to_the_budget_and_lose_nothing():
     assert len(batches) < len(rows)
 
 
-def test_greedy_is_what_transformers_generates(model, tokenizer):
-    sampling = Sampling(temperature=0, max_new_tokens=10)
-    found = TransformersGenerator(model, tokenizer).generate(PROMPTS, sampling=sampling, seed=0)
-    for prompt, (outcome,) in zip(PROMPTS, found, strict=True):
-        ids = torch.tensor([encode_prompt(tokenizer, prompt)])
-        expected = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=10)
-        assert outcome.text == tokenizer.decode(expected[0, ids.shape[1]:], skip_special_tokens=True)
-
-
 def test_text_ends_before_a_stop_string(model, tokenizer):
     def generate(**settings):
         sampling = Sampling(max_new_tokens=20, top_logprobs=1, **settings)

@@ -12,12 +12,6 @@ from rmkit.models.scoring import score_pairs
 MAX_LENGTH = 128
 
 
-@pytest.fixture
-def loaded(tiny_base):
-    tokenizer = load_tokenizer(tiny_base)
-    return load_reward_model(tiny_base, tokenizer, seed=3), tokenizer
-
-
 def test_checkpoint_is_standard(loaded, tmp_path):
     model, tokenizer = loaded
     model.save_pretrained(tmp_path)

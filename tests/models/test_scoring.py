@@ -9,16 +9,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 from rmkit.core.checks import InputError
 from rmkit.data.chat_template import ResponseTooLong, encode
 from rmkit.models import scoring
-from rmkit.models.reward_model import load_reward_model, load_tokenizer
+from rmkit.models.reward_model import load_tokenizer
 from rmkit.models.scoring import score_pairs, score_pairs_from_path, score_responses
 
 MAX_LENGTH = 128
-
-
-@pytest.fixture
-def loaded(tiny_base):
-    tokenizer = load_tokenizer(tiny_base)
-    return load_reward_model(tiny_base, tokenizer, seed=3), tokenizer
 
 
 @pytest.fixture

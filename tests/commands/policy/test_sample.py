@@ -44,31 +44,6 @@ def test_samples_are_a_meta_set(make, tiny_base, tmp_path):
     assert reading.rows_out == 4 and not (folder / CACHE).exists()
 
 
-def test_a_killed_run_goes_on_with_what_it_has(make, monkeypatch, tmp_path):
-    whole = read_rows(sample(make()))
-    complete = TransformersGenerator.complete_missing
-    asked = []
-
-    def die(self, requests, done):
-        for count, found in enumerate(complete(self, requests, done)):
-            if count == 5:
-                raise KeyboardInterrupt
-            yield found
-
-    def note(self, requests, done):
-        asked.append(len(requests) - len(done))
-        return complete(self, requests, done)
-
-    other = make(output_dir=str(tmp_path / "killed"))
-    monkeypatch.setattr(TransformersGenerator, "complete_missing", die)
-    with pytest.raises(KeyboardInterrupt):
-        sample(other)
-    monkeypatch.setattr(TransformersGenerator, "complete_missing", note)
-    assert read_rows(sample(other)) == whole and asked == [7]
-    sample(other)
-    assert asked == [7]  # a finished stage is not redone
-
-
 def test_other_seeds_draw_other_responses(make, tmp_path):
     first = read_rows(sample(make()))
     others = read_rows(sample(make(output_dir=str(tmp_path / "other"), seed=1, prompts=None)))
@@ -126,16 +101,17 @@ def test_a_second_question_follows_the_policys_own_first_answer(make, two_turns,
         sample(make(turns=2, output_dir=str(tmp_path / "other")))
 
 
-def test_a_run_killed_in_the_second_turn_goes_on_there(make, two_turns, monkeypatch, tmp_path):
-    settings = {"data": str(two_turns), "prompts": None, "turns": 2}
+@pytest.mark.parametrize("turns, last, asked", [(1, 5, [9, 4]), (2, 2, [9, 6, 0, 4])])
+def test_a_killed_run_goes_on_with_what_it_has(make, two_turns, monkeypatch, tmp_path, turns, last, asked):
+    """Killed in turn `turns` after `last` completions; `asked`: completions missing at the start of each turn."""
+    settings = {"data": str(two_turns), "prompts": None, "turns": turns}
     whole = read_rows(sample(make(**settings)))
-    complete = TransformersGenerator.complete_missing
-    asked = []
+    complete, missing = TransformersGenerator.complete_missing, []
 
     def die(self, requests, done):
-        asked.append(len(requests) - len(done))
+        missing.append(len(requests) - len(done))
         for count, found in enumerate(complete(self, requests, done)):
-            if len(asked) == 2 and count == 2:
+            if len(missing) == turns and count == last:
                 raise KeyboardInterrupt
             yield found
 
@@ -143,7 +119,9 @@ def test_a_run_killed_in_the_second_turn_goes_on_there(make, two_turns, monkeypa
     monkeypatch.setattr(TransformersGenerator, "complete_missing", die)
     with pytest.raises(KeyboardInterrupt):
         sample(other)
-    assert read_rows(sample(other)) == whole and asked == [9, 6, 0, 4]
+    assert read_rows(sample(other)) == whole and missing == asked
+    sample(other)
+    assert missing == asked  # a finished stage is not redone
 
 
 def test_both_turns_are_graded_by_any_judge(two_turns, tiny_base, tiny_reward_model, tmp_path):

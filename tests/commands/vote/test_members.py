@@ -12,8 +12,6 @@ import yaml
 
 from rmkit.cli import main
 from rmkit.commands import vote_members
-from rmkit.commands.repair import RepairConfig, repair
-from rmkit.commands.report import ReportConfig, report
 from rmkit.commands.vote import vote
 from rmkit.core.config import as_dict
 from rmkit.core.seeds import derive_seed
@@ -44,8 +42,7 @@ def test_cross_fitted_members_never_saw_the_pair(configure, tmp_path, monkeypatc
             seen = lessons[str(place)]
             assert not set(seen) & {pairs["id"][int(row)] for row in held_out} and len(seen) + len(held_out) == 24
             assert read_record(place)["rows"] == len(seen)
-            expected, _ = score_pairs_from_path(
-                place, pairs.select(held_out), max_length=128)
+            expected, _ = score_pairs_from_path(place, pairs.select(held_out), max_length=128)
             np.testing.assert_allclose(np.array(pairs["rewards_chosen"][:])[held_out, member], expected, atol=1e-5)
     assert not list(tmp_path.glob("votes-members/*/fold_pairs"))
 
@@ -111,13 +108,6 @@ def test_jobs_of_their_own_and_a_merge_are_the_plain_vote_bit_for_bit(
         assert tables[0].equals(tables[1]) and tables[0]["rewards_chosen"].to_pylist()[0][0] != 0
     made = (jobs / "stage.json").stat().st_mtime_ns
     assert main(words) == main([*words, "--merge"]) == 0 and (jobs / "stage.json").stat().st_mtime_ns == made
-    repaired = repair(
-        RepairConfig(votes=str(jobs), output_dir=str(tmp_path / "repaired"), recipe="flip", fraction=0.2,
-                     strength_scale=1.0)
-    )
-    folder = report(ReportConfig(output_dir=str(tmp_path / "report"), votes=str(jobs), repaired=str(repaired)))
-    assert (folder / "report.html").exists()
-
     rows = load_split(pairs_folder, "train").to_list()
     type(load_split(pairs_folder, "train")).from_list(rows[7:] + rows[:7]).to_parquet(pairs_folder / "train.parquet")
     assert main([*words, "--merge"]) == 0

@@ -1,7 +1,6 @@
 """Merging members: who is absent and why, what is refused, and that nothing is mixed or lost on the way."""
 
 import contextlib
-import json
 import shutil
 
 import numpy as np
@@ -68,8 +67,8 @@ def test_absent_members_are_named_and_a_partial_vote_is_made_only_when_asked_for
     models[1] = InputError("training stopped in step 3: loss: expected a finite number, got nan.")
     with pytest.raises(InputError, match="^member 1: training stopped in step 3"):
         cast(full, 1)
-    models[2] = KeyboardInterrupt()
-    with pytest.raises(KeyboardInterrupt):
+    models[2] = RuntimeError("CUDA out of memory.\nTried to allocate 2 GiB")
+    with pytest.raises(RuntimeError, match="CUDA"):
         cast(full, 2)
     del models[2]
     shutil.rmtree(tmp_path / "votes-members/0")
@@ -80,7 +79,7 @@ def test_absent_members_are_named_and_a_partial_vote_is_made_only_when_asked_for
         assert f"votes-members: expected {wanted} members' votes, got those of 1. " in str(refusal.value)
         assert "Member 0 is missing: run `rmkit vote ... --member 0`." in str(refusal.value)
         assert "Member 1 failed (training stopped in step 3: loss: expected a finite" in str(refusal.value)
-        assert "Member 2 is unfinished (running or killed): run" in str(refusal.value)
+        assert "Member 2 failed (RuntimeError: CUDA out of memory. Tried to allocate 2 GiB)" in str(refusal.value)
         assert "Member 3" not in str(refusal.value) and ("--allow_missing" in str(refusal.value)) == (not settings)
     assert list_files(tmp_path) == before
 
@@ -111,14 +110,6 @@ def test_absent_members_are_named_and_a_partial_vote_is_made_only_when_asked_for
     key = record["key"]
     for job in ({"merge": True, "allow_missing": True}, {"merge": True}, {}):
         assert read_record(vote(full(**job)))["key"] == key  # all of them is all of them
-
-
-def test_a_failure_that_is_no_refusal_leaves_its_reason_too(full, models, tmp_path):
-    models[0] = RuntimeError("CUDA out of memory.\nTried to allocate 2 GiB")
-    with pytest.raises(RuntimeError, match="CUDA"):
-        cast(full, 0)
-    with pytest.raises(InputError, match=r"Member 0 failed \(RuntimeError: CUDA out of memory. Tried to allocate"):
-        vote(full(merge=True))
 
 
 def test_a_vote_goes_on_without_its_members_folders_once_it_is_merged(full, tmp_path):
@@ -160,7 +151,7 @@ def test_members_of_another_vote_are_neither_mixed_nor_destroyed(full, models, t
     assert list_files(tmp_path) == before
 
 
-def test_other_pairs_another_base_model_or_number_are_refused(full, tiny_base, tmp_path, pairs_folder):
+def test_another_base_model_or_number_are_refused(full, tiny_base, tmp_path):
     base = tmp_path / "base"
     shutil.copytree(tiny_base, base)
     cast(full, 0, 2, 3)
@@ -171,11 +162,6 @@ def test_other_pairs_another_base_model_or_number_are_refused(full, tiny_base, t
     shutil.rmtree(tmp_path / "votes-members/1")
     shutil.copytree(tmp_path / "votes-members/0", tmp_path / "votes-members/1")
     with pytest.raises(InputError, match="member 1 in .* got member 0 instead of 1"):
-        vote(full(merge=True))
-    shutil.rmtree(tmp_path / "votes-members/1")
-    swap_first(pairs_folder)
-    cast(full, 1)
-    with pytest.raises(InputError, match="member 0 in .* got other contents of data"):
         vote(full(merge=True))
 
 
@@ -221,12 +207,3 @@ def test_ids_have_to_tell_pairs_apart(full, pairs_folder, tmp_path):
     with pytest.raises(InputError, match="train: id: expected a unique one for each pair, got 24 ids of 25 pairs"):
         cast(full, 0)
     assert not (tmp_path / "votes-members").exists()
-
-
-def test_the_record_says_what_the_member_was_made_from(full, tmp_path):
-    cast(full, 2)
-    record = read_record(tmp_path / "votes-members/2")
-    assert record["stage"] == "member" and record["rows_in"] == record["rows_out"] == 33
-    assert record["config"]["member"] == 2 and record["inputs"].keys() == {"data", "model"}
-    begun = json.loads((tmp_path / "votes-members/2/member.json").read_text())
-    assert {name: record[name] for name in ("key", "config", "inputs")} == begun

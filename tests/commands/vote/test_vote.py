@@ -1,14 +1,19 @@
 """The stage `vote`: who scored what, what is written, and what is refused."""
 
 import numpy as np
+import pyarrow.parquet as parquet
 import pytest
 
 from rmkit.commands.vote import VoteConfig, vote
 from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
+from rmkit.data import memmap as pages
+from rmkit.data import parquet as tables
 from rmkit.data.parquet import load_split
+from rmkit.ensembles import heads, voting
 from rmkit.metrics.correlation import auroc
 from rmkit.models.scoring import score_pairs_from_path
+from rmkit.preferences import noise as rate
 
 TRAINING = {"max_steps": 2, "learning_rate": 1e-3, "report_to": "none", "disable_tqdm": True, "save_strategy": "no"}
 
@@ -47,11 +52,28 @@ def test_a_head_that_has_not_seen_a_pair_does_not_know_its_label(configure, pair
     type(tiny_pairs).from_list(flipped).to_parquet(pairs_folder / "train.parquet")
     gaps = [np.array(votes["strength_mean"][:])[3] for votes in (first, load_split(vote(configure(folds=24)), "train"))]
     assert gaps[0] == pytest.approx(-gaps[1], abs=1e-5) and abs(gaps[0]) > 1e-3
-    gaps = []
-    for rows in (flipped, first.select_columns(["id", "prompt", "chosen", "rejected", "source"]).to_list()):
-        type(tiny_pairs).from_list(rows).to_parquet(pairs_folder / "train.parquet")
-        gaps.append(load_split(vote(configure(folds=0, heads={"epochs": 30})), "train")["strength_mean"][3])
-    assert abs(gaps[0] + gaps[1]) > 1e-3  # in-sample, it does
+
+
+@pytest.mark.parametrize("folds", [0, 3])
+def test_a_vote_in_blocks_is_the_vote_at_once(configure, tmp_path, monkeypatch, folds):
+    """In small blocks, its large arrays on disk, byte for byte."""
+    def read(folder):
+        splits = [parquet.read_table(folder / f"{split}.parquet") for split in ("train", "validation")]
+        record = read_record(folder)
+        return [*splits, record["noise_rate"], record["flip_auroc"]]
+
+    settings = {"members": 4, "folds": folds, "heads": {"batch_size": 8, "epochs": 2}}
+    whole = read(vote(configure(**settings)))
+    for module, name, value in ((tables, "BLOCK", 5), (pages, "MIN_BYTES", 1),
+                                (rate, "BLOCK", 4), (voting, "BLOCK", 6)):
+        monkeypatch.setattr(module, name, value)
+    mapped = []
+    monkeypatch.setattr(heads, "memmap_zeros", lambda *given: mapped.append(pages.memmap_zeros(*given)) or mapped[-1])
+    in_blocks = read(vote(configure(**settings, output_dir=str(tmp_path / "blocks"))))
+    assert mapped and all(isinstance(array, np.memmap) for array in mapped)
+    assert all(one == other for one, other in zip(whole, in_blocks, strict=True))
+    if folds:
+        assert whole[2] is not None
 
 
 def test_full_members_differ_and_are_the_models_in_their_folders(configure, pairs_folder, tmp_path):
