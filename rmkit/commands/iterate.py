@@ -92,9 +92,9 @@ def iterate(config: IterateConfig) -> Path:
     from rmkit.data.parquet import split_path
     from rmkit.data.sources import find_files
     from rmkit.training.config import check_training
-    from rmkit.training.zero import refuse_launcher
+    from rmkit.training.zero import check_single_process
 
-    refuse_launcher("iterate", "train and rl")
+    check_single_process("iterate", "train and rl")
     planner = IteratePlanner(config)
     setup = planner.plan_setup()
     variants = {variant: planner.plan_variant(variant) for variant in config.variants}

@@ -57,9 +57,9 @@ class RunConfig:
 def run(config: RunConfig) -> Path:
     """Run every step that is not finished yet; returns the folder of the report."""
     from rmkit.training.config import check_training
-    from rmkit.training.zero import refuse_launcher
+    from rmkit.training.zero import check_single_process
 
-    refuse_launcher("run", "vote.train and train")
+    check_single_process("run", "vote.train and train")
     steps = plan_run(config)
     get_config(steps["vote"]).check_training("vote.train")
     check_training(get_config(steps["robust"]), "train")

@@ -122,9 +122,9 @@ def vote(config: VoteConfig) -> Path:
     from rmkit.data.parquet import PAIR_SIDES, load_split
     from rmkit.data.splits import SPLITS
     from rmkit.ensembles.voting import measure_strength, score_with_heads, write_votes
-    from rmkit.training.zero import refuse_launcher
+    from rmkit.training.zero import check_single_process
 
-    refuse_launcher("vote", "train")
+    check_single_process("vote", "train")
     config.check_training()
     pairs = {
         split: load_split(config.data, split, ("id", *PAIR_SIDES))

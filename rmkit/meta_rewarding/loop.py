@@ -20,7 +20,7 @@ from rmkit.meta_rewarding.plan import LoopPlan
 from rmkit.meta_rewarding.report import write_report
 from rmkit.training.config import check_training
 from rmkit.training.settings import TrainingSettings
-from rmkit.training.zero import refuse_launcher
+from rmkit.training.zero import check_single_process
 
 logger = logging.getLogger(__name__)
 SERVER_STEPS = ("sample", "responses", "judge_llm", "meta_judge")  # steps in which the policy generates
@@ -32,7 +32,7 @@ def meta_reward(config: MetaRewardConfig) -> Path:
     Each step has a folder of its own. A killed run continues with the same call, to the same results. A drift alert
     that stops ends the loop before the iteration's training.
     """
-    refuse_launcher("meta-reward", "dpo, sft and judge_rm.train")
+    check_single_process("meta-reward", "dpo, sft and judge_rm.train")
     plan = LoopPlan(config)
     for step in itertools.chain.from_iterable(steps.items() for steps in (plan.setup, *plan.iterations)):
         check_step(*step)

@@ -117,18 +117,18 @@ def check_reward_settings(settings: Any) -> None:
     contrastive_settings = (settings.contrastive_beta, settings.contrastive_temperature, prototypes)
     without_contrastive = any(value is not None for value in contrastive_settings)
     without_contrastive |= settings.dropout != RewardSettings.dropout
-    token_budget, metarm = settings.max_tokens_per_batch is not None, settings.meta_learning_rate is not None
+    by_tokens, metarm = settings.max_tokens_per_batch is not None, settings.meta_learning_rate is not None
     for refused, what, expected, got, hint in (
         (contrastive == "none" and without_contrastive, "contrastive",
          "one of simcse, simcse_difference, swav, swav_difference beside its settings", "none",
          "Choose one, or leave contrastive_beta, contrastive_temperature, prototypes and dropout out."),
         (contrastive.startswith("simcse") and prototypes is not None, "prototypes", "none without SwAV", prototypes,
          "Leave it out, or choose swav or swav_difference."),
-        (token_budget and settings.train_sampling_strategy != "group_by_length", "train_sampling_strategy",
+        (by_tokens and settings.train_sampling_strategy != "group_by_length", "train_sampling_strategy",
          "group_by_length with a max_tokens_per_batch", settings.train_sampling_strategy, "Leave one of the two out."),
-        (token_budget and settings.dataloader_drop_last, "dataloader_drop_last", "false with a max_tokens_per_batch",
+        (by_tokens and settings.dataloader_drop_last, "dataloader_drop_last", "false with a max_tokens_per_batch",
          True, "Leave it out: all steps are complete."),
-        (token_budget and metarm and settings.meta_batch_size is None, "meta_batch_size",
+        (by_tokens and metarm and settings.meta_batch_size is None, "meta_batch_size",
          "a number of prompts with a max_tokens_per_batch", Verbatim("none"),
          "Set it, since steps differ in pairs; the paper's batches have as many prompts as pairs."),
         (not metarm and (settings.meta_batch_size is not None or settings.meta_steps != 1), "meta_learning_rate",

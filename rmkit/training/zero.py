@@ -54,7 +54,7 @@ def under_launcher() -> bool:
     return "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def refuse_launcher(command: str, sections: str) -> None:
+def check_single_process(command: str, sections: str) -> None:
     """Raise `InputError` under a launcher; a command of several steps starts the processes of each step itself."""
     if under_launcher():
         raise_input_error(

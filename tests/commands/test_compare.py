@@ -45,7 +45,7 @@ def run(tmp_path, *words, **settings):
     return json.loads((folder / "comparison.json").read_text(), parse_constant=lambda name: pytest.fail(name))
 
 
-def score_by_text(parts, luck):
+def score_by_text(parts, draw):
     return f"Score: {parts['response'].split()[0]}"
 
 
@@ -89,7 +89,7 @@ def test_pairwise_judge_in_both_orders(scripted_judge, tmp_path):
     write_samples(tmp_path / "dpo.jsonl", [["much longer"]] * 10, difficulty=list(range(10)))
     write_samples(tmp_path / "sft.jsonl", [["short"]] * 10, difficulty=list(range(10)))
 
-    def script(parts, luck):
+    def script(parts, draw):
         longer = "A" if len(parts["response-a"]) > len(parts["response-b"]) else "B"
         return f"Winner: Response {'A' if int(parts['request'].split()[1][:-1]) % 2 else longer}"
 
@@ -126,10 +126,10 @@ def test_a_killed_run_continues(scripted_judge, tmp_path):
     whole = scripted_judge(score_by_text)
     expected = run(tmp_path, *LLM, output_dir=tmp_path / "whole")
 
-    def stop(parts, luck):
+    def stop(parts, draw):
         if parts["response"] == "2 x":
             raise KeyboardInterrupt
-        return score_by_text(parts, luck)
+        return score_by_text(parts, draw)
 
     stopped = scripted_judge(stop)
     with pytest.raises(KeyboardInterrupt):
@@ -145,7 +145,7 @@ def test_failures_end_the_run_unless_allowed(scripted_judge, tmp_path):
     write_samples(tmp_path / "sft.jsonl", [["3 x"]] * 2)
     write_samples(tmp_path / "dpo.jsonl", [["4 x"], ["down x"]])
     scripted_judge(
-        lambda parts, luck: Failed("no server") if "down" in parts["response"] else score_by_text(parts, luck)
+        lambda parts, draw: Failed("no server") if "down" in parts["response"] else score_by_text(parts, draw)
     )
     with pytest.raises(InputError, match="1 failures.*no server"):
         run(tmp_path, *LLM)

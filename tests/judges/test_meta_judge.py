@@ -78,8 +78,8 @@ def test_position_weights_correct_position_bias(scripted):
         (_, index, rank), (_, other_index, other_rank) = (map(int, shown.split()) for shown in (first, second))
         if index > other_index:
             return "I cannot say."
-        luck = derive_seed(0, first, second) / 2**31
-        return f"Winner: Judgment {'A' if luck < 0.5 or rank > other_rank else 'B'}"
+        draw = derive_seed(0, first, second) / 2**31
+        return f"Winner: Judgment {'A' if draw < 0.5 or rank > other_rank else 'B'}"
 
     ranks = np.stack([np.random.default_rng(prompt).permutation(6) for prompt in range(40)])
     verdicts = np.stack([

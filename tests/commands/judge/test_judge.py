@@ -23,9 +23,9 @@ def test_planted_biases_are_measured(scripted_judge, write_pairs, tmp_path):
     rows = [(f"Question {number // 2}?", f"{number} " + "x" * draw.integers(1, 90), f"{number} " + "y" * 45)
             for number in range(400)]
 
-    def script(parts, luck):
+    def script(parts, draw):
         first, second = parts["response-a"], parts["response-b"]
-        return f"Winner: Response {'A' if luck < 0.4 or luck < 0.7 and len(first) > len(second) else 'B'}"
+        return f"Winner: Response {'A' if draw < 0.4 or draw < 0.7 and len(first) > len(second) else 'B'}"
 
     scripted_judge(script)
     report, _ = run(configure(write_pairs(rows), tmp_path, *LLM, "--judge.prompt", "pairwise"))
@@ -39,7 +39,7 @@ def test_planted_biases_are_measured(scripted_judge, write_pairs, tmp_path):
 
 def test_scores_ties_and_unparsed_answers(scripted_judge, write_pairs, tmp_path, capsys):
     scores = {"a": "4", "b": "3", "c": "3.0", "d": "5", "e": "nine", "f": "5"}
-    scripted_judge(lambda parts, luck: f"Score: {scores[parts['response']]}")
+    scripted_judge(lambda parts, draw: f"Score: {scores[parts['response']]}")
     rows = [("1", "a", "b"), ("1", "b", "a"), ("2", "b", "c"), ("3", "d", "e"), ("4", "d", "f"), ("5", "d", "a")]
     report, judgments = run(configure(write_pairs(rows), tmp_path, *LLM))
     found = report["agreement"]
@@ -60,7 +60,7 @@ def test_scores_ties_and_unparsed_answers(scripted_judge, write_pairs, tmp_path,
 
 @pytest.mark.parametrize("prompt", ["additive_5", "pairwise"])
 def test_a_judge_without_a_parsed_answer(prompt, scripted_judge, write_pairs, tmp_path, capsys):
-    scripted_judge(lambda parts, luck: "I like it.")
+    scripted_judge(lambda parts, draw: "I like it.")
     report, judgments = run(configure(write_pairs([("1", "a", "b"), ("2", "b", "c")]), tmp_path, *LLM,
                                       "--judge.prompt", prompt))
     assert report["answers"]["unparsed_share"] == 1 and report["agreement"]["unjudged"] == 2 and len(judgments) == 4
@@ -73,12 +73,12 @@ def test_samples_without_labels(scripted_judge, tmp_path):
             for number in range(2)]
     data = tmp_path / "samples.parquet"
     Dataset.from_list(rows).to_parquet(data)
-    scripted_judge(lambda parts, luck: f"Score: {len(parts['response'])}")
+    scripted_judge(lambda parts, draw: f"Score: {len(parts['response'])}")
     report, judgments = run(configure(data, tmp_path, *LLM))
     assert report["tasks"] == 7 and report["pairs"] == 3 + 6 and report["agreement"]["with_ties"] is None
     assert report["length"]["longer"] == 1 and report["length"]["excess"] is None
     assert {row["task"]: row["score"] for row in judgments}["1/3"] == 4
-    scripted_judge(lambda parts, luck: "Winner: Response A")
+    scripted_judge(lambda parts, draw: "Winner: Response A")
     report, judgments = run(configure(data, tmp_path, *LLM, "--judge.prompt", "pairwise",
                                       output_dir=tmp_path / "compared"))
     assert report["tasks"] == 3 + 6 and report["position"]["first"] == 1 and report["position"]["consistent"] == 0
@@ -90,7 +90,7 @@ def test_responses_of_other_files(scripted_judge, tmp_path, capsys):
     rows = [{"prompt": "1?", "response": "xx"}, {"prompt": "2?"},
             {"prompt": [{"role": "user", "content": "3?"}], "responses": [[{"role": "assistant", "content": "xxx"}]]}]
     data.write_text("\n".join(json.dumps(row) for row in rows))
-    scripted_judge(lambda parts, luck: f"Score: {len(parts['response'])}")
+    scripted_judge(lambda parts, draw: f"Score: {len(parts['response'])}")
     report, judgments = run(configure(data, tmp_path, *LLM))
     scores = {row["task"]: row["score"] for row in judgments}
     assert scores == {"responses.jsonl:1/0": 2, "responses.jsonl:3/0": 3}
@@ -113,7 +113,7 @@ ROW = {"id": "1", "prompt": [{"role": "user", "content": "?"}]}
     ([{**ROW, "responses": []}] * 2, "different ids, got 1 repeated ones"),
 ])
 def test_invalid_tables(rows, match, scripted_judge, tmp_path):
-    scripted_judge(lambda parts, luck: "Winner: A")
+    scripted_judge(lambda parts, draw: "Winner: A")
     Dataset.from_list(rows).to_parquet(tmp_path / "rows.parquet")
     with pytest.raises(InputError, match=match):
         judge(configure(tmp_path / "rows.parquet", tmp_path, *LLM, "--judge.prompt", "pairwise"))

@@ -21,16 +21,16 @@ def colours(count):
 def kill_after(left, answer):
     """A script that answers `left[0]` times and then kills the run."""
 
-    def script(parts, luck):
+    def script(parts, draw):
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
-        return answer(parts, luck)
+        return answer(parts, draw)
 
     return script
 
 
-def red_0_fails(parts, luck):
+def red_0_fails(parts, draw):
     return Failed("status 503") if parts["response"] == "red 0" else "Score: 3"
 
 
@@ -40,8 +40,8 @@ def test_a_killed_run_continues(prompt, scripted_judge, write_pairs, tmp_path):
     data = write_pairs(colours(10))
     words = (*LLM, "--judge.prompt", prompt, "--batch_size", "3")
 
-    def answer(parts, luck):
-        return "Score: 3" if prompt == "additive_5" else f"Winner: Response {'A' if luck < 0.6 else 'B'}"
+    def answer(parts, draw):
+        return "Score: 3" if prompt == "additive_5" else f"Winner: Response {'A' if draw < 0.6 else 'B'}"
 
     left = [5]
     generator = scripted_judge(kill_after(left, answer))
@@ -62,7 +62,7 @@ def test_a_killed_run_continues(prompt, scripted_judge, write_pairs, tmp_path):
 
 
 def test_speed_settings_reuse_a_finished_run(scripted_judge, write_pairs, tmp_path, capsys):
-    generator = scripted_judge(lambda parts, luck: "Score: 3")
+    generator = scripted_judge(lambda parts, draw: "Score: 3")
     data = write_pairs([("1", "a", "b"), ("2", "a", "b")])
     run(configure(data, tmp_path, *LLM))
     first = capsys.readouterr().out
@@ -71,7 +71,7 @@ def test_speed_settings_reuse_a_finished_run(scripted_judge, write_pairs, tmp_pa
 
 
 def test_failures_end_the_run_unless_allowed(scripted_judge, write_pairs, tmp_path):
-    generator = scripted_judge(lambda parts, luck: Failed("status 500") if parts["response"] in "bd" else "Score: 3")
+    generator = scripted_judge(lambda parts, draw: Failed("status 500") if parts["response"] in "bd" else "Score: 3")
     data = write_pairs([("1", "a", "b"), ("2", "c", "d"), ("3", "e", "f")])
     config = configure(data, tmp_path, *LLM)
     with pytest.raises(InputError, match="got 2 failures, the first: status 500.*--allow_failures"):
@@ -89,10 +89,10 @@ def test_only_failed_requests_are_repeated(failed, batch_size, scripted_judge, w
     """One answer of five to one of six responses fails: only it is requested again, whichever batch it was in."""
     config = configure(write_pairs(colours(3)), tmp_path, *LLM, "--judge.samples", "5", batch_size=batch_size)
     count = itertools.count(1)
-    first = scripted_judge(lambda parts, luck: Failed("status 503") if next(count) == failed else "Score: 3")
+    first = scripted_judge(lambda parts, draw: Failed("status 503") if next(count) == failed else "Score: 3")
     with pytest.raises(InputError, match="1 failures"):
         judge(config)
-    again = scripted_judge(lambda parts, luck: "Score: 3")
+    again = scripted_judge(lambda parts, draw: "Score: 3")
     report, _ = run(config)
     assert (len(first.asked), len(again.asked)) == (30, 1) and report["answers"]["failed"] == 0
     assert not list((tmp_path / "out").glob("*.jsonl"))
@@ -102,10 +102,10 @@ def test_pending_answers_are_those_of_one_batch(scripted_judge, write_pairs, tmp
     """Logged answers are not kept twice."""
     sizes = []
 
-    def script(parts, luck):
+    def script(parts, draw):
         pending = tmp_path / "out/pending.jsonl"
         sizes.append(pending.stat().st_size if pending.exists() else 0)
-        return red_0_fails(parts, luck)
+        return red_0_fails(parts, draw)
 
     scripted_judge(script)
     with pytest.raises(InputError):
@@ -123,14 +123,14 @@ def test_allowed_failures_are_repeated_by_a_run_that_does_not_allow_them(scripte
     with pytest.raises(InputError, match="1 failures, the first: status 503"):
         judge(configure(data, tmp_path, *LLM, batch_size=2))
     assert len(again.asked) == 1 + 2  # the failed one and the unanswered ones
-    last = scripted_judge(lambda parts, luck: "Score: 3")
+    last = scripted_judge(lambda parts, draw: "Score: 3")
     report, judgments = run(configure(data, tmp_path, *LLM, batch_size=2))
     assert len(last.asked) == 1 and report["answers"]["failed"] == 0 and len(judgments) == 8
 
 
 def test_pending_answers_of_a_run_killed_after_logging_are_deleted(scripted_judge, write_pairs, tmp_path, monkeypatch):
     data = write_pairs([("1", "a", "b")])
-    scripted_judge(lambda parts, luck: "Score: 3")
+    scripted_judge(lambda parts, draw: "Score: 3")
     kill = kill_after([0], None)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr("rmkit.judges.runner.file_size", lambda file: 0 if not file.exists() else kill(None, 0))
