@@ -36,6 +36,8 @@ def dpo(config: DpoConfig) -> Path:
 
     Under a launcher, every rank calls this.
     """
+    from functools import partial
+
     from rmkit.data.completions import encode_sides
     from rmkit.data.parquet import load_split, split_path
     from rmkit.models.reward_model import check_positions, load_language_model
@@ -51,9 +53,9 @@ def dpo(config: DpoConfig) -> Path:
         )
 
     def optimise(stage: Any, arguments: Any) -> None:
-        trust = {"trust_remote_code": config.trust_remote_code}
-        policy = load_language_model(config.model_name_or_path, **trust)
-        reference = None if config.reference is None else load_language_model(config.reference, **trust)
+        load = partial(load_language_model, trust_remote_code=config.trust_remote_code)
+        policy = load(config.model_name_or_path)
+        reference = None if config.reference is None else load(config.reference)
         tokenizer = load_policy_tokenizer(config.model_name_or_path, policy, config.trust_remote_code)
         pairs = load_split(config.data, "train")
         encoded = encode_sides(pairs, tokenizer, config.max_length, SIDES)

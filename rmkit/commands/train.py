@@ -15,7 +15,7 @@ META = "meta"  # subfolder with the rows of the meta set that were used
 
 
 @configuration
-class TrainConfig(RewardSettings, TrainingSettings):
+class TrainConfig(RewardSettings, TrainingSettings):  # type: ignore[misc]  # a Literal where they have str
     """Train a reward model on pairs.
 
     All keys of Hugging Face's TrainingArguments are known. An interrupted run resumes from its last complete

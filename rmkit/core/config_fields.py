@@ -55,7 +55,7 @@ def inner_classes(field: FieldInfo) -> dict[str, type]:
     target = import_object(reference) if reference else nested_class(field)
     if isinstance(target, Mapping):
         return dict(target)
-    return {"": target} if hasattr(target, "__pydantic_fields__") else {}
+    return {} if target is None else {"": target}
 
 
 def inner_class(field: FieldInfo, settings: Mapping[str, Any]) -> type | None:

@@ -74,7 +74,7 @@ def select_pairs(comparisons: PolicyComparisons, policy: int, baseline: int) -> 
 def compare_to_baseline(comparisons: PolicyComparisons, seed: int, n_bootstrap: int) -> dict[str, Any]:
     """Win rates of one policy against the baseline."""
     known = ~np.isnan(comparisons.preferences)
-    judged = known.any(axis=1)
+    judged = np.asarray(known.any(axis=1))
     wins = np.where(known, comparisons.preferences, 0).sum(axis=1)[judged] / known.sum(axis=1)[judged]
     side = np.sign(np.round(wins - 0.5, 9))
     counts = {"pairs": len(judged), "wins": int((side > 0).sum()), "ties": int((side == 0).sum()),

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ from rmkit.generation.local import load_generator
 from rmkit.generation.results import Completion, Failed, GenerationResult, Token, cut_at_stop, cut_tokens
 from rmkit.generation.server_process import MANAGED_SERVER
 
+MAX_BODY_BYTES = 64 * 2**20  # of an answer
 # Every other request would get the same answer. Not 403, with which gateways refuse single prompts.
 FATAL_STATUS = {401: "Check the key.", 402: "Check the account's balance.", 404: "Check base_url and the model's name."}
 
@@ -83,15 +84,26 @@ class ServerGenerator(Generator):
             limit = asyncio.Semaphore(self.concurrency)
             futures = {portal.start_task_soon(self.request, client, limit, request): index
                        for index, request in enumerate(requests)}
+            failure = None
             try:
                 for future in as_completed(futures):
-                    yield futures[future], future.result()
+                    if future.cancelled():
+                        continue
+                    if (error := future.exception()) is None:
+                        yield futures[future], future.result()
+                    elif failure is None:  # what was answered in the same moment is still given
+                        failure = error
+                        for other in futures:
+                            other.cancel()
+                if failure is not None:
+                    raise failure
             finally:
                 for future in futures:
                     future.cancel()
 
     async def read_body(self, response: httpx2.Response) -> None:
-        """Read an answer within `timeout` seconds; the client's own timeout is for each piece of it."""
+        """Read an answer of bounded size within `timeout` seconds; the client's timeout is for each piece of it."""
+        response.stream = BoundedStream(response.stream)
         try:
             async with asyncio.timeout(self.timeout):
                 await response.aread()
@@ -158,6 +170,24 @@ def choose_generator(
     if base_url is not None:
         return ServerGenerator(base_url, model, **server)
     return load_generator(model, max_tokens_per_batch=max_tokens_per_batch, trust_remote_code=trust_remote_code)
+
+
+class BoundedStream(httpx2.AsyncByteStream):
+    """A body of at most `MAX_BODY_BYTES`."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for chunk in self.stream:
+            size += len(chunk)
+            if size > MAX_BODY_BYTES:
+                raise httpx2.DecodingError(f"an answer of more than {MAX_BODY_BYTES} bytes")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
 
 
 def read_api_key(variable: str) -> str:

@@ -24,7 +24,7 @@ class CheckedRewardSettings(RewardSettings):
 
 
 @dataclass
-class RewardConfig(RewardSettings, TrainingArguments):
+class RewardConfig(RewardSettings, TrainingArguments):  # type: ignore[misc]  # a Literal where they have str
     """TrainingArguments with the settings of `RewardSettings`."""
 
     def __post_init__(self) -> None:

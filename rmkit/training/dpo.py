@@ -1,7 +1,7 @@
 """Direct preference optimisation: TRL's DPOTrainer with rmkit's loss, which takes targets and margins."""
 
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from datasets import Dataset
@@ -26,7 +26,7 @@ def make_dpo_trainer(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Dataset,
     label_smoothing: float = 0.0,
-    smoothing: str = "conservative",
+    smoothing: Literal["conservative", "robust"] = "conservative",
 ) -> Trainer:
     """TRL's DPOTrainer of `model` on `pairs` of `encode_sides`, with `target` and `margin` where they have them.
 

@@ -87,7 +87,7 @@ class RewardTrainer(ReproducibleTrainerMixin, Trainer):
             if self.meta_step is not None:
                 self.meta_step.finish()
 
-    def training_step(  # type: ignore[override]
+    def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         """The loss of a micro-batch, its gradient accumulated; with a meta set, at MetaRM's perturbed parameters."""

@@ -18,6 +18,7 @@ FIXED = {  # whole answers: status and body, in which KEY stands for the header 
     "status": (503, b'{"error": {"message": "too\\nmuch"}}'),
     "moderated": (403, b"your input was flagged"),
     "cut": (200, b'{"choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "ha'),
+    "endless": (200, b" " * 20_000),
     "page": (200, b"<html>It works!</html>"),
     "other": (200, b'{"error": {"message": "overloaded"}}'),
     "several": (200, b'{"choices": []}'),

@@ -50,6 +50,7 @@ FAULTS = {  # what the server does, one word an attempt, and the reason of the f
     "half": "^RemoteProtocolError",
     "hangup": "^RemoteProtocolError",
     "slow": "^ReadTimeout",
+    "endless": "^DecodingError: an answer of more than 10000 bytes",
     "drip": "^ReadTimeout: an answer that is not complete",
     "echo": r"Bearer \[key\]",
     "far": r"Bearer \[key\]$",
@@ -67,8 +68,9 @@ CHAT_FAULTS = {"silent": "^the server gave no text"}
 
 
 @pytest.mark.parametrize("chat", [True, False])
-def test_every_request_has_its_result(server, chat, tmp_path, caplog):
+def test_every_request_has_its_result(server, chat, tmp_path, caplog, monkeypatch):
     caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr("rmkit.generation.openai_server.MAX_BODY_BYTES", 10_000)
     faults = FAULTS | CHAT_FAULTS if chat else FAULTS
     prompts = [ask(words) if chat else words for words in faults]
     cache = tmp_path / "completions.jsonl"
