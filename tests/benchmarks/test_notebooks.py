@@ -8,6 +8,7 @@ import pytest
 from benchmarks.report import notebooks
 from benchmarks.report.tables import RESULTS, ROOT, read_results
 
+pytestmark = pytest.mark.slow
 NAMES = list(notebooks.NOTEBOOKS)
 
 

@@ -9,6 +9,7 @@ from benchmarks.report.tables import read_results
 from benchmarks.systems import held_bytes, sizing
 from benchmarks.systems.memory_formula import MODELS, SUB_GROUP, Size, Training, estimate_memory, measure_size
 
+pytestmark = pytest.mark.slow
 LIBRARY = "ignore:.*is_(gradient|activation)_checkpointing:FutureWarning"
 
 

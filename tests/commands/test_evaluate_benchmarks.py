@@ -169,11 +169,11 @@ def test_a_killed_run_is_resumed(configure, written_rewards, monkeypatch, tmp_pa
                                output_dir=str(tmp_path / "whole")))
     genuine, scored = scoring.score_block, []
 
-    def die(*arguments):
+    def die(*arguments, **settings):
         scored.append(1)
         if len(scored) == 6:  # in the second model's second block
             raise KeyboardInterrupt
-        return genuine(*arguments)
+        return genuine(*arguments, **settings)
 
     monkeypatch.setattr(scoring, "score_block", die)
     with pytest.raises(KeyboardInterrupt):

@@ -15,6 +15,7 @@ from rmkit.commands.run import RunConfig, plan_run, run
 from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
 
+pytestmark = pytest.mark.slow
 STEPS = ("synthetic", "pairs", "votes", "repaired", "plain", "robust", "evaluation", "report")
 
 

@@ -26,6 +26,7 @@ from rmkit.models.reward_model import load_reward_model
 from rmkit.models.scoring import score_pairs
 from rmkit.training.zero import default_config
 
+pytestmark = pytest.mark.slow
 RECIPES = Path(__file__).parents[2] / "recipes"
 TRAINING = sorted(
     path for path in RECIPES.glob("*.yaml") if "learning_rate" in yaml.safe_load(path.read_text(encoding="utf-8"))

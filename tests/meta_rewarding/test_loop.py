@@ -18,6 +18,7 @@ from rmkit.core.stage import read_record
 from rmkit.meta_rewarding import MetaRewardConfig, meta_reward, replay_pairs
 from rmkit.meta_rewarding.plan import LoopPlan
 
+pytestmark = pytest.mark.slow
 SETTINGS = """\
 iterations: 2
 judge_pairs: 1

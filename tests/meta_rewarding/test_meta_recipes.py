@@ -5,6 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
+import pytest
 
 from rmkit.cli import main
 from rmkit.core.config import load_config
@@ -13,6 +14,7 @@ from rmkit.meta_rewarding import MetaRewardConfig, replay_pairs
 from rmkit.meta_rewarding.plan import LoopPlan
 from rmkit.training.zero import free_port
 
+pytestmark = pytest.mark.slow
 RECIPES = Path(__file__).parents[2] / "recipes"
 SMALL = {
     "iterations": 1, "prompts_per_iteration": 4, "max_length": 256, "sample.samples": 3, "judge_llm.samples": 3,

@@ -16,6 +16,7 @@ import yaml
 from rmkit.core.stage import read_record
 from rmkit.training.zero import default_config, free_port
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "recipes" / "cluster"
 SCRIPTS = sorted([*CLUSTER.glob("*.sh"), *CLUSTER.glob("*.slurm")])

@@ -14,6 +14,7 @@ from rmkit.core.stage import read_record
 from rmkit.core.yaml import read_yaml
 from rmkit.models.reward_model import load_reward_model, load_tokenizer
 
+pytestmark = pytest.mark.slow
 RECIPES = Path(__file__).parents[2] / "recipes"
 RUNS = [RECIPES / "hh.yaml", RECIPES / "quickstart.yaml"]
 ITERATIONS = sorted((RECIPES / "iterative_rlhf").glob("*.yaml"))

@@ -11,6 +11,8 @@ from rmkit.core.checks import InputError
 from rmkit.training.checkpoint import COMPLETE_FILE, find_last_complete, list_complete, report_disk_errors
 from rmkit.training.zero import default_config
 
+pytestmark = pytest.mark.slow
+
 
 class Interruption(Exception):
     """Stands for whatever ends a process."""

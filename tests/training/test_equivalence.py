@@ -11,6 +11,7 @@ from rmkit.training.zero import deepspeed_environment, default_config
 from tests.training import ranks_worker
 from tests.training.ranks_worker import ALL_PAIRS, BATCH, SETTINGS, cells
 
+pytestmark = pytest.mark.slow
 TOLERANCE = 1e-5
 # Under bfloat16 a token passes about 40 rounded operations on its way to a reward (18 in each of two layers), and its
 # gradient twice as many on the way back, each off by up to 2^-8 of its result. Such errors add up as a random walk: to

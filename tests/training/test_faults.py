@@ -21,6 +21,7 @@ from rmkit.core.stage import read_record
 from rmkit.models.reward_model import load_tokenizer
 from rmkit.training.checkpoint import list_complete
 
+pytestmark = pytest.mark.slow
 RMKIT = [sys.executable, "-m", "rmkit"]
 MODULE = ["--module", "rmkit"]
 DEEPSPEED = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_accelerators", "2", *MODULE]

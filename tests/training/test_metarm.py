@@ -13,6 +13,7 @@ from rmkit.models.reward_model import load_reward_model, load_tokenizer
 from rmkit.training.perturbation import FullParameters, WeightPerturbation, stochastic_round
 from rmkit.training.zero import default_config
 
+pytestmark = pytest.mark.slow
 RATE = 0.05
 
 

@@ -10,6 +10,7 @@ from rmkit.training.zero import deepspeed_environment, default_config
 from tests.training import ranks_worker
 from tests.training.ranks_worker import BATCH, META
 
+pytestmark = pytest.mark.slow
 TOLERANCE = 1e-5
 
 

@@ -16,6 +16,7 @@ from rmkit.models.log_probs import measure_log_probs
 from rmkit.models.reward_model import load_tokenizer
 from rmkit.training import dpo as trainer
 
+pytestmark = pytest.mark.slow
 LENGTH = 128
 
 

@@ -23,6 +23,7 @@ from rmkit.core.stage import read_record
 from rmkit.data.synthetic.dataset import draw_prompts
 from rmkit.evaluation import policy_metrics
 
+pytestmark = pytest.mark.slow
 SETTINGS = """\
 rounds: 2
 max_length: 128

@@ -13,6 +13,8 @@ from rmkit.core.checks import InputError
 from rmkit.core.stage import read_record
 from rmkit.training import rl as trainer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def make(tiny_base, tiny_reward_model, tmp_path):

@@ -20,6 +20,7 @@ from rmkit.data.parquet import load_split
 from rmkit.ensembles.folds import assign_folds
 from rmkit.models.scoring import score_pairs_from_path
 
+pytestmark = pytest.mark.slow
 TRAINING = {"max_steps": 2, "learning_rate": 1e-3, "report_to": "none", "disable_tqdm": True, "save_strategy": "no"}
 PATIENCE = 120  # seconds
 train = vote_members.train
